@@ -1,0 +1,1 @@
+"""tokenlens: measure which visual tokens each layer cares about, choose where to prune, and prune."""

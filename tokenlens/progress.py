@@ -1,0 +1,46 @@
+"""Progress with an ETA for long work, on standard error so that output can be piped."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Advance(Protocol):
+    """What `progress` yields: call it with the number of items just finished."""
+
+    def __call__(self, items: int = 1) -> None: ...
+
+
+@contextmanager
+def progress(description: str, total: int, done: int = 0, show: bool = True) -> Iterator[Advance]:
+    """Show a bar for `total` items, of which `done` were finished by an earlier run.
+
+    The ETA counts only what this run does. With `show=False` nothing is printed.
+    """
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not show,
+    )
+    with bar:
+        task = bar.add_task(description, total=total, completed=done)
+
+        def advance(items: int = 1) -> None:
+            bar.advance(task, items)
+
+        yield advance
