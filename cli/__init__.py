@@ -1,1 +1,1 @@
-"""."""
+"""The `tokenlens` command: one file per sub-command, no logic of its own."""

@@ -1,1 +1,79 @@
-"""tokenlens: measure which visual tokens each layer cares about, choose where to prune, and prune."""
+"""Measure which visual tokens each layer of a VLM cares about, choose where to prune, and prune.
+
+The public names below are imported when first used, so that `import tokenlens` is quick.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenlens.evaluation.evaluate import evaluate
+    from tokenlens.evaluation.results import Results
+    from tokenlens.measures.correlation import rank_correlation
+    from tokenlens.measures.overlap import region_overlap
+    from tokenlens.models.loading import load
+    from tokenlens.models.vlm import VLM, Layout
+    from tokenlens.probe.profile import Profile, profile_samples
+    from tokenlens.probe.recording import Recording, probe
+    from tokenlens.pruning.engine import prune
+    from tokenlens.pruning.trace import Trace
+    from tokenlens.samples.dataset import load_samples
+    from tokenlens.samples.sample import Sample
+    from tokenlens.schedule import Schedule
+    from tokenlens.selection.layers import select_layers
+
+_HOMES = {
+    "Layout": "tokenlens.models.vlm",
+    "Profile": "tokenlens.probe.profile",
+    "Recording": "tokenlens.probe.recording",
+    "Results": "tokenlens.evaluation.results",
+    "Sample": "tokenlens.samples.sample",
+    "Schedule": "tokenlens.schedule",
+    "Trace": "tokenlens.pruning.trace",
+    "VLM": "tokenlens.models.vlm",
+    "evaluate": "tokenlens.evaluation.evaluate",
+    "load": "tokenlens.models.loading",
+    "load_samples": "tokenlens.samples.dataset",
+    "probe": "tokenlens.probe.recording",
+    "profile_samples": "tokenlens.probe.profile",
+    "prune": "tokenlens.pruning.engine",
+    "rank_correlation": "tokenlens.measures.correlation",
+    "region_overlap": "tokenlens.measures.overlap",
+    "select_layers": "tokenlens.selection.layers",
+}
+
+__all__ = [
+    "VLM",
+    "Layout",
+    "Profile",
+    "Recording",
+    "Results",
+    "Sample",
+    "Schedule",
+    "Trace",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_samples",
+    "probe",
+    "profile_samples",
+    "prune",
+    "rank_correlation",
+    "region_overlap",
+    "select_layers",
+]
+
+__version__ = version("tokenlens")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tokenlens' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

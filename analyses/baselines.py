@@ -1,0 +1,212 @@
+"""Is the bypass worth it? The chosen layers with and without it, against one early drop.
+
+    python -m tokenlens.analyses.baselines --budget 33% --budget 22%
+
+At every budget (visual tokens entering a layer, mean over layers) four ways of pruning are run on
+the same held-out samples: the chosen layers with bypass, the same layers dropping what they do not
+choose, one drop after layer 2, and one random drop there. The table is printed as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from tokenlens.errors import TokenlensError
+from tokenlens.evaluation.comparison import UNPRUNED, compare
+from tokenlens.evaluation.results import MACRO
+from tokenlens.schedule import Schedule
+from tokenlens.selection.budget import Budget, parse_budget
+
+from .style import LIGHT, PAGE, Theme, percent, shorten, themed
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
+    from tokenlens.samples.sample import Sample
+
+METHODS = {
+    "swiftvlm": "chosen layers, bypass",
+    "drop": "chosen layers, drop",
+    "fastv": "drop after layer 2",
+    "random": "random drop after layer 2",
+}
+"""The presets and what the table calls them."""
+_WITH_CHOSEN_LAYERS = ("swiftvlm", "drop")
+BUDGETS = ("33%", "22%")
+
+
+def compute(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    layers: Sequence[int],
+    out: Path,
+    *,
+    n_visual: int,
+    budgets: Sequence[Budget | str | float] = BUDGETS,
+    batch_size: int = 8,
+    show_progress: bool = False,
+) -> pd.DataFrame:
+    """Run every method at every budget; the unpruned model answers once for all of them.
+
+    Args:
+        vlm: a model with its processor.
+        samples: held-out samples.
+        layers: the chosen layers, counted from 1.
+        out: directory for the rows; an interrupted run continues there.
+        n_visual: visual tokens per sample that the budgets are solved for.
+        budgets: see `parse_budget`.
+        batch_size: samples per batch.
+        show_progress: show a bar with an ETA on standard error.
+
+    Returns:
+        `Comparison.table()` with `method` and `budget` in place of `arm`; the unpruned model has
+        an empty budget.
+
+    Raises:
+        BudgetError: a method cannot meet a budget; the message says what it can.
+    """
+    arms = {
+        f"{method} {budget}": Schedule.preset(
+            method,
+            vlm,
+            budget=budget,
+            layers=layers if method in _WITH_CHOSEN_LAYERS else None,
+            n_visual=n_visual,
+        )
+        for budget in map(parse_budget, budgets)
+        for method in METHODS
+    }
+    comparison = compare(
+        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
+    )
+    table = comparison.table()
+    names = table.pop("arm").str.partition(" ")
+    table.insert(1, "method", names[0])
+    table.insert(2, "budget", names[2])
+    return table
+
+
+def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+    """What each method retains of the unpruned score, with its interval: budgets by tasks."""
+    table = table[(table["task"] != MACRO) & (table["method"] != UNPRUNED)]
+    budgets, tasks = table["budget"].unique(), table["task"].unique()
+    places = {method: place for place, method in enumerate(METHODS)}
+    with themed(theme):
+        figure = Figure(figsize=(PAGE, 0.5 + 1.1 * len(budgets)), layout="constrained")
+        grid = figure.subplots(len(budgets), len(tasks), sharex=True, sharey=True, squeeze=False)
+        for (budget, task), part in table.groupby(["budget", "task"], sort=False):
+            axes = grid[list(budgets).index(budget), list(tasks).index(task)]
+            axes.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
+            for row in part.itertuples():
+                axes.errorbar(
+                    row.retained,
+                    places[row.method],
+                    xerr=[[row.retained - row.retained_low], [row.retained_high - row.retained]],
+                    fmt="o",
+                    color=theme.series[places[row.method]],
+                    markersize=4,
+                    capsize=2,
+                )
+            axes.grid(axis="x")
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes, task in zip(grid[0], tasks, strict=True):
+            axes.set_title(shorten(task, 14))
+        for axes, budget in zip(grid[:, 0], budgets, strict=True):
+            axes.set_ylabel(budget)
+        grid[0, 0].set_yticks(list(places.values()), list(METHODS.values()))
+        grid[0, 0].set_ylim(len(METHODS) - 0.5, -0.5)
+        grid[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+        figure.supxlabel("score retained", fontsize=8)
+    return figure
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table in Markdown: one row per budget and method, one column per task.
+
+    The unpruned model's row gives scores, the others what is retained of them, both in per cent
+    with 95 % bootstrap intervals.
+    """
+    tasks = [task for task in table["task"].unique() if task != MACRO]
+    heads = ["budget", "method", "visual tokens per layer", "prefill MACs", *tasks]
+    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    whole = table[(table["method"] == UNPRUNED) & (table["task"] == "all")].iloc[0]
+    for (budget, method), part in table.groupby(["budget", "method"], sort=False):
+        rows = part.set_index("task")
+        kind = "score" if method == UNPRUNED else "retained"
+        tokens, macs = (rows.loc["all", cost] for cost in ("tokens", "macs"))
+        lines.append(
+            [
+                budget,
+                METHODS.get(method, method),
+                f"{tokens:.1f} ({percent(tokens / whole['tokens'], 1)})",
+                f"{macs / 1e9:.3f} G ({percent(macs / whole['macs'], 1)})",
+                *(_cell(*rows.loc[task, [kind, f"{kind}_low", f"{kind}_high"]]) for task in tasks),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    """A share and its interval in per cent.
+
+    >>> _cell(0.973, 0.959, 1.0)
+    '97.3 [95.9, 100.0]'
+    """
+    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main() -> None:
+    """Profile the model where that was not done yet, choose layers, run, print the table."""
+    from tokenlens.models.loading import load
+    from tokenlens.probe.profile import Profile, profile_samples
+    from tokenlens.samples.dataset import load_samples
+    from tokenlens.selection.plan import plan
+    from tokenlens.workspace import ROOT, profile_directory, slug
+
+    parser = argparse.ArgumentParser(
+        prog="python -m tokenlens.analyses.baselines",
+        description="The chosen layers with and without bypass against one early drop.",
+    )
+    parser.add_argument("--model", default="tiny-qwen2-vl", help="name, hub id or directory")
+    parser.add_argument("--data", default="scenes", help="name, manifest or directory")
+    parser.add_argument("--profile", type=Path, help="profile directory; made where missing")
+    parser.add_argument("--stages", type=int, default=3, help="layers to choose")
+    parser.add_argument("--budget", action="append", help="33%%, 48, …; may be repeated")
+    parser.add_argument("--limit", type=int, help="held-out samples")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--out", type=Path, help="directory for the rows")
+    options = parser.parse_args()
+    try:
+        budgets = options.budget or list(BUDGETS)
+        vlm = load(options.model)
+        if options.profile is None:
+            calibration = load_samples(options.data, "calibration")
+            directory = profile_directory(options.model, calibration.name)
+            profile = profile_samples(vlm, calibration, directory, show_progress=True)
+        else:
+            profile = Profile(options.profile)
+        chosen = plan(profile, stages=options.stages, budget=budgets[0])
+        table = compute(
+            vlm,
+            load_samples(options.data, "held-out", options.limit),
+            chosen.layers,
+            options.out or ROOT / slug(options.model) / "baselines",
+            n_visual=chosen.n_visual,
+            budgets=budgets,
+            batch_size=options.batch_size,
+            show_progress=True,
+        )
+    except TokenlensError as error:
+        parser.exit(2, f"{error}\n")
+    sys.stdout.write(markdown(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What became of every visual token at every stage: kept, set aside, brought back, dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tokenlens.schedule import Schedule, Stage, merge_count
+
+from .picture_sheet import REGION, Outline, Strip, Tile, box_outline, plot_sheet
+from .style import LIGHT, Theme
+from .token_raster import lay_over, shrunk, spread
+
+BACK_COLOUR = "#ffb000"
+"""The colour tokens that were brought back are outlined in."""
+
+
+class Fate(IntEnum):
+    """What a stage does with a visual token."""
+
+    KEPT = 0
+    """Selected, as it was by the stage before."""
+    BACK = 1
+    """Selected, though the stage before had set it aside."""
+    ASIDE = 2
+    """Set aside by a bypass: a later stage can still select it."""
+    SEED = 3
+    """Not selected; a merged token goes on in its place for a group of its kind."""
+    GONE = 4
+    """Dropped, now or earlier, or merged into another: it cannot come back."""
+
+
+def token_fates(
+    stages: Sequence[Stage], selected: Sequence[np.ndarray], n_visual: int
+) -> np.ndarray:
+    """Each token's `Fate` at each stage: int64 [stages, n_visual].
+
+    `selected[k]` holds the indices, ascending, of the visual tokens (0 to n_visual - 1) that stage
+    k selected. Seeds follow the bypass's rule: of the R tokens not kept, in sequence order, those
+    at floor((i + 0.5) R / z) for i = 0 … z - 1.
+
+    >>> bypass = Stage(score_layer=1, when="after", keep=2, disposal="bypass", merge=1)
+    >>> last = Stage(score_layer=3, when="before", keep=2, disposal="drop")
+    >>> fates = token_fates([bypass, last], [np.array([0, 1]), np.array([1, 4])], 5)
+    >>> [[Fate(fate).name for fate in stage] for stage in fates]
+    [['KEPT', 'KEPT', 'ASIDE', 'SEED', 'ASIDE'], ['GONE', 'KEPT', 'GONE', 'GONE', 'BACK']]
+    """
+    fates = np.full((len(stages), n_visual), Fate.GONE, dtype=np.int64)
+    candidates = np.arange(n_visual)
+    aside = np.zeros(n_visual, dtype=bool)
+    for fate, stage, kept in zip(fates, stages, selected, strict=True):
+        rest = np.setdiff1d(candidates, kept)
+        merged = merge_count(stage.merge, len(rest))
+        seeds = rest[((np.arange(merged) + 0.5) * len(rest) / max(1, merged)).astype(np.int64)]
+        bypass = stage.disposal == "bypass"
+        fate[rest] = Fate.ASIDE if bypass else Fate.GONE
+        fate[seeds] = Fate.SEED
+        fate[kept] = np.where(aside[kept], Fate.BACK, Fate.KEPT)
+        aside[:] = False
+        if bypass:
+            aside[rest] = True
+        else:
+            candidates = np.union1d(kept, seeds)
+    return fates
+
+
+def stage_name(stage: Stage) -> str:
+    """Where a stage is.
+
+    >>> stage_name(Stage(score_layer=3, when="after", keep=0.5, disposal="drop"))
+    'after layer 3'
+    """
+    return f"{stage.when} layer {stage.score_layer}" if stage.score_layer else "before the decoder"
+
+
+def veil(fates: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Black that dims what a stage did not keep: uint8 [height, width, 4] from fates [n]."""
+    opacity = spread(boxes, np.array([_VEILS[Fate(fate)] for fate in fates]))
+    colours = np.zeros((*opacity.shape, 4))
+    colours[..., 3] = 255 * np.nan_to_num(opacity)
+    return np.round(colours).astype(np.uint8)
+
+
+_VEILS = {Fate.KEPT: 0.0, Fate.BACK: 0.0, Fate.ASIDE: 0.66, Fate.SEED: 0.66, Fate.GONE: 0.93}
+
+
+def compute(rows: Iterable[Mapping[str, Any]], schedule: Schedule) -> pd.DataFrame:
+    """The fate of every token of some rows of `Results.rows`, pruned by `schedule`.
+
+    Columns: id, question, stage (from 1), where (as `stage_name`), token (from 0, in sequence
+    order), x0, y0, x1, y1 (the part of the picture it covers, 0 to 1), fate (a `Fate`).
+    """
+    parts = []
+    for row in rows:
+        positions, boxes = np.asarray(row["positions"]), np.reshape(row["boxes"], (-1, 4))
+        selected = [np.searchsorted(positions, stage) for stage in json.loads(row["selected"])]
+        fates = token_fates(schedule.stages, selected, len(positions))
+        for number, (stage, fate) in enumerate(zip(schedule.stages, fates, strict=True), start=1):
+            part = pd.DataFrame(boxes, columns=["x0", "y0", "x1", "y1"])
+            part.insert(0, "id", row["id"])
+            part.insert(1, "question", row["question"])
+            part.insert(2, "stage", number)
+            part.insert(3, "where", stage_name(stage))
+            part.insert(4, "token", np.arange(len(part)))
+            part["fate"] = fate
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def plot(
+    frame: pd.DataFrame,
+    pictures: Mapping[str, Image.Image],
+    *,
+    regions: Mapping[str, Sequence[Outline]] | None = None,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Every stage of every sample of `compute`'s frame, after the picture itself.
+
+    What was kept is bright, what was set aside dim with the seeds of merged tokens dotted, what is
+    gone black; tokens that came back are outlined. `pictures` by sample id; `regions` are outlined.
+    """
+    strips = []
+    for name, part in frame.groupby("id", sort=False):
+        size, picture = pictures[name].size, shrunk(pictures[name])
+        outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
+        tiles = [Tile(picture, "picture", outlines=outlines)]
+        for (_, where), stage in part.groupby(["stage", "where"], sort=False):
+            fates = stage["fate"].to_numpy()
+            boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
+            pixels = boxes * [*size, *size]
+            back = [(box_outline(*box), BACK_COLOUR) for box in pixels[fates == Fate.BACK]]
+            seeds = pixels[fates == Fate.SEED]
+            centres = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in seeds]
+            image = lay_over(picture, veil(fates, boxes))
+            tiles.append(Tile(image, where, outlines=[*back, *outlines], dots=centres))
+        strips.append(Strip(part["question"].iloc[0], size, tiles))
+    columns = max(4, max(len(strip.tiles) for strip in strips))
+    return plot_sheet(strips, columns=min(7, columns), theme=theme)

@@ -1,0 +1,74 @@
+"""What is kept of the unpruned model's score, and at what cost? Quality against prefill MACs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from .style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
+
+if TYPE_CHECKING:
+    from tokenlens.evaluation.comparison import Comparison
+
+_MARKERS = "osD^vPX"
+
+
+def compute(comparison: Comparison) -> pd.DataFrame:
+    """What each arm retains and costs, each task's rows apart, then `all` and `macro`.
+
+    Columns: task, arm, samples, retained, retained_low, retained_high (of the unpruned score; 95 %
+    paired bootstrap interval), tokens and macs (shares of the unpruned model's).
+    """
+    table = comparison.table()
+    baseline = table[table["arm"] == next(iter(comparison.arms))].set_index("task")
+    frame = table[["task", "arm", "samples", "retained", "retained_low", "retained_high"]].copy()
+    for cost in ("tokens", "macs"):
+        frame[cost] = table[cost] / table["task"].map(baseline[cost])
+    return frame.reset_index(drop=True)
+
+
+def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+    """One panel per task: retained score with its interval against the share of prefill MACs."""
+    tasks = [task for task in frame["task"].unique() if task != "macro"]
+    arms = list(frame["arm"].unique())
+    colours = arm_colours(arms, theme)
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    with themed(theme):
+        figure = Figure(figsize=(PAGE, 0.45 + 1.75 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat[len(tasks) :]:
+            axes.set_visible(False)
+        for task, axes in zip(tasks, grid.flat, strict=False):
+            part = frame[frame["task"] == task]
+            axes.axhline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            for index, row in enumerate(part.itertuples()):
+                spread = [[row.retained - row.retained_low], [row.retained_high - row.retained]]
+                axes.errorbar(
+                    row.macs,
+                    row.retained,
+                    yerr=spread,
+                    fmt=_MARKERS[index % len(_MARKERS)],
+                    color=colours[row.arm],
+                    label=shorten(row.arm),
+                    markersize=5,
+                    capsize=2.5,
+                    elinewidth=1.1,
+                )
+            axes.set_title(f"{shorten(task, 24)} ({int(part['samples'].iloc[0])})", pad=4)
+            axes.grid()
+            axes.spines[["top", "right"]].set_visible(False)
+        corner = grid[0, 0]
+        lowest = frame["retained_low"].min(skipna=True)
+        corner.set_xlim(0, 1.06)
+        corner.set_ylim(0 if lowest < 0.5 else 0.45, max(1.05, frame["retained_high"].max() + 0.03))
+        corner.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+        corner.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+        figure.supxlabel("prefill MACs, of the unpruned model's", fontsize=8)
+        figure.supylabel("score retained", fontsize=8)
+        handles, labels = corner.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=4, borderpad=0)
+    return figure

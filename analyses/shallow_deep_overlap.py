@@ -1,0 +1,57 @@
+"""Does a deep layer want what a shallow one would throw away?
+
+For layers i and j: the share of layer j's most important tokens that lie among layer i's least
+important ones (SwiftVLM, arXiv 2602.03134, Fig. 2, there for one sample; here the mean over
+samples).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tokenlens.measures.overlap import shallow_deep_overlap
+
+from .layer_grid import layer_frame, plot_grid
+from .style import LIGHT, Theme, percent
+
+if TYPE_CHECKING:
+    from tokenlens.probe.profile import Profile
+
+BOTTOM, TOP = 0.5, 0.1
+
+
+def compute(profile: Profile, *, bottom: float = BOTTOM, top: float = TOP) -> pd.DataFrame:
+    """Mean over samples: float64 [layers, layers]; row i discards, column j wants."""
+    total = np.zeros((profile.layers, profile.layers))
+    for row in profile.rows():
+        total += shallow_deep_overlap(row.importance, bottom=bottom, top=top)
+    return layer_frame(total / max(1, len(profile)))
+
+
+def plot(
+    frame: pd.DataFrame,
+    *,
+    bottom: float = BOTTOM,
+    top: float = TOP,
+    chosen: Sequence[int] = (),
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Heat map of shallower layers (rows) against deeper ones (columns), on the scale 0 to 1."""
+    deeper = np.triu(np.ones(frame.shape, dtype=bool), k=1)
+    return plot_grid(
+        frame.where(deeper).iloc[:-1, 1:],
+        limits=(0.0, 1.0),
+        colours=theme.sequential,
+        label=f"share of the top {percent(top)} found in the bottom {percent(bottom)}",
+        axes_labels=(
+            f"deep layer (its top {percent(top)})",
+            f"shallow layer (its bottom {percent(bottom)})",
+        ),
+        chosen=chosen,
+        theme=theme,
+    )

@@ -1,0 +1,55 @@
+"""`tokenlens demo`: the whole road on the bundled model and scenes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import console, wrote
+from .options import DEFAULT_DATA, DEFAULT_MODEL, Limit
+from .profile import profile
+from .report import report
+from .run import run
+from .select_layers import select_layers
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("demo", epilog="Example: tokenlens demo --out demo")(demo)
+
+
+def demo(
+    model: Annotated[str, typer.Option(help="A bundled model.")] = DEFAULT_MODEL,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tokenlens-out/demo"),
+    limit: Limit = 200,
+) -> None:
+    """Profile the bundled model, choose layers, run the schedule and write the report."""
+    folders = {name: out / name for name in ("profile", "results", "report")}
+    schedule = out / "out.json"
+    steps = [
+        (
+            f"tokenlens profile --model {model} --data {DEFAULT_DATA} --out {folders['profile']}",
+            lambda: profile(model=model, data=DEFAULT_DATA, out=folders["profile"]),
+        ),
+        (
+            f"tokenlens select-layers {folders['profile']} --out {schedule}",
+            lambda: select_layers(folders["profile"], out=schedule),
+        ),
+        (
+            f"tokenlens run --schedule {schedule} --limit {limit} --out {folders['results']}",
+            lambda: run(schedule=schedule, limit=limit, out=folders["results"]),
+        ),
+        (
+            f"tokenlens report {folders['profile']} {folders['results']} --out {folders['report']}",
+            lambda: report([folders["profile"], folders["results"]], out=folders["report"]),
+        ),
+    ]
+    for command, step in steps:
+        console.rule()
+        console.print(f"$ {command}", style="cyan", markup=False)
+        step()
+    console.rule()
+    console.print("The same, command by command:")
+    for command, _ in steps:
+        console.print(f"  {command}", style="cyan", markup=False)
+    wrote("Open", (folders["report"] / "report.html").resolve().as_uri())

@@ -1,0 +1,18 @@
+"""`tokenlens env`: what to paste into a bug report."""
+
+import typer
+
+from .console import console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("env", epilog="Example: tokenlens env")(env)
+
+
+def env() -> None:
+    """Print the versions and the machine, for bug reports."""
+    from tokenlens.environment import machine, versions
+
+    for name, value in {**versions(), **machine()}.items():
+        console.print(f"{name}: {value}", markup=False)

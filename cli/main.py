@@ -1,0 +1,69 @@
+"""The entry point: the sub-commands, and the one place where errors meet the user."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from tokenlens.errors import TokenlensError
+
+from . import demo, env, models, profile, report, run, select_layers
+
+app = typer.Typer(
+    name="tokenlens",
+    help="Measure which visual tokens each layer of a vision-language model cares about, choose "
+    "where to prune, run the pruned model and show it.",
+    epilog="Start with `tokenlens demo`, or with your own model: `tokenlens profile --model "
+    "qwen2-vl`, `tokenlens select-layers`, `tokenlens run --schedule out.json`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (profile, select_layers, run, report, demo, models, env):
+    command.register(app)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from tokenlens import __version__
+
+        print(f"tokenlens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[  # noqa: ARG001
+        bool, typer.Option("--debug", help="On an error, show the traceback as well.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"tokenlens: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"])
+    except TokenlensError as error:
+        if debug:
+            raise
+        _fail(str(error), 2)
+    except SystemExit as end:
+        if end.code == 130:
+            _fail("interrupted; what was computed is kept, the same command continues", 130)
+        raise
+    except Exception as error:  # noqa: BLE001
+        if debug:
+            raise
+        name = type(error).__name__
+        _fail(f"unexpected {name}: {error}; run it again with --debug to see where", 1)

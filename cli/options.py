@@ -1,0 +1,74 @@
+"""Options that several commands share, declared once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
+
+_MODEL_PANEL = "Model"
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Bundled name, alias (see `tokenlens models`), hub id or local directory.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL_PANEL),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, bfloat16, float16 or auto (the checkpoint's own); default: float32 on a "
+        "processor, auto elsewhere.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        help="Spread a large model with accelerate: auto, balanced, sequential.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="`scenes`, a JSON Lines manifest, or a directory holding one (README: Your data)."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use at most this many samples.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
+
+DEFAULT_MODEL = "tiny-qwen2-vl"
+DEFAULT_DATA = "scenes"
+
+
+def load_model(
+    name: str,
+    revision: str | None,
+    device: str | None,
+    dtype: str | None,
+    device_map: str | None,
+) -> "VLM":
+    """Load with the library, quietly: transformers' own progress bars are not ours to show."""
+    from transformers.utils import logging
+
+    from tokenlens.models.loading import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load(name, revision=revision, device=device, dtype=dtype, device_map=device_map)

@@ -1,0 +1,36 @@
+"""`tokenlens report`: one offline page of figures, tables and pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import console, wrote
+from .options import Out
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("report", epilog="Example: tokenlens report --pictures 8")(report)
+
+
+def report(
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Profile and result directories; default: the newest under ./tokenlens-out."
+        ),
+    ] = None,
+    out: Out = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="How many pictures to show every layer on.")
+    ] = 6,
+) -> None:
+    """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
+    from tokenlens.reports.page import build_report
+    from tokenlens.workspace import find_runs
+
+    runs = find_runs(directories or [])
+    files = build_report(runs.profile, runs.results, out or runs.report, pictures=pictures)
+    console.print(f"{len(files.figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
+    wrote("Report", files.html)

@@ -1,0 +1,1 @@
+"""What ships with tokenlens: scenes, a tiny model trained on them, and the scripts behind both."""

@@ -1,0 +1,25 @@
+"""The whole recipe: `python -m tokenlens.data.training --out DIR` (the same command resumes)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .export import export
+from .recipe import train
+
+
+def main() -> None:
+    """Train and export."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and the model")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    model = train(arguments.out, torch.device(arguments.device))
+    export(model, arguments.out / "tiny-qwen2-vl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The loop every stage runs in: steps, log, checkpoints, and going on where it stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+SAVE_EVERY = 100
+LOG_EVERY = 20
+
+
+class Stateful(Protocol):
+    """Anything that can be put into a checkpoint: models, optimisers, a curriculum."""
+
+    def state_dict(self) -> Any:
+        """What to save."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take up what was saved."""
+
+
+def run_stage(
+    name: str,
+    folder: Path,
+    steps: int,
+    parts: Mapping[str, Stateful],
+    step: Callable[[int], Mapping[str, float]],
+) -> None:
+    """Run `step(0)` to `step(steps - 1)`, from the last checkpoint in `folder` if there is one.
+
+    Args:
+        name: the stage's name; its checkpoint is `folder/name.pt`.
+        folder: where checkpoints and `log.txt` are.
+        steps: how many steps the whole stage has.
+        parts: what a checkpoint holds, by name.
+        step: does one update and returns figures for the log, averaged over LOG_EVERY steps.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.pt"
+    done = 0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        done = saved["step"]
+        for key, part in parts.items():
+            part.load_state_dict(saved[key])
+    recent: list[Mapping[str, float]] = []
+    began = time.monotonic()
+    for index in range(done, steps):
+        recent.append(step(index))
+        if (index + 1) % LOG_EVERY == 0 or index + 1 == steps:
+            pace = (time.monotonic() - began) / (index + 1 - done)
+            _log(folder, name, index + 1, steps, recent, pace)
+            recent = []
+        if (index + 1) % SAVE_EVERY == 0 or index + 1 == steps:
+            _save(path, {"step": index + 1, **{k: p.state_dict() for k, p in parts.items()}})
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    """Whole or not at all: a killed run finds its last complete checkpoint."""
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def _log(
+    folder: Path,
+    name: str,
+    done: int,
+    steps: int,
+    recent: list[Mapping[str, float]],
+    seconds_per_step: float,
+) -> None:
+    keys = {key: None for figures in recent for key in figures}
+    means = {key: [figures[key] for figures in recent if key in figures] for key in keys}
+    figures = " ".join(f"{key} {sum(v) / len(v):.3f}" for key, v in means.items())
+    left = (steps - done) * seconds_per_step / 60
+    line = f"{name} {done}/{steps}, {left:.1f} min left ({seconds_per_step:.2f} s/step): {figures}"
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        log.write(line + "\n")

@@ -1,0 +1,78 @@
+"""The table of methods at equal budgets."""
+
+import numpy as np
+import pytest
+from builders import save_model_directory, tiny_qwen2_vl
+from PIL import Image
+from tokenlens.analyses.baselines import METHODS, compute, markdown, plot
+
+from tokenlens.errors import BudgetError
+from tokenlens.models.loading import load
+from tokenlens.samples.sample import Sample
+
+
+@pytest.fixture(scope="module")
+def vlm(tmp_path_factory):
+    return load(str(save_model_directory(tmp_path_factory.mktemp("model"), tiny_qwen2_vl(8))))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)
+    return [
+        Sample(
+            id=str(index),
+            image=Image.fromarray(pixels[index]),
+            question="how many are there ?",
+            answers=("1",),
+            task=("text", "count")[index % 2],
+        )
+        for index in range(4)
+    ]
+
+
+@pytest.fixture(scope="module")
+def table(vlm, samples, tmp_path_factory):
+    return compute(
+        vlm,
+        samples,
+        [3, 5, 7],
+        tmp_path_factory.mktemp("runs") / "baselines",
+        n_visual=36,
+        budgets=["60%", "22 tokens"],
+    )
+
+
+def test_every_method_meets_every_budget_and_the_unpruned_model_runs_once(table):
+    whole = table[table["task"] == "all"].set_index(["budget", "method"])
+    assert whole.index.to_list() == [
+        ("", "unpruned"),
+        *((budget, method) for budget in ("60 %", "22 tokens") for method in METHODS),
+    ]
+    assert whole.loc["60 %", "tokens"].to_list() == pytest.approx([0.6 * 36] * 4, abs=1)
+    assert whole.loc["22 tokens", "tokens"].to_list() == pytest.approx([22] * 4, abs=1)
+    assert (whole["macs"].iloc[1:] < whole["macs"].iloc[0]).all()
+    assert whole.loc[("60 %", "random"), "scoring_macs"] == 0
+
+
+def test_the_markdown_has_a_row_per_budget_and_method_and_a_column_per_task(table):
+    lines = [line.split("|")[1:-1] for line in markdown(table).splitlines()]
+    lines = [[cell.strip() for cell in line] for line in lines]
+    assert {len(line) for line in lines} == {7}
+    assert lines[0][-3:] == ["text", "count", "all"]
+    assert len(lines) == 2 + 1 + 2 * len(METHODS)
+    assert lines[2][:2] == ["", "unpruned"]
+    assert lines[3][0] == "60 %"
+    assert lines[3][1] == METHODS["swiftvlm"]
+
+
+def test_the_figure_has_a_panel_per_budget_and_task(table):
+    figure = plot(table)
+    assert len(figure.axes) == 2 * 3
+    assert [axes.get_title("left") for axes in figure.axes[:3]] == ["text", "count", "all"]
+
+
+def test_a_budget_out_of_reach_is_said_before_anything_is_run(vlm, samples, tmp_path):
+    with pytest.raises(BudgetError, match="out of reach"):
+        compute(vlm, samples, [3, 5, 7], tmp_path / "out", n_visual=36, budgets=["10%"])
+    assert not (tmp_path / "out").exists()

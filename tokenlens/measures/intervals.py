@@ -1,0 +1,129 @@
+"""Bootstrap confidence intervals: what the mean could have been with other samples.
+
+Percentile intervals (Efron & Tibshirani, 1993, ch. 13) of means over resampled samples.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Interval = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Mean, low end and high end, each of the shape of one sample's value."""
+
+_DRAWS_AT_ONCE = 1 << 22
+
+
+def bootstrap_interval(
+    values: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean over samples and its confidence interval.
+
+    Args:
+        values: [samples, ...], finite.
+        confidence: share of the resampled means that lie within the interval.
+        resamples: how many times the samples are drawn anew.
+        seed: the same seed gives the same interval.
+
+    One sample tells nothing of others: its interval is its value.
+
+    >>> mean, low, high = bootstrap_interval([0.0, 1.0, 1.0, 0.0])
+    >>> float(mean), float(low), float(high)
+    (0.5, 0.0, 1.0)
+    """
+    array = _samples(values)
+    means = resampled_means(array, resamples=resamples, seed=seed)
+    return array.mean(axis=0), *interval_ends(means, confidence)
+
+
+def paired_difference_interval(
+    baseline: ArrayLike,
+    other: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `other - baseline` over the same samples, [samples, ...] each, and its interval."""
+    pairs = _pairs(baseline, other)
+    return bootstrap_interval(
+        pairs[:, 1] - pairs[:, 0], confidence=confidence, resamples=resamples, seed=seed
+    )
+
+
+def paired_ratio_interval(
+    baseline: ArrayLike,
+    other: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """What `other` retains of `baseline`: the ratio of their means, and its interval.
+
+    The same samples are drawn for both, [samples, ...] each. NaN where the mean of `baseline` is 0;
+    draws in which it is 0 are left out of the interval.
+    """
+    pairs = _pairs(baseline, other)
+    means = resampled_means(pairs, resamples=resamples, seed=seed)
+    ratio = _ratio(pairs.mean(axis=0))
+    none = np.isnan(ratio)
+    draws = np.where(none, 0.0, _ratio(np.moveaxis(means, 1, 0)))
+    low, high = (np.where(none, np.nan, end) for end in interval_ends(draws, confidence))
+    return ratio, low, high
+
+
+def resampled_means(
+    values: NDArray[np.float64], *, resamples: int = 2000, seed: int | Sequence[int] = 0
+) -> NDArray[np.float64]:
+    """Means over `resamples` draws, with replacement, of as many samples: [resamples, ...].
+
+    `values` is [samples, ...]. The draws depend on the seed (one number or several) and on how many
+    samples there are, and on nothing else.
+    """
+    rng = np.random.default_rng(seed)
+    flat = values.reshape(len(values), -1)
+    chances = np.full(len(values), 1 / len(values))
+    step = max(1, _DRAWS_AT_ONCE // len(values))
+    means = [
+        rng.multinomial(len(values), chances, size=min(step, resamples - start)) @ flat
+        for start in range(0, resamples, step)
+    ]
+    return np.concatenate(means).reshape(resamples, *values.shape[1:]) / len(values)
+
+
+def interval_ends(
+    means: NDArray[np.float64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Low and high end between which the middle share `confidence` of `means` [draws, ...] lies."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: got {confidence!r}, expected a share in (0, 1)")
+    tail = 50 * (1 - confidence)
+    low, high = np.nanpercentile(means, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def _samples(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or len(array) == 0 or not np.isfinite(array).all():
+        raise ValueError(
+            f"values: got shape {array.shape}, expected finite numbers in [samples, ...], at least "
+            "one sample"
+        )
+    return array
+
+
+def _pairs(baseline: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+    first, second = _samples(baseline), _samples(other)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"other: got shape {second.shape}, expected the baseline's {first.shape}: the same "
+            "samples in the same order"
+        )
+    return np.stack([first, second], axis=1)
+
+
+def _ratio(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Second over first along the first axis; NaN where the first is 0."""
+    baseline, other = means
+    return np.divide(other, baseline, out=np.full_like(other, np.nan), where=baseline != 0)

@@ -1,0 +1,126 @@
+"""How well each layer's importance finds the region, and what it ranks low that others want."""
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tokenlens.measures.arrays import importance_array, per_sample, top_count, top_ranks
+from tokenlens.suggest import one_of
+
+Scores = NDArray[np.float64]
+
+
+def _recall(importance: Scores, region: NDArray[np.bool_], top: float) -> Scores:
+    """Share of the region's tokens that are in the top share."""
+    chosen = top_ranks(importance) < top_count(top, region.size)
+    return (chosen & region).sum(axis=1) / region.sum()
+
+
+def _iou(importance: Scores, region: NDArray[np.bool_], top: float) -> Scores:
+    """Intersection over union of the region and the top share."""
+    chosen = top_ranks(importance) < top_count(top, region.size)
+    return (chosen & region).sum(axis=1) / (chosen | region).sum(axis=1)
+
+
+def _average_precision(importance: Scores, region: NDArray[np.bool_], _top: float) -> Scores:
+    """Mean, over the region's tokens, of the precision at each one's rank."""
+    ranks = np.sort(top_ranks(importance)[:, region], axis=1) + 1
+    return (np.arange(1, ranks.shape[1] + 1) / ranks).mean(axis=1)
+
+
+def _mass(importance: Scores, region: NDArray[np.bool_], _top: float) -> Scores:
+    """Share of the importance of all visual tokens that lies in the region."""
+    total = importance.sum(axis=1)
+    inside = importance[:, region].sum(axis=1)
+    return np.divide(inside, total, out=np.zeros_like(total), where=total > 0)
+
+
+def _pointing(importance: Scores, region: NDArray[np.bool_], _top: float) -> Scores:
+    """1 where the most important token is in the region, else 0 (the pointing game)."""
+    return region[importance.argmax(axis=1)].astype(np.float64)
+
+
+METRICS: Mapping[str, Callable[[Scores, NDArray[np.bool_], float], Scores]] = MappingProxyType(
+    {
+        "recall": _recall,
+        "iou": _iou,
+        "average_precision": _average_precision,
+        "mass": _mass,
+        "pointing": _pointing,
+    }
+)
+"""Every metric takes importance [layers, n_visual], a region that is not empty, and a top share."""
+
+
+def region_scores(
+    importance: ArrayLike, region: ArrayLike, metric: str = "recall", top: float = 0.2
+) -> NDArray[np.float64]:
+    """How well each layer of one sample finds the region: float64 [layers], 0 to 1.
+
+    Args:
+        importance: [layers, n_visual].
+        region: bool [n_visual], at least one true.
+        metric: "recall" or "iou" of the most important share `top` of the tokens,
+            "average_precision" of the ranking, "mass" (share of the visual importance that is in
+            the region), or "pointing" (1 where the most important token is in the region).
+        top: the share of tokens for recall and IoU; the count is rounded half up, at least one.
+
+    Ties go to the lower position, as in the engine.
+
+    >>> region_scores([[0.1, 0.6, 0.3], [0.5, 0.1, 0.4]], [False, True, False], "mass").tolist()
+    [0.6, 0.1]
+    """
+    array, inside = importance_array(importance), np.asarray(region)
+    if inside.shape != array.shape[1:] or inside.dtype != np.bool_ or not inside.any():
+        raise ValueError(
+            f"region: got {inside.dtype} {inside.shape} with {np.count_nonzero(inside)} tokens, "
+            f"expected bool ({array.shape[1]},) with at least one"
+        )
+    if metric not in METRICS:
+        raise ValueError(f"metric: got {metric!r}, expected {one_of(metric, METRICS)}")
+    return METRICS[metric](array, inside, top)
+
+
+def region_overlap(
+    importance: ArrayLike | Iterable[ArrayLike],
+    regions: ArrayLike | Iterable[ArrayLike],
+    *,
+    metric: str = "recall",
+    top: float = 0.2,
+) -> NDArray[np.float64]:
+    """Mean of `region_scores` over the samples whose region is not empty: float64 [layers].
+
+    `importance` and `regions` are one sample each, or iterables of as many samples.
+    """
+    scores = [
+        region_scores(sample, region, metric, top)
+        for sample, region in zip(per_sample(importance), per_sample(regions, ndim=1), strict=True)
+        if np.asarray(region).any()
+    ]
+    if not scores:
+        raise ValueError("regions: got none with a token, expected at least one")
+    return np.mean(scores, axis=0)
+
+
+def shallow_deep_overlap(
+    importance: ArrayLike | Iterable[ArrayLike], bottom: float = 0.5, top: float = 0.1
+) -> NDArray[np.float64]:
+    """What one layer would throw away and another wants (SwiftVLM, arXiv 2602.03134, Fig. 2).
+
+    Returns float64 [layers, layers]: at [i, j] the share of layer j's `top` tokens that lie in
+    layer i's `bottom` share, mean over samples.
+
+    >>> shallow_deep_overlap([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]], top=0.25).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    shares = []
+    for sample in per_sample(importance):
+        ranks = top_ranks(importance_array(sample))
+        wanted = ranks < top_count(top, ranks.shape[1])
+        thrown = ranks >= ranks.shape[1] - top_count(bottom, ranks.shape[1])
+        shares.append((thrown.astype(np.float64) @ wanted.T) / wanted[0].sum())
+    if not shares:
+        raise ValueError("importance: got no sample, expected at least one")
+    return np.mean(shares, axis=0)

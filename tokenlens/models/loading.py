@@ -1,0 +1,105 @@
+"""Loading a vision-language model and its processor from wherever they are."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from tokenlens.errors import ModelError
+from tokenlens.models.placement import check_device_map, find_device, find_dtype
+from tokenlens.models.processing import load_processor
+from tokenlens.models.sources import find_source
+from tokenlens.models.vlm import VLM
+
+
+def load(
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    revision: str | None = None,
+) -> VLM:
+    """Load a vision-language model with its processor.
+
+    Args:
+        name: a bundled model, an alias (`tokenlens models` lists both), a hub id or a local
+            directory. A directory called like a bundled model or an alias is written `./name`.
+        device: where the model goes; by default the accelerator if there is one, else the CPU.
+        dtype: "float32", "bfloat16", "float16", "float64" (or fp32, bf16, …), or "auto" for the
+            checkpoint's own; by default float32 on a CPU and "auto" elsewhere.
+        device_map: spread the model with accelerate instead: "auto", "balanced", "sequential", or a
+            map of module names.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        ModelError: an unknown name (the nearest are offered), a hub model that cannot be fetched, a
+            directory that holds no vision-language model or a damaged one, a device or dtype that
+            is unknown or not available here.
+
+    >>> vlm = load("tiny-qwen2-vl", device="cpu")
+    >>> vlm.architecture, vlm.layers >= 12
+    ('Qwen2VLForConditionalGeneration', True)
+    """
+    check_device_map(device_map, device)
+    place = find_device(device)
+    precision = find_dtype(dtype, place)
+    source = find_source(name, revision)
+    config = _load_config(source.folder)
+    model = _load_weights(source.folder, config, precision, device_map)
+    if device_map is None:
+        model.to(place)  # type: ignore[arg-type]
+    processor = load_processor(source.folder, config)
+    return VLM(model, processor, id=source.id, revision=source.revision)
+
+
+def _load_config(folder: Path) -> PreTrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} is no model directory: it has no config.json; expected one as written by "
+            "save_pretrained"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be used: {_short(error)}") from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelError(
+            f"{folder} holds a {config.model_type!r} model, which is no vision-language model; "
+            "expected one such as Qwen2-VL"
+        )
+    return config
+
+
+def _load_weights(
+    folder: Path,
+    config: PreTrainedConfig,
+    dtype: torch.dtype | str,
+    device_map: str | dict[str, Any] | None,
+) -> PreTrainedModel:
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            device_map=device_map,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the weights in {folder} cannot be loaded: {_short(error)}") from error
+    model, info = loaded
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(
+            f"the weights in {folder} are incomplete: {len(missing)} are missing, among them "
+            f"{missing[0]}"
+        )
+    return model
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

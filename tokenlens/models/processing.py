@@ -1,0 +1,49 @@
+"""Loading a model's processor so that it makes the same tensors with and without torchvision."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoImageProcessor, PreTrainedConfig, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils.import_utils import is_torchvision_available
+
+from tokenlens.errors import ModelError
+
+
+def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
+    """The processor of the model in `folder`, its pictures resized by Pillow.
+
+    Pillow and torchvision round resized pixels differently, so Pillow is used even where
+    torchvision is installed. The video half of a processor needs torchvision and is left out
+    without it. Raises `ModelError` where files are missing or damaged.
+    """
+    if type(config) not in PROCESSOR_MAPPING:
+        raise ModelError(f"{folder}: model type {config.model_type!r} has no processor")
+    processor_class: Any = PROCESSOR_MAPPING[type(config)]
+    if not is_torchvision_available():
+        processor_class = without_video(processor_class)
+    try:
+        processor = processor_class.from_pretrained(folder, local_files_only=True)
+        processor.image_processor = AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, backend="pil"
+        )
+    except Exception as error:
+        # Besides OSError and ValueError, the tokenizers library raises bare Exceptions.
+        raise ModelError(
+            f"{folder} has no usable processor ({' '.join(str(error).split())[:200]}); expected "
+            "the tokenizer and preprocessor_config.json beside the weights"
+        ) from error
+    if processor.chat_template is None:
+        processor.chat_template = processor.tokenizer.chat_template
+    return processor
+
+
+def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """A processor class that takes pictures and text only; everything else is inherited."""
+
+    class PictureProcessor(processor_class):  # type: ignore[misc, valid-type]
+        @classmethod
+        def get_attributes(cls) -> list[Any]:
+            return [name for name in super().get_attributes() if name != "video_processor"]
+
+    return PictureProcessor

@@ -1,0 +1,69 @@
+"""What a vision-language model is made of, found on any bare Hugging Face model.
+
+The probe and the engine stand on these functions alone: no family is named here.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tokenlens.errors import ModelError
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
+
+
+def unwrap(vlm_or_model: "VLM | PreTrainedModel") -> PreTrainedModel:
+    """The Hugging Face model of a `VLM`, or the bare model itself.
+
+    Raises `ModelError` for anything that is no vision-language model.
+    """
+    held = isinstance(vlm_or_model, PreTrainedModel)
+    model = vlm_or_model if held else getattr(vlm_or_model, "model", None)
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(
+            f"expected a tokenlens.VLM or a Hugging Face model, got {type(vlm_or_model).__name__}; "
+            "load one with tokenlens.load(...) or wrap yours with tokenlens.VLM.wrap(...)"
+        )
+    image_token_id(model)
+    decoder_layers(model)
+    return model
+
+
+def text_config(model: PreTrainedModel) -> PreTrainedConfig:
+    """The configuration of the text decoder."""
+    return model.config.get_text_config(decoder=True)
+
+
+def decoder(model: PreTrainedModel) -> nn.Module:
+    """The text decoder: embeddings, layers and final norm, without vision tower and head."""
+    return model.get_decoder()
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of the text decoder, in order of depth. Raises `ModelError` without any."""
+    layers = getattr(decoder(model), "layers", None)
+    if not isinstance(layers, nn.ModuleList) or len(layers) == 0:
+        raise ModelError(
+            f"{type(model).__name__} has no list of decoder layers (get_decoder().layers); "
+            "expected a decoder-only vision-language model such as Qwen2-VL"
+        )
+    return layers
+
+
+def image_token_id(model: PreTrainedModel) -> int:
+    """The token id that marks visual tokens in the prompt. Raises `ModelError` without one."""
+    token = getattr(model.config, "image_token_id", None)
+    if not isinstance(token, int):
+        raise ModelError(
+            f"{type(model).__name__} is no vision-language model: its configuration has no "
+            "image_token_id; expected one that marks visual tokens in the prompt, such as Qwen2-VL"
+        )
+    return token
+
+
+def visual_mask(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
+    """Which of `input_ids` (int64 [batch, length]) are visual tokens: bool [batch, length]."""
+    return torch.eq(input_ids, image_token_id(model))

@@ -1,0 +1,254 @@
+"""A vision-language model with its processor, and where its visual tokens lie."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+
+from tokenlens.errors import ModelError, SampleError
+from tokenlens.files import hash_json
+from tokenlens.models.adapters import PictureTokens, find_adapter
+from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
+from tokenlens.samples.pictures import as_rgb, open_picture
+
+Picture = Image | Path | str
+"""A picture in memory, or the path of one."""
+
+_VOLATILE = ("_name_or_path", "architectures", "transformers_version", "dtype")
+"""Keys of a configuration that differ between a model built, saved and loaded again."""
+_SAMPLED_VALUES = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The visual tokens of one sample: where they stand and what they cover.
+
+    Attributes:
+        positions: int64 [n_visual], places in the (padded) sequence, ascending.
+        boxes: float32 [n_visual, 4], xyxy as shares of the original picture's width and height.
+        image_index: int64 [n_visual], which picture of the sample the token belongs to.
+        grid: (frames, rows, columns) of visual tokens, one per picture of the sample.
+    """
+
+    positions: Tensor
+    boxes: Tensor
+    image_index: Tensor
+    grid: tuple[tuple[int, int, int], ...]
+
+
+class VLM:
+    """A model in eval mode with the processor that makes its inputs.
+
+    Attributes:
+        model: the Hugging Face model.
+        processor: its Hugging Face processor; None where only the model is at hand.
+        id: bundled name, hub id or absolute path of a directory; None for a wrapped model.
+        revision: commit of a hub model, else None.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the word used in schedules and manifests
+        revision: str | None = None,
+    ) -> None:
+        self.model = unwrap(model).eval()
+        self.processor = processor
+        self.id = id
+        self.revision = revision
+
+    @classmethod
+    def wrap(
+        cls,
+        model: PreTrainedModel,
+        processor: ProcessorMixin | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        revision: str | None = None,
+    ) -> "VLM":
+        """Take a Hugging Face model the caller already has; it is put into eval mode.
+
+        Raises `ModelError` where it is no vision-language model.
+        """
+        return cls(model, processor, id=id, revision=revision)
+
+    @property
+    def architecture(self) -> str:
+        """The Hugging Face class of the model."""
+        return type(self.model).__name__
+
+    @property
+    def decoder_config(self) -> PreTrainedConfig:
+        """The configuration of the text decoder."""
+        return text_config(self.model)
+
+    @property
+    def layers(self) -> int:
+        """The number of decoder layers."""
+        return len(decoder_layers(self.model))
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return self.model.dtype
+
+    @cached_property
+    def config_hash(self) -> str:
+        """16 hexadecimal digits that stand for a checkpoint, whatever dtype it is loaded in.
+
+        Covers the configuration, every weight's name and shape and 16 of its values (bfloat16
+        checkpoints are the same in float32; a float32 one rounded to bfloat16 is another).
+        Weights that accelerate keeps offloaded give name and shape only.
+        """
+        digest = hashlib.sha256()
+        samples = []
+        for name, weight in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+            if not weight.is_meta:
+                step = max(1, weight.numel() // _SAMPLED_VALUES)
+                samples.append(weight.reshape(-1)[::step].to("cpu", torch.float32))
+        digest.update(torch.cat(samples).numpy().tobytes())
+        config = _stable(self.model.config.to_dict())
+        return hash_json([self.architecture, config, digest.hexdigest()])
+
+    def prepare(
+        self,
+        image: Picture | Sequence[Picture] | Sequence[Sequence[Picture]],
+        question: str | Sequence[str],
+    ) -> BatchFeature:
+        """The model's inputs for one question, or a left-padded batch for a list of them.
+
+        Args:
+            image: for one question its picture (or the list of its pictures); for a list of
+                questions a list of the same length.
+            question: what is asked, put into the model's chat template after the pictures.
+
+        Returns:
+            Tensors on the model's device, floating-point ones in its dtype. They are the same with
+            and without torchvision.
+
+        Raises:
+            ModelError: the model came without a processor, or its processor has no chat template.
+            SampleError: a picture that cannot be used, or lists of unequal length.
+        """
+        processor = self._required_processor()
+        if processor.chat_template is None:
+            raise ModelError(
+                f"the processor of this {self.architecture} has no chat template, which turns a "
+                "question into a prompt; set processor.chat_template"
+            )
+        images, questions = (
+            ([image], [question]) if isinstance(question, str) else (image, question)
+        )
+        if not isinstance(images, Sequence) or isinstance(images, str):
+            raise SampleError(
+                f"a list of {len(questions)} questions needs a list of as many pictures, got one"
+            )
+        if len(images) != len(questions):
+            raise SampleError(
+                f"every question needs its picture: got {len(images)} pictures for "
+                f"{len(questions)} questions"
+            )
+        if not questions:
+            raise SampleError("cannot prepare an empty list of questions; give at least one")
+        try:
+            inputs: Any = processor.apply_chat_template(
+                [_conversation(*pair) for pair in zip(images, questions, strict=True)],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True, "padding_side": "left"},
+            )
+        except ValueError as error:
+            raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
+        return inputs.to(self.device, dtype=self.dtype)
+
+    def layout(self, inputs: Mapping[str, Any]) -> list[Layout]:
+        """For every sample of prepared inputs, its visual tokens and the boxes they cover.
+
+        Raises:
+            ModelError: a family without an adapter, or inputs whose pictures and visual tokens
+                disagree.
+        """
+        pictures = find_adapter(self.model.config).pictures(self.model.config, inputs)
+        mask = visual_mask(self.model, inputs["input_ids"]).cpu()
+        expected = sum(len(picture.boxes) for picture in pictures)
+        if expected != int(mask.sum()):
+            raise ModelError(
+                f"the inputs hold {int(mask.sum())} visual tokens but their pictures make "
+                f"{expected}; make them with prepare(...)"
+            )
+        left = iter(pictures)
+        return [_sample_layout(row.nonzero().flatten(), left) for row in mask]
+
+    def decode(self, token_ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Generated tokens ([batch, length]) as text, without special tokens and outer space."""
+        processor = self._required_processor()
+        return [
+            text.strip() for text in processor.batch_decode(token_ids, skip_special_tokens=True)
+        ]
+
+    def _required_processor(self) -> ProcessorMixin:
+        if self.processor is None:
+            raise ModelError(
+                f"this {self.architecture} was wrapped without a processor: give one with "
+                "VLM.wrap(model, processor), or make the inputs yourself"
+            )
+        return self.processor
+
+
+def _conversation(pictures: Any, question: str) -> list[dict[str, Any]]:
+    many = isinstance(pictures, Sequence) and not isinstance(pictures, str)
+    images = [
+        as_rgb(picture) if isinstance(picture, Image) else open_picture(Path(picture))
+        for picture in (pictures if many else [pictures])
+    ]
+    content = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+
+
+def _sample_layout(positions: Tensor, left: Iterator[PictureTokens]) -> Layout:
+    """Take from `left` the pictures that fill `positions`, the visual tokens of one sample."""
+    pictures: list[PictureTokens] = []
+    filled = 0
+    while filled < len(positions):
+        pictures.append(next(left))
+        filled += len(pictures[-1].boxes)
+    if filled > len(positions):
+        raise ModelError(
+            f"a sample holds {len(positions)} visual tokens but its pictures make {filled}; make "
+            "the inputs with prepare(...)"
+        )
+    counts = torch.tensor([len(picture.boxes) for picture in pictures], dtype=torch.int64)
+    return Layout(
+        positions=positions,
+        boxes=torch.cat([torch.empty(0, 4), *(picture.boxes for picture in pictures)]),
+        image_index=torch.repeat_interleave(torch.arange(len(pictures)), counts),
+        grid=tuple(picture.grid for picture in pictures),
+    )
+
+
+def _stable(config: Any) -> Any:
+    """A configuration without what differs between two loadings of one checkpoint."""
+    if not isinstance(config, dict):
+        return str(config) if isinstance(config, torch.dtype) else config
+    return {key: _stable(value) for key, value in config.items() if key not in _VOLATILE}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,79 @@
+"""Reading a layer's queries and keys as its family defines them, without family code.
+
+A listener observes the model's attention calls (`tokenlens.probe.attention`). It waits for one
+layer at a time, takes its queries and keys (after their norms and rotary embedding), and then
+either lets the layer go on as if nothing had been, or halts it there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one layer compared: query [batch, heads, tokens, size], key [batch, kv heads, …]."""
+
+    query: Tensor
+    key: Tensor
+    scaling: float
+    softcap: float | None
+
+
+class Listener:
+    """An observer of attention that waits for one module and hears it once."""
+
+    def __init__(self) -> None:
+        self._module: nn.Module | None = None
+        self._hear: Callable[[Heard], None] | None = None
+        self._halt = False
+
+    def expect(
+        self, module: nn.Module, hear: Callable[[Heard], None], *, halt: bool = False
+    ) -> None:
+        """Wait for the next attention call of `module`; `halt` leaves its layer there."""
+        self._module, self._hear, self._halt = module, hear, halt
+
+    def forget(self) -> bool:
+        """Wait no longer; whether there was still something to wait for."""
+        waiting = self._module is not None
+        self._module = self._hear = None
+        return waiting
+
+    def __call__(
+        self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
+    ) -> None:
+        """Take the queries and keys that were waited for; every other call passes by."""
+        del mask
+        if module is not self._module or self._hear is None:
+            return
+        hear = self._hear
+        self.forget()
+        scaling = options.get("scaling")
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        with torch.no_grad():
+            hear(Heard(query, key, scaling, options.get("softcap")))
+        if self._halt:
+            raise HaltError
+
+
+class HaltError(Exception):
+    """Leaves a layer at its attention; `run_until_attention` takes it."""
+
+
+def run_until_attention(layer: nn.Module, hidden: Tensor, **kwargs: Any) -> None:
+    """Run `layer` on `hidden` up to its attention: no mask, no cache, no gradient.
+
+    A listener must expect the layer's attention with `halt`. The layer's own forward pass must
+    follow: where accelerate offloads weights, that is what sends back those fetched here.
+    """
+    kwargs = {name: value for name, value in kwargs.items() if not isinstance(value, Cache)}
+    try:
+        with torch.no_grad():
+            layer.forward(hidden, **{**kwargs, "attention_mask": None, "use_cache": False})
+    except HaltError:
+        return

@@ -1,0 +1,220 @@
+"""Cache layers that store few keys and report full lengths.
+
+The model goes on building its masks, positions and offsets in full coordinates; each layer here
+remembers where in the sequence its stored keys belong, so that those masks can be read for them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
+from tokenlens.errors import PruningError
+from tokenlens.pruning.tokens import Slots
+
+
+@dataclass
+class Lease:
+    """Whether the pruning context that filled a cache is still open."""
+
+    open: bool = True
+
+
+class PrunedLayer(DynamicLayer):
+    """The keys and values of one layer of a pruned prefill, and of what came after it.
+
+    Attributes:
+        index: int64 [batch, stored], the prompt's stored keys in the padded input.
+        present: bool [batch, stored], False for fillers and padding; None where there are none.
+        whole: whether every token of the prompt is stored.
+        last_number: int64 [batch], the rotary number of the prompt's last token, at position
+            `last_index`; None while positions are the model's own.
+        full_length: tokens the sequence has in full coordinates.
+    """
+
+    def __init__(self, lease: Lease, slots: Slots, length: int, window: int | None) -> None:
+        super().__init__()
+        self.lease = lease
+        self.window = window
+        self.index = slots.index
+        self.present = slots.present if slots.ragged else None
+        self.whole = slots.whole
+        self.last_number = None if slots.number is None else slots.number[:, -1]
+        self.last_index = length - 1
+        self.prompt_length = length
+        self.full_length = 0
+        self.record_past = False
+
+    def activate_past_recording(self) -> None:
+        """Keep what a sliding window has left behind, so that `crop` can go back to it."""
+        self.record_past = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Store new keys and values; all stored ones are returned."""
+        if not self.lease.open:
+            raise PruningError(
+                "this cache was filled by tokenlens.prune(...) and its context was left; "
+                "decode inside the `with` block, or run the prompt anew without pruning"
+            )
+        prefill = self.full_length == 0
+        self.full_length += self.prompt_length if prefill else key_states.shape[-2]
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        if prefill and self.window is not None and not self.record_past:
+            beyond = self._beyond(self.window)
+            self.keys, self.values = keys[:, :, beyond:], values[:, :, beyond:]
+            self._forget_slots(beyond)
+        return keys, values
+
+    def _beyond(self, window: int) -> int:
+        """Stored keys, from the first, that no later token of any sample will see."""
+        reachable = self.index > self.prompt_length - window
+        if self.present is not None:
+            reachable &= self.present
+        return self.index.shape[1] - int(reachable.sum(1).max())
+
+    def _forget_slots(self, first: int, last: int | None = None) -> None:
+        self.index = self.index[:, first:last]
+        self.present = None if self.present is None else self.present[:, first:last]
+        self.whole = self.whole and first == 0
+
+    def get_seq_length(self) -> int:
+        """Tokens the sequence has, the pruned ones included."""
+        return self.full_length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of a mask over the whole sequence."""
+        return self.full_length + query_length, 0
+
+    def next_numbers(self, count: int) -> Tensor | None:
+        """Rotary numbers of the next `count` tokens, int64 [batch, count]; None without any."""
+        if self.last_number is None:
+            return None
+        first = self.full_length - self.last_index
+        steps = torch.arange(first, first + count, device=self.last_number.device)
+        return self.last_number[:, None] + steps
+
+    def reset(self) -> None:
+        """Forget everything; the next forward pass is a prefill."""
+        super().reset()
+        self.full_length = 0
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Remove the last tokens, `-tokens_to_remove` of them; pruned ones cannot be among them."""
+        if tokens_to_remove == 0 or self.full_length == 0:
+            return
+        remaining = self.full_length - abs(tokens_to_remove)
+        into_prompt = self.prompt_length - remaining
+        if into_prompt > 0:
+            columns = self.index.shape[1]
+            tail = self.index[:, columns - min(into_prompt, columns) :]
+            expected = torch.arange(remaining, self.prompt_length, device=tail.device)
+            if tail.shape[1] < into_prompt or not torch.equal(tail, expected.expand_as(tail)):
+                raise PruningError(
+                    f"cannot crop the cache to {remaining} tokens: visual tokens were pruned "
+                    "beyond that point; crop less, or run the shorter prompt anew"
+                )
+            self._forget_slots(0, columns - into_prompt)
+            self.prompt_length = remaining
+        super().crop(-abs(tokens_to_remove))
+        self.full_length = remaining
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Reorder the batch for beam search."""
+        if self.full_length > 0:
+            super().reorder_cache(beam_idx)
+            self._map(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every sample `repeats` times."""
+        if self.full_length > 0:
+            super().batch_repeat_interleave(repeats)
+            self._map(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the samples `indices`."""
+        if self.full_length > 0:
+            super().batch_select_indices(indices)
+            self._map(lambda tensor: tensor[indices])
+
+    def _map(self, move: Any) -> None:
+        self.index = move(self.index)
+        self.present = None if self.present is None else move(self.present)
+        self.last_number = None if self.last_number is None else move(self.last_number)
+
+
+def check_cache(cache: Any) -> None:
+    """Refuse every cache whose layers cannot be replaced by pruned ones."""
+    if cache is None:
+        return
+    layers = getattr(cache, "layers", None)
+    known = (DynamicLayer, DynamicSlidingWindowLayer, PrunedLayer)
+    if (
+        type(cache) is not DynamicCache
+        or cache.offloading
+        or not isinstance(layers, list)
+        or any(type(layer) not in known for layer in layers)
+    ):
+        raise PruningError(
+            f"the cache is a {_describe(cache)}, expected a plain DynamicCache; leave "
+            "`cache_implementation` and `past_key_values` out, or pass DynamicCache(config=…)"
+        )
+
+
+def filled_here(cache: Cache | None, lease: Lease) -> bool:
+    """Whether `cache` goes on from a prefill of the context that holds `lease`.
+
+    Raises `PruningError` for a cache that was filled anywhere else.
+    """
+    if cache is None or cache.get_seq_length() == 0:
+        return False
+    if any(
+        not isinstance(layer, PrunedLayer) or layer.lease is not lease for layer in cache.layers
+    ):
+        raise PruningError(
+            "the cache was filled outside of this pruning context; "
+            "run the prompt inside the same `with tokenlens.prune(...)` block"
+        )
+    return True
+
+
+def install(cache: Cache, number: int, layer: PrunedLayer) -> None:
+    """Put `layer` where the cache of decoder layer `number` (counted from 1) is."""
+    if len(cache.layers) < number:
+        cache.layers.append(layer)
+        return
+    layer.record_past = getattr(cache.layers[number - 1], "record_past", False)
+    cache.layers[number - 1] = layer
+
+
+def stored_layer(cache: Cache | None, number: int) -> PrunedLayer:
+    """The pruned layer that `install` put into the cache for decoder layer `number`."""
+    layer = cache.layers[number - 1] if cache is not None else None
+    if not isinstance(layer, PrunedLayer):
+        raise PruningError(
+            f"decoder layer {number} was given another cache than the model was called with; "
+            "run the prompt anew with an empty cache"
+        )
+    return layer
+
+
+def window_of(cache: Cache, number: int) -> int | None:
+    """The sliding window of the cache of decoder layer `number` (counted from 1), or None."""
+    if len(cache.layers) < number:
+        return None
+    layer = cache.layers[number - 1]
+    if isinstance(layer, PrunedLayer):
+        return layer.window
+    return getattr(layer, "sliding_window", None)
+
+
+def _describe(cache: Any) -> str:
+    if getattr(cache, "is_compileable", False):
+        return f"static or compileable {type(cache).__name__}"
+    if getattr(cache, "offloading", False):
+        return f"{type(cache).__name__} with offloading"
+    return type(cache).__name__

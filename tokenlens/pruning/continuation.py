@@ -1,0 +1,48 @@
+"""A forward pass that goes on from a pruned prefill: decoding, or a further turn."""
+
+from typing import Any
+
+from torch import Tensor
+
+from tokenlens.pruning import masks
+from tokenlens.pruning.cache import stored_layer
+from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.prefill import Surroundings
+
+
+class Continuation:
+    """New tokens attend to the keys each layer has stored, and to themselves."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    def enter_decoder(self, arguments: dict[str, Any]) -> None:
+        """Before the decoder: nothing to do."""
+
+    def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Before a layer: give it a mask for its stored keys, and numbers that go on from them."""
+        stored, arguments = stored_layer(call.cache, call.number), dict(call.arguments)
+        queries = hidden.shape[1]
+        if not stored.whole:
+            arguments["attention_mask"] = masks.extend(
+                call.mask,
+                stored.index,
+                stored.present,
+                prompt_length=stored.prompt_length,
+                keys=stored.full_length + queries,
+                queries=queries,
+                flat=self._around.flat,
+            )
+        numbers = stored.next_numbers(queries)
+        if numbers is not None:
+            arguments["position_embeddings"] = self._around.rotary.renumber(
+                call.arguments.get("position_embeddings"), numbers
+            )
+        return hidden, arguments
+
+    def leave(self, _: int, hidden: Tensor) -> Tensor:
+        """After a layer: nothing to do."""
+        return hidden
+
+    def finish(self) -> None:
+        """After the last layer: nothing to do."""

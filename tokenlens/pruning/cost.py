@@ -1,0 +1,146 @@
+"""What a prefill costs, counted from the model's own configuration.
+
+All figures are multiply-accumulates (MACs), as every published "FLOPs" of this field is, and bytes
+of the key-value cache. Per layer of n tokens, after SwiftVLM §3.5 (arXiv 2602.03134)::
+
+    n·d·(q + 2·kv + q)  +  2·n²·q  +  3·n·d·m
+
+with q and kv the widths of all query and all key heads. Deviations: the paper's 4nd² holds for full
+multi-head attention only, so the projections follow the configuration's heads (grouped-query
+models have fewer keys). As published, causal attention counts the full n², and the MLP is gated.
+Embeddings, norms, the head and the vision tower are not counted; padding and fillers neither.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from transformers import PreTrainedConfig
+from transformers.cache_utils import get_layer_types_and_kwargs
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one prefill, every figure float64 [samples].
+
+    Attributes:
+        prefill_macs: MACs of the decoder layers.
+        scoring_macs: MACs spent on scoring visual tokens, beside the layers' own.
+        merging_macs: MACs spent on grouping, merging and aligning visual tokens.
+        kv_bytes: bytes of the key-value cache after the prefill.
+    """
+
+    prefill_macs: Floats
+    scoring_macs: Floats
+    merging_macs: Floats
+    kv_bytes: Floats
+    _unpruned: "Cost | None" = field(default=None, repr=False)
+
+    @property
+    def total_macs(self) -> Floats:
+        """Prefill, scoring and merging together, float64 [samples]."""
+        return self.prefill_macs + self.scoring_macs + self.merging_macs
+
+    @property
+    def unpruned(self) -> "Cost":
+        """The cost of the same samples in the unpruned model."""
+        return self if self._unpruned is None else self._unpruned
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The widths of a decoder layer that its cost depends on, in numbers per token."""
+
+    hidden: int
+    query: int
+    key: int
+    ffn: int
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> "Widths":
+        """Read from a text decoder's configuration."""
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        head = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return cls(config.hidden_size, heads * head, kv_heads * head, config.intermediate_size)
+
+
+def decoder_macs(config: PreTrainedConfig, lengths: ArrayLike) -> Floats:
+    """MACs of the decoder layers that run on `lengths` tokens.
+
+    Args:
+        config: configuration of the text decoder.
+        lengths: tokens entering each layer, [..., layers].
+
+    Returns:
+        float64 [...].
+    """
+    widths = Widths.of(config)
+    n = np.asarray(lengths, dtype=np.float64)
+    projections = projection_macs(config, n) + n * widths.query * widths.hidden
+    attention = 2 * n**2 * widths.query
+    mlp = 3 * n * widths.hidden * widths.ffn
+    return (projections + attention + mlp).sum(axis=-1)
+
+
+def projection_macs(config: PreTrainedConfig, tokens: ArrayLike) -> Floats:
+    """MACs of one layer's query, key and value projections of `tokens` tokens."""
+    widths = Widths.of(config)
+    per_token = widths.hidden * (widths.query + 2 * widths.key)
+    return np.asarray(tokens, dtype=np.float64) * per_token
+
+
+def comparison_macs(config: PreTrainedConfig, rows: ArrayLike, keys: ArrayLike) -> Floats:
+    """MACs of comparing `rows` queries with `keys` keys in every head of one layer."""
+    pairs = np.asarray(rows, dtype=np.float64) * np.asarray(keys, dtype=np.float64)
+    return pairs * Widths.of(config).query
+
+
+def grouping_macs(config: PreTrainedConfig, rest: ArrayLike, merged: ArrayLike) -> Floats:
+    """MACs of merging `rest` tokens into `merged` ones and of aligning them: 2RZd + Rd (§3.5)."""
+    r, z = np.asarray(rest, dtype=np.float64), np.asarray(merged, dtype=np.float64)
+    return np.where(z > 0, (2 * z + 1) * r * config.hidden_size, 0.0)
+
+
+def windows(config: PreTrainedConfig) -> list[int | None]:
+    """The sliding window of each decoder layer in tokens, None where a layer sees everything."""
+    _, settings = get_layer_types_and_kwargs(config)
+    return [layer.get("sliding_window") for layer in settings]
+
+
+def decoder_cost(
+    config: PreTrainedConfig,
+    lengths: ArrayLike,
+    *,
+    element_size: int,
+    stored: ArrayLike | None = None,
+    scoring_macs: ArrayLike = 0.0,
+    merging_macs: ArrayLike = 0.0,
+    unpruned: Cost | None = None,
+) -> Cost:
+    """The cost of a prefill from the configuration alone.
+
+    Args:
+        config: configuration of the text decoder.
+        lengths: tokens (text and visual) entering each layer, [samples, layers].
+        element_size: bytes of one number in the key-value cache.
+        stored: keys each layer's cache holds, [samples, layers]; by default those of `lengths` that
+            the layer's sliding window can still reach.
+        scoring_macs: beside the layers' own, [samples].
+        merging_macs: likewise.
+        unpruned: the same samples' cost in the unpruned model.
+    """
+    tokens = np.asarray(lengths, dtype=np.float64)
+    if stored is None:
+        stored = np.minimum(tokens, [np.inf if w is None else w - 1 for w in windows(config)])
+    samples = len(tokens)
+    key_bytes = 2 * Widths.of(config).key * element_size
+    return Cost(
+        prefill_macs=decoder_macs(config, tokens),
+        scoring_macs=np.broadcast_to(np.asarray(scoring_macs, np.float64), (samples,)).copy(),
+        merging_macs=np.broadcast_to(np.asarray(merging_macs, np.float64), (samples,)).copy(),
+        kv_bytes=np.asarray(stored, dtype=np.float64).sum(axis=-1) * key_bytes,
+        _unpruned=unpruned,
+    )

@@ -1,0 +1,57 @@
+"""Visual features that a model adds to its first layers' outputs (DeepStack, arXiv 2406.04334).
+
+The decoder is handed them as `deepstack_visual_embeds`, one [visual tokens of the batch, hidden]
+per layer, for the places in `visual_pos_masks`. It would add them by full-length masks, so the
+engine takes them over and adds them where the tokens stand by then.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from tokenlens.errors import PruningError
+from tokenlens.pruning.tokens import Slots
+from tokenlens.schedule import Stage
+
+
+class Deepstack:
+    """The features of one prefill; empty for a model that has none."""
+
+    def __init__(self) -> None:
+        self._features: list[Tensor] = []
+        self._rows: Tensor | None = None
+
+    def take_over(self, arguments: dict[str, Any]) -> None:
+        """Take the features out of the decoder's keyword arguments, in place."""
+        features, places = (
+            arguments.get("deepstack_visual_embeds"),
+            arguments.get("visual_pos_masks"),
+        )
+        if features is None or places is None:
+            return
+        arguments["deepstack_visual_embeds"] = None
+        self._features = list(features)
+        self._rows = (places.flatten().cumsum(0) - 1).view_as(places)
+        self._places = places
+
+    def check(self, stages: tuple[Stage, ...]) -> None:
+        """Refuse to merge tokens that still have features of their own to come."""
+        for stage in stages:
+            if stage.disposal != "drop" and stage.first_layer <= len(self._features):
+                raise PruningError(
+                    f"a {stage.disposal!r} stage before layer {stage.first_layer}: the model adds "
+                    f"visual features up to the output of layer {len(self._features)}; expected "
+                    f"one from 'after' layer {len(self._features)} on, or disposal 'drop'"
+                )
+
+    def add(self, number: int, hidden: Tensor, slots: Slots) -> Tensor:
+        """The output of layer `number` (counted from 1) with its features added."""
+        if number > len(self._features) or self._rows is None:
+            return hidden
+        index = slots.index.to(hidden.device)
+        places = self._places.to(hidden.device).gather(1, index) & slots.present.to(hidden.device)
+        rows = self._rows.to(hidden.device).gather(1, index)[places]
+        features = self._features[number - 1].to(hidden.device, hidden.dtype)
+        hidden = hidden.clone()
+        hidden[places] = hidden[places] + features[rows]
+        return hidden

@@ -1,0 +1,256 @@
+"""The bypass-pruning engine: a context in which a model runs on fewer visual tokens.
+
+The model's own code runs, layer by layer; hooks hand every decoder layer only the tokens that are
+left, with the masks and positions the model made for them. See `prefill` for what happens at a
+stage, `continuation` for decoding, and `refusals` for what cannot be done rightly and is refused.
+"""
+
+import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.generic import is_flash_attention_requested
+
+from tokenlens.errors import PruningError
+from tokenlens.models.structure import (
+    decoder,
+    decoder_layers,
+    text_config,
+    unwrap,
+    visual_mask,
+)
+from tokenlens.probe.attention import observe_attention
+from tokenlens.pruning import refusals
+from tokenlens.pruning.attention import Listener
+from tokenlens.pruning.cache import Lease, check_cache, filled_here
+from tokenlens.pruning.continuation import Continuation
+from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.ledger import Ledger
+from tokenlens.pruning.positions import Rotary
+from tokenlens.pruning.prefill import Prefill, Surroundings
+from tokenlens.pruning.scoring import Prompt
+from tokenlens.pruning.tokens import Slots
+from tokenlens.pruning.trace import Trace
+from tokenlens.schedule import Schedule
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
+
+_active: WeakSet[nn.Module] = WeakSet()
+_lock = threading.Lock()
+
+
+@contextmanager
+def prune(
+    vlm_or_model: "VLM | PreTrainedModel", schedule: Schedule, *, any_model: bool = False
+) -> Iterator[Trace]:
+    """Run a model on fewer visual tokens while the context is open.
+
+    Call the model's forward or `generate()` inside as always: batches are padded on the left, and
+    the logits of a prefill are those of the tokens that are left, the last one at `[:, -1]`. The
+    cache stores few keys and reports full lengths; it can be gone on from inside the context only.
+    Leaving the context restores the model, however it is left.
+
+    Args:
+        vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
+        schedule: where to prune, how to score, and what becomes of the rest.
+        any_model: run a schedule that was made for another id or revision.
+
+    Yields:
+        The trace of the latest prefill.
+
+    Raises:
+        ScheduleError: the schedule is for another architecture, depth, id or revision.
+        PruningError: what would be silently wrong, here or in a later call; see `refusals`.
+    """
+    refusals.refuse_compiled(vlm_or_model)
+    model = unwrap(vlm_or_model)
+    refusals.refuse_compiled(model)
+    schedule.check(vlm_or_model, any_model=any_model)
+    refusals.refuse_model(model)
+    refusals.refuse_schedule(schedule, model)
+    with ExitStack() as stack:
+        stack.enter_context(_sole_user(decoder(model)))
+        session = _Session(model, schedule)
+        stack.callback(session.close)
+        stack.enter_context(observe_attention(session.implementation, session.around.listener))
+        session.attach(stack)
+        yield session.around.trace
+
+
+@contextmanager
+def _sole_user(module: nn.Module) -> Iterator[None]:
+    """Hold the right to prune a decoder."""
+    with _lock:
+        if module in _active:
+            raise PruningError(
+                "the model is already being pruned; leave that `with tokenlens.prune(...)` block "
+                "before entering another"
+            )
+        _active.add(module)
+    try:
+        yield
+    finally:
+        with _lock:
+            _active.discard(module)
+
+
+class _Session:
+    """One pruning context: its hooks, and the forward pass that is under way."""
+
+    def __init__(self, model: PreTrainedModel, schedule: Schedule) -> None:
+        self._model = model
+        self._config = text_config(model)
+        self._signature = inspect.signature(model.forward)
+        self._run: Prefill | Continuation | None = None
+        self._thread: int | None = None
+        self._prompt_end: int | None = None
+        self.implementation: str = self._config._attn_implementation
+        self.around = Surroundings(
+            schedule=schedule,
+            layers=len(decoder_layers(model)),
+            listener=Listener(),
+            rotary=Rotary(getattr(decoder(model), "rotary_emb", None)),
+            lease=Lease(),
+            trace=Trace(),
+            flat=is_flash_attention_requested(self._config),
+        )
+
+    def attach(self, stack: ExitStack) -> None:
+        """Register every hook; `stack` takes them away again."""
+
+        def own(handle: torch.utils.hooks.RemovableHandle) -> None:
+            stack.callback(handle.remove)
+
+        own(self._model.register_forward_pre_hook(self._before_model, with_kwargs=True))
+        own(self._model.register_forward_hook(self._after_model, always_call=True))
+        own(decoder(self._model).register_forward_pre_hook(self._before_decoder, with_kwargs=True))
+        for number, layer in enumerate(decoder_layers(self._model), start=1):
+            before, after = partial(self._before_layer, number), partial(self._after_layer, number)
+            own(layer.register_forward_pre_hook(before, with_kwargs=True))
+            own(layer.register_forward_hook(after))
+        if self.around.rotary.module is not None:
+            own(
+                self.around.rotary.module.register_forward_hook(
+                    self.around.rotary.record, with_kwargs=True
+                )
+            )
+        stack.enter_context(self._guarded_generate())
+
+    def close(self) -> None:
+        """The context was left: no forward pass may go on from its caches."""
+        self.around.lease.open = False
+        self._forget_run()
+
+    def _forget_run(self) -> None:
+        self._run = self._thread = None
+        self.around.listener.forget()
+        self.around.rotary.calls.clear()
+
+    def _before_model(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        thread = threading.get_ident()
+        if self._thread not in (None, thread):
+            raise PruningError(
+                "another thread is running this model; a pruning context serves one at a time"
+            )
+        self._forget_run()
+        call = self._arguments(args, kwargs)
+        refusals.refuse_call(call)
+        cache = call.get("past_key_values")
+        check_cache(cache)
+        if filled_here(cache, self.around.lease):
+            if call.get("input_ids") is not None:
+                refusals.refuse_continuation(visual_mask(self._model, call["input_ids"]))
+            self._run = Continuation(self.around)
+        else:
+            refusals.refuse_prompt(call)
+            self._run = self._prefill(call["input_ids"], call.get("attention_mask"))
+        self._thread = thread
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The model's arguments by name, those it takes as **kwargs included."""
+        bound = self._signature.bind_partial(*args, **kwargs)
+        arguments: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            kind = self._signature.parameters[name].kind
+            arguments |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+        return arguments
+
+    def _prefill(self, ids: Tensor, attention_mask: Tensor | None) -> Prefill:
+        attended = torch.ones_like(ids, dtype=torch.bool)
+        if attention_mask is not None:
+            attended = attention_mask.to(ids.device).bool()
+        whole = Slots.of_input(visual_mask(self._model, ids), attended)
+        end = ids.shape[1] if self._prompt_end is None else self._prompt_end
+        prompt = Prompt(ids=ids, visual=whole.visual, attended=attended, end=end)
+        ledger = Ledger(self._config, whole, self._model.dtype.itemsize)
+        return Prefill(self.around, prompt, ledger, whole)
+
+    def _after_model(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        run = self._run
+        self._forget_run()
+        if run is not None and output is not None:
+            run.finish()
+
+    def _before_decoder(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        kwargs = dict(kwargs)
+        self._current(module).enter_decoder(kwargs)
+        return args, kwargs
+
+    def _before_layer(
+        self, number: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        run = self._current(layer)
+        call, hidden = LayerCall.of(number, layer, args, kwargs)
+        hidden, kwargs = run.enter(call, hidden)
+        return (hidden,), kwargs
+
+    def _after_layer(self, number: int, layer: nn.Module, _: tuple[Any, ...], output: Any) -> Any:
+        run = self._current(layer)
+        if isinstance(output, Tensor):
+            return run.leave(number, output)
+        return (run.leave(number, output[0]), *output[1:])
+
+    def _current(self, module: nn.Module) -> Prefill | Continuation:
+        if self._run is None:
+            raise PruningError(
+                f"{type(module).__name__} was called by itself, where visual tokens cannot be "
+                f"found; call the {type(self._model).__name__} given to tokenlens.prune(...)"
+            )
+        return self._run
+
+    @contextmanager
+    def _guarded_generate(self) -> Iterator[None]:
+        """Let `generate()` say where the prompt ends, and refuse what it cannot do."""
+        if not hasattr(self._model, "generate"):
+            yield
+            return
+        model: Any = self._model
+        original, before = model.generate, vars(model).get("generate")
+
+        @wraps(original)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            refusals.refuse_generation(self._model, kwargs)
+            given = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
+            self._prompt_end = given.shape[1] if isinstance(given, Tensor) else None
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._prompt_end = None
+
+        model.generate = generate
+        try:
+            yield
+        finally:
+            del model.generate
+            if before is not None:
+                model.generate = before

@@ -1,0 +1,84 @@
+"""The account of one prefill: tokens in every layer, and what scoring and merging took."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from tokenlens.pruning.cost import (
+    Cost,
+    comparison_macs,
+    decoder_cost,
+    grouping_macs,
+    projection_macs,
+    windows,
+)
+from tokenlens.pruning.tokens import Counts, Slots
+
+
+class Ledger:
+    """Counts per sample, filled in layer by layer."""
+
+    def __init__(self, config: PreTrainedConfig, whole: Slots, element_size: int) -> None:
+        self._config = config
+        self._windows = windows(config)
+        self._element_size = element_size
+        self._whole = whole
+        self._lengths: list[Counts] = []
+        self._visuals: list[Counts] = []
+        self._stored: list[Counts] = []
+        self._scoring = np.zeros(len(whole.lengths))
+        self._merging = np.zeros(len(whole.lengths))
+
+    @property
+    def layers(self) -> int:
+        """Layers entered so far."""
+        return len(self._lengths)
+
+    def enter(self, slots: Slots) -> None:
+        """The next layer runs on `slots`."""
+        window = self._windows[self.layers]
+        self._lengths.append(slots.lengths)
+        self._visuals.append(slots.visuals)
+        self._stored.append(slots.reachable(self._whole.width, window))
+
+    def compared(self, rows: ArrayLike, slots: Slots) -> None:
+        """A layer's `rows` (per sample) were compared with all its keys."""
+        self._scoring += comparison_macs(self._config, rows, slots.lengths)
+
+    def projected(self, slots: Slots) -> None:
+        """A layer's queries, keys and values were made for `slots` to score them."""
+        self._scoring += projection_macs(self._config, slots.lengths)
+
+    def rated(self, rows: ArrayLike) -> None:
+        """Visual tokens were compared with `rows` (per sample) embeddings."""
+        self._scoring += np.asarray(self._whole.visuals) * rows * self._config.hidden_size
+
+    def grouped(self, rest: Counts, merged: Counts) -> None:
+        """`rest` tokens were made into `merged` ones."""
+        self._merging += grouping_macs(self._config, rest, merged)
+
+    def tokens(self) -> Tensor:
+        """Visual tokens entering each layer: int64 [samples, layers]."""
+        return torch.tensor(self._visuals, dtype=torch.int64).T.contiguous()
+
+    def cost(self) -> Cost:
+        """All of it, beside what the unpruned model takes."""
+        layers = self.layers
+        stored = [self._whole.reachable(self._whole.width, window) for window in self._windows]
+        unpruned = decoder_cost(
+            self._config,
+            np.asarray([self._whole.lengths] * layers).T,
+            element_size=self._element_size,
+            stored=np.asarray(stored).T,
+        )
+        return decoder_cost(
+            self._config,
+            np.asarray(self._lengths).T,
+            element_size=self._element_size,
+            stored=np.asarray(self._stored).T,
+            scoring_macs=self._scoring,
+            merging_macs=self._merging,
+            unpruned=unpruned,
+        )

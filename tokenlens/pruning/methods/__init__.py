@@ -1,0 +1,77 @@
+"""Published methods and baselines as presets of the one engine, a small file each."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.pruning.methods.method import Method
+from tokenlens.schedule import ModelRef, Schedule
+from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
+from tokenlens.suggest import one_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tokenlens.models.vlm import VLM
+
+METHODS: Mapping[str, str] = MappingProxyType(
+    {
+        "swiftvlm": "tokenlens.pruning.methods.swiftvlm",
+        "drop": "tokenlens.pruning.methods.drop",
+        "fastv": "tokenlens.pruning.methods.fastv",
+        "random": "tokenlens.pruning.methods.random_drop",
+    }
+)
+"""Name of each method and the module that holds it as `METHOD`, imported when asked for."""
+
+_NOMINAL_TOKENS = 1000
+_NOMINAL_SIDE = 448
+
+
+def find_method(name: str) -> Method:
+    """The method called `name`; `ScheduleError` with the nearest names where there is none."""
+    if name not in METHODS:
+        raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
+    method: Method = import_module(METHODS[name]).METHOD
+    return method
+
+
+def build(
+    name: str,
+    model: "VLM | PreTrainedModel | ModelRef",
+    *,
+    budget: Budget | str | int | float,
+    layers: Sequence[int] | None = None,
+    n_visual: int | None = None,
+) -> Schedule:
+    """The schedule of a method; see `Schedule.preset`."""
+    method, target = find_method(name), parse_budget(budget)
+    reference = model if isinstance(model, ModelRef) else ModelRef.of(model)
+    if n_visual is None:
+        n_visual = _picture_tokens(model)
+    if n_visual is None:
+        if target.unit == "tokens":
+            raise BudgetError(
+                f"budget: {target} are no share of visual tokens for a model without a processor: "
+                "give n_visual (visual tokens per sample), or a ratio such as 0.33"
+            )
+        n_visual = _NOMINAL_TOKENS
+    chosen = method.own_layers(reference.layers) if layers is None else layers
+    return solved_schedule(
+        name, reference, method.stages(chosen), target, n_visual=n_visual, scorer=method.scorer
+    )
+
+
+def _picture_tokens(model: "VLM | PreTrainedModel | ModelRef") -> int | None:
+    """Visual tokens of a square picture; None for a model that came without a processor."""
+    from PIL import Image
+
+    from tokenlens.models.structure import visual_mask
+    from tokenlens.models.vlm import VLM
+
+    if not isinstance(model, VLM) or model.processor is None:
+        return None
+    inputs = model.prepare(Image.new("RGB", (_NOMINAL_SIDE, _NOMINAL_SIDE)), "")
+    return int(visual_mask(model.model, inputs["input_ids"]).sum())

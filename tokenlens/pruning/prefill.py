@@ -1,0 +1,225 @@
+"""One prefill under a schedule: what runs, what is scored, and what is set aside."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenlens.errors import PruningError
+from tokenlens.pruning import masks, positions
+from tokenlens.pruning.attention import Heard, Listener, run_until_attention
+from tokenlens.pruning.cache import Lease, PrunedLayer, install, window_of
+from tokenlens.pruning.deepstack import Deepstack
+from tokenlens.pruning.disposals import DISPOSALS, Aside, Cut
+from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.ledger import Ledger
+from tokenlens.pruning.positions import Rotary
+from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, importance, select, text_rows
+from tokenlens.pruning.tokens import Slots, Tokens
+from tokenlens.pruning.trace import StageTrace, Trace
+from tokenlens.schedule import Schedule, Stage, keep_count, merge_count
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every forward pass of a pruning context shares.
+
+    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention).
+    """
+
+    schedule: Schedule
+    layers: int
+    listener: Listener
+    rotary: Rotary
+    lease: Lease
+    trace: Trace
+    flat: bool
+
+
+class Prefill:
+    """The state of a prefill between its layers."""
+
+    def __init__(self, around: Surroundings, prompt: Prompt, ledger: Ledger, whole: Slots) -> None:
+        self._around = around
+        self._prompt = prompt
+        self._ledger = ledger
+        self._whole = whole
+        self._slots = whole
+        self._deepstack = Deepstack()
+        self._rows = torch.empty(0)
+        self._scores: dict[Stage, Tensor] = {}
+        self._aside: Aside | None = None
+        self._stages: list[StageTrace] = []
+        self._narrowed: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def enter_decoder(self, arguments: dict[str, Any]) -> None:
+        """Before the decoder: see what it was given beside its input."""
+        self._deepstack.take_over(arguments)
+        self._deepstack.check(self._around.schedule.stages)
+
+    def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Before a layer: cut where a stage says so; what the layer is to run on instead."""
+        self._check_turn(call.number)
+        if call.number == 1:
+            self._choose_rows(hidden)
+        self._slots = self._slots.to(hidden.device)
+        for stage in self._around.schedule.stages:
+            if stage.first_layer == call.number:
+                hidden = self._cut(stage, call, hidden)
+        for stage in self._around.schedule.stages:
+            if stage.when == "after" and stage.score_layer == call.number:
+                self._score_after(stage, call, hidden)
+        self._ledger.enter(self._slots)
+        if call.cache is not None:
+            window = window_of(call.cache, call.number)
+            layer = PrunedLayer(self._around.lease, self._slots, self._whole.width, window)
+            install(call.cache, call.number, layer)
+        return hidden, self._narrow(call)
+
+    def leave(self, number: int, hidden: Tensor) -> Tensor:
+        """After a layer: its output as the next one is to see it."""
+        if self._around.listener.forget():
+            raise PruningError(
+                f"layer {number} did not call its attention through transformers' attention "
+                "interface, so it cannot be scored; score another layer, or use query 'random'"
+            )
+        return self._deepstack.add(number, hidden, self._slots)
+
+    def finish(self) -> None:
+        """After the last layer: write the trace."""
+        self._check_turn(self._around.layers + 1)
+        self._around.trace.fill(self._stages, self._ledger.tokens(), self._ledger.cost())
+
+    def _check_turn(self, number: int) -> None:
+        if self._ledger.layers + 1 != number:
+            raise PruningError(
+                f"decoder layer {number} came after layer {self._ledger.layers}: layers were "
+                "skipped or repeated, which a schedule cannot follow; run all layers in order"
+            )
+
+    def _choose_rows(self, embeddings: Tensor) -> None:
+        query = self._around.schedule.scorer.query
+        if query in ROWS:
+            self._rows = ROWS[query](self._prompt, embeddings)
+        if query == "raters":
+            rows = text_rows(self._prompt, embeddings).sum(1)
+            self._ledger.rated(rows.cpu().numpy())
+
+    def _cut(self, stage: Stage, call: LayerCall, hidden: Tensor) -> Tensor:
+        tokens = Tokens(hidden, self._slots)
+        if self._aside is not None:
+            tokens = self._aside.rejoin(tokens)
+            self._aside = None
+        slots = tokens.slots
+        scores = self._scores_at(stage, call, tokens)
+        keeping = tuple(
+            min(keep_count(stage.keep, original), candidates)
+            for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
+        )
+        rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
+        kept, merged = select(scores, slots.visual, keeping), None
+        if any(rest):
+            merging = tuple(merge_count(stage.merge, count) for count in rest)
+            tokens, merged, self._aside = DISPOSALS[stage.disposal](
+                Cut(tokens, kept, keeping, merging)
+            )
+            if merged is not None:
+                self._ledger.grouped(rest, merged.slots.lengths)
+        if stage.positions == "renumber":
+            tokens = tokens._replace(slots=tokens.slots.numbered())
+        self._stages.append(StageTrace(slots, scores, kept, merged and merged.slots))
+        self._slots = tokens.slots
+        self._narrowed.clear()
+        return tokens.hidden
+
+    def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens) -> Tensor:
+        scorer, device = self._around.schedule.scorer, tokens.hidden.device
+        if scorer.query in DRAWS:
+            place = len(self._stages)
+            return DRAWS[scorer.query](self._prompt, tokens.slots, place, scorer.seed or 0)
+        if stage.when == "before":
+            self._score_now(stage, call, tokens)
+        return self._scores.pop(stage).to(device)
+
+    def _score_after(self, stage: Stage, call: LayerCall, hidden: Tensor) -> None:
+        scorer = self._around.schedule.scorer
+        if scorer.query in DRAWS:
+            return
+        if not scorer.rotary:
+            self._score_now(stage, call, Tokens(hidden, self._slots))
+            return
+        self._around.listener.expect(call.attention, self._reader(stage, call, self._slots))
+
+    def _score_now(self, stage: Stage, call: LayerCall, tokens: Tokens) -> None:
+        """Score by a layer that is about to run, with queries and keys made for this alone."""
+        slots, arguments = tokens.slots, dict(call.arguments)
+        embeddings = self._positions(arguments.get("position_embeddings"), slots)
+        if not self._around.schedule.scorer.rotary:
+            embeddings = positions.without_rotation(embeddings)
+        arguments["position_embeddings"] = embeddings
+        arguments["position_ids"] = None
+        reader = self._reader(stage, call, slots)
+        self._around.listener.expect(call.attention, reader, halt=True)
+        run_until_attention(call.layer, tokens.hidden, **arguments)
+        self._ledger.projected(slots)
+        if self._around.listener.forget():
+            self.leave(call.number, tokens.hidden)
+
+    def _reader(self, stage: Stage, call: LayerCall, slots: Slots) -> Callable[[Heard], None]:
+        scorer = self._around.schedule.scorer
+        heads = None
+        if scorer.heads != "mean":
+            heads = [head for layer, head in scorer.heads if layer == stage.score_layer]
+
+        def read(heard: Heard) -> None:
+            here = slots.to(heard.query.device)
+            rows = Rows.among(here, self._rows.to(heard.query.device))
+            self._ledger.compared(rows.counts, here)
+
+            def visible(order: Tensor) -> Tensor:
+                places = here.index.gather(1, order)
+                return masks.visible(
+                    call.mask, places, here.index, here.present, causal=call.causal
+                )
+
+            self._scores[stage] = importance(
+                heard, rows, here.visual, visible, heads=heads, softmax=scorer.softmax
+            )
+
+        return read
+
+    def _narrow(self, call: LayerCall) -> dict[str, Any]:
+        """The layer's own arguments, for the tokens that are left."""
+        slots, arguments = self._slots, dict(call.arguments)
+        if not slots.whole:
+            arguments["attention_mask"] = self._once(
+                f"mask, causal {call.causal}",
+                call.mask,
+                lambda mask: masks.narrow(mask, slots, causal=call.causal, flat=self._around.flat),
+            )
+            arguments["position_ids"] = self._once(
+                "ids",
+                call.arguments.get("position_ids"),
+                lambda ids: None if self._around.flat else positions.gather_ids(ids, slots.index),
+            )
+        if not slots.whole or slots.number is not None:
+            arguments["position_embeddings"] = self._once(
+                "embeddings",
+                call.arguments.get("position_embeddings"),
+                lambda embeddings: self._positions(embeddings, slots),
+            )
+        return arguments
+
+    def _positions(self, embeddings: positions.Embeddings, slots: Slots) -> positions.Embeddings:
+        if slots.number is not None:
+            return self._around.rotary.renumber(embeddings, slots.number)
+        return embeddings if slots.whole else positions.gather(embeddings, slots.index)
+
+    def _once(self, name: str, value: Any, make: Callable[[Any], Any]) -> Any:
+        """`make(value)`, made once for all layers that are given the same `value`."""
+        key = (name, id(value))
+        if key not in self._narrowed:
+            self._narrowed[key] = (value, make(value))
+        return self._narrowed[key][1]

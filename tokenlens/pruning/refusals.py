@@ -1,0 +1,180 @@
+"""What the engine refuses because it would be silently wrong, each in one line with the mend."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.generic import is_flash_attention_requested
+
+from tokenlens.errors import PruningError
+from tokenlens.models.structure import decoder, decoder_layers, text_config
+from tokenlens.pruning.cost import windows
+from tokenlens.pruning.disposals import DISPOSALS
+from tokenlens.pruning.scoring import DRAWS, ROWS
+from tokenlens.schedule import Schedule, Scorer, Stage
+from tokenlens.suggest import one_of
+
+_PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+
+
+def refuse_compiled(model: Any) -> None:
+    """Compiled models: their graphs do not see the engine's hooks."""
+    compiled = hasattr(model, "_orig_mod") or (
+        isinstance(model, nn.Module)
+        and any(module._compiled_call_impl is not None for module in model.modules())
+    )
+    if compiled:
+        raise PruningError(
+            "the model is compiled (torch.compile), so its layers cannot be pruned; "
+            "pass the model as it was before compiling"
+        )
+
+
+def refuse_model(model: PreTrainedModel) -> None:
+    """Decoders whose layers the engine cannot run on fewer tokens."""
+    for number, layer in enumerate(decoder_layers(model), start=1):
+        if not isinstance(getattr(layer, "self_attn", None), nn.Module):
+            raise PruningError(
+                f"decoder layer {number} ({type(layer).__name__}) has no `self_attn`, so its "
+                "attention cannot be scored; use a model whose layers have one, such as Qwen2-VL"
+            )
+    config = text_config(model)
+    implementation = config._attn_implementation
+    flash = is_flash_attention_requested(config)
+    if implementation not in ("sdpa", "eager") and not flash:
+        raise PruningError(
+            f"attention implementation {implementation!r} is not supported; load the model with "
+            "attn_implementation='sdpa', 'eager' or 'flash_attention_2'"
+        )
+    if flash and any(window is not None for window in windows(config)):
+        raise PruningError(
+            f"{implementation} counts a sliding window in stored keys, not in positions, so it is "
+            "wrong after pruning; load this model with attn_implementation='sdpa'"
+        )
+
+
+def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
+    """Scorers and stages that have no meaning on this model."""
+    _refuse_scorer(schedule.scorer, text_config(model).num_attention_heads)
+    for place, stage in enumerate(schedule.stages):
+        where = f"stages[{place}]"
+        _refuse_unscored(where, stage, schedule.scorer)
+        if stage.disposal not in DISPOSALS:
+            raise PruningError(
+                f"{where}.disposal: got {stage.disposal!r}, expected "
+                f"{one_of(stage.disposal, DISPOSALS)}"
+            )
+        if stage.positions == "renumber" and not hasattr(decoder(model), "rotary_emb"):
+            raise PruningError(
+                f"{where}.positions: 'renumber' needs a decoder with a `rotary_emb`, this one "
+                "has none; use 'keep'"
+            )
+
+
+def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
+    known = (*ROWS, *DRAWS)
+    if scorer.query not in known:
+        raise PruningError(
+            f"scorer.query: got {scorer.query!r}, expected {one_of(scorer.query, known)}"
+        )
+    for layer, head in scorer.heads if scorer.heads != "mean" else ():
+        if head >= n_heads:
+            raise PruningError(
+                f"scorer.heads: got head {head} of layer {layer}, expected 0 to {n_heads - 1} "
+                "for this model"
+            )
+
+
+def _refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
+    if scorer.query in DRAWS:
+        return
+    if stage.score_layer == 0:
+        raise PruningError(
+            f"{where}.score_layer: got 0, where there is no attention to read for query "
+            f"{scorer.query!r}; use layer 1 or deeper, or query 'random'"
+        )
+    if scorer.heads != "mean" and stage.score_layer not in {layer for layer, _ in scorer.heads}:
+        raise PruningError(
+            f"{where}.score_layer: got {stage.score_layer}, of which scorer.heads lists no head; "
+            f"add [{stage.score_layer}, head] for each head to read there"
+        )
+
+
+def refuse_call(call: Mapping[str, Any]) -> None:
+    """Arguments of a forward pass that mean something else on fewer tokens."""
+    if call.get("labels") is not None:
+        raise PruningError(
+            "`labels` do not match the logits of a pruned sequence; leave them out and compute "
+            "the loss from the last logits"
+        )
+    if isinstance(call.get("logits_to_keep"), Tensor):
+        raise PruningError(
+            "`logits_to_keep` as a tensor names positions that pruning moves; "
+            "pass an integer, counted from the end"
+        )
+    if any(call.get(name) is not None for name in _PACKING) or _is_packed(call):
+        raise PruningError(
+            "packed inputs (several sequences in one row) cannot be pruned; "
+            "pass one sequence per row, padded on the left"
+        )
+
+
+def refuse_prompt(call: Mapping[str, Any]) -> None:
+    """Prompts in which visual tokens or the last token cannot be found."""
+    if call.get("input_ids") is None:
+        raise PruningError(
+            "`input_ids` are needed to find the visual tokens; pass them instead of `inputs_embeds`"
+        )
+    mask = call.get("attention_mask")
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        raise PruningError(
+            "`attention_mask` must be [batch, length] with 0 for padding; the model makes the rest"
+        )
+    if not bool(mask[:, -1].all()):
+        raise PruningError(
+            "the batch is padded on the right, so its last tokens are padding; "
+            "pad on the left (tokenizer.padding_side = 'left')"
+        )
+
+
+def refuse_continuation(visual: Tensor) -> None:
+    """Visual tokens (bool [batch, length]) in what is added to a filled cache."""
+    if bool(visual.any()):
+        raise PruningError(
+            "visual tokens arrived after the cache was filled (chunked prefill, or a picture in a "
+            "later turn); pass the whole prompt at once, with an empty cache"
+        )
+
+
+def refuse_generation(model: PreTrainedModel, arguments: Mapping[str, Any]) -> None:
+    """Ways to generate in which the prompt is not one prefill."""
+    given = arguments.get("generation_config")
+    sources = (arguments, vars(given) if given is not None else {}, vars(model.generation_config))
+
+    def option(name: str) -> Any:
+        return next((s[name] for s in sources if s.get(name) is not None), None)
+
+    if option("prefill_chunk_size") is not None:
+        raise PruningError(
+            "`prefill_chunk_size` would score the first chunk as if it were the prompt; "
+            "leave it out"
+        )
+    if option("use_cache") is False:
+        raise PruningError(
+            "without a cache every new token is a prefill that prunes anew; leave `use_cache` on"
+        )
+
+
+def _is_packed(call: Mapping[str, Any]) -> bool:
+    """Whether positions start again within a row, which is how packing is told without a mask."""
+    positions = call.get("position_ids")
+    if not isinstance(positions, Tensor) or call.get("attention_mask") is not None:
+        return False
+    if positions.ndim == 3:
+        if len(positions) != 4:
+            return False
+        positions = positions[0]
+    return bool((positions.diff(dim=-1) < 0).any())

@@ -1,0 +1,95 @@
+"""What a pruned prefill did: which tokens each stage chose among, and what it all cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tokenlens.errors import PruningError
+from tokenlens.pruning.cost import Cost
+from tokenlens.pruning.tokens import Slots
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class StageTrace:
+    """One stage of the latest prefill. Lists have one CPU tensor per sample.
+
+    Positions are those in the padded input, in ascending order; a merged token's is its seed's.
+    """
+
+    _slots: Slots = field(repr=False)
+    _scores: Tensor = field(repr=False)
+    _kept: Tensor = field(repr=False)
+    _merged: Slots | None = field(repr=False)
+
+    @cached_property
+    def candidates(self) -> list[Tensor]:
+        """Positions of the visual tokens that competed, int64 [candidates]."""
+        return _split(self._slots.index, self._slots.visual)
+
+    @cached_property
+    def scores(self) -> list[Tensor]:
+        """Their importance, float32 [candidates]."""
+        return [scores.float() for scores in _split(self._scores, self._slots.visual)]
+
+    @cached_property
+    def selected(self) -> list[Tensor]:
+        """Positions of those that go on as they are, int64 [selected]."""
+        return _split(self._slots.index, self._kept)
+
+    @cached_property
+    def merged(self) -> list[Tensor]:
+        """Positions of the merged tokens that stand for the rest, int64 [merged]."""
+        if self._merged is None:
+            return [torch.empty(0, dtype=torch.int64) for _ in self._slots.lengths]
+        return _split(self._merged.index, self._merged.present)
+
+
+@dataclass
+class Trace:
+    """The latest prefill of a pruning context; reading before there was any is a `PruningError`.
+
+    Beam search makes a sample of every beam.
+    """
+
+    _stages: tuple[StageTrace, ...] | None = field(default=None, repr=False)
+    _tokens: Tensor | None = field(default=None, repr=False)
+    _cost: Cost | None = field(default=None, repr=False)
+
+    @property
+    def stages(self) -> tuple[StageTrace, ...]:
+        """One for each stage of the schedule."""
+        return self._there(self._stages)
+
+    @property
+    def tokens_per_layer(self) -> Tensor:
+        """Visual tokens entering each layer, merged ones counted: int64 [samples, layers]."""
+        return self._there(self._tokens)
+
+    @property
+    def cost(self) -> Cost:
+        """What the prefill cost; `cost.unpruned` is the same for the unpruned model."""
+        return self._there(self._cost)
+
+    def fill(self, stages: Sequence[StageTrace], tokens: Tensor, cost: Cost) -> None:
+        """Replace what is known by a finished prefill."""
+        self._stages, self._tokens, self._cost = tuple(stages), tokens, cost
+
+    @staticmethod
+    def _there(value: T | None) -> T:
+        if value is None:
+            raise PruningError(
+                "nothing was pruned yet: run the model that was given to tokenlens.prune(...) "
+                "inside the `with` block, then read the trace"
+            )
+        return value
+
+
+def _split(values: Tensor, chosen: Tensor) -> list[Tensor]:
+    values, chosen = values.detach().cpu(), chosen.cpu()
+    return [row[mask].clone() for row, mask in zip(values, chosen, strict=True)]

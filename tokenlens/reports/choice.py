@@ -1,0 +1,35 @@
+"""Which samples a report shows pictures of."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Candidate(NamedTuple):
+    """A sample that could be shown: its place, its task, its picture, whether it has a region."""
+
+    index: int
+    task: str
+    image: str
+    has_region: bool
+
+
+def choose_samples(candidates: Iterable[Candidate], count: int) -> list[int]:
+    """Indices of `count` samples: the tasks in turn, other pictures each time, with a region first.
+
+    >>> scenes = [Candidate(i, task, f"{i // 2}.jpg", True) for i, task in enumerate("abab")]
+    >>> choose_samples(scenes, 2), choose_samples(scenes, 9)
+    ([0, 3], [0, 3, 2, 1])
+    """
+    queues: dict[str, list[Candidate]] = {}
+    for candidate in sorted(candidates, key=lambda one: not one.has_region):
+        queues.setdefault(candidate.task, []).append(candidate)
+    chosen: list[int] = []
+    images: set[str] = set()
+    while len(chosen) < count and any(queues.values()):
+        for queue in queues.values():
+            if queue and len(chosen) < count:
+                best = next((one for one in queue if one.image not in images), queue[0])
+                queue.remove(best)
+                images.add(best.image)
+                chosen.append(best.index)
+    return chosen

@@ -1,0 +1,49 @@
+"""Figures of a report: files for a paper, and the same in the page, light and dark."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tokenlens.analyses.style import DARK, LIGHT, Theme, render
+from tokenlens.files import write_bytes
+from tokenlens.reports.overlays import data_uri
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure as the page holds it: SVG data URIs, light and dark, and what it shows in words."""
+
+    light: str
+    dark: str
+    alt: str
+
+
+class FigureFolder:
+    """Writes figures as SVG and PNG into a folder, each file whole or not at all.
+
+    Attributes:
+        folder: where they go.
+        files: what was written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: list[Path] = []
+
+    def add(self, name: str, draw: Callable[[Theme], Figure]) -> None:
+        """Write a figure as `name`.svg and `name`.png, in the light theme."""
+        self._write(name, draw(LIGHT))
+
+    def plate(self, name: str, draw: Callable[[Theme], Figure], alt: str) -> Plate:
+        """Write a figure as `add` does, and make it ready for the page."""
+        light, dark = self._write(name, draw(LIGHT)), render(draw(DARK), ".svg")
+        return Plate(data_uri("image/svg+xml", light), data_uri("image/svg+xml", dark), alt)
+
+    def _write(self, name: str, figure: Figure) -> bytes:
+        for suffix in (".png", ".svg"):
+            content = render(figure, suffix)
+            write_bytes(self.folder / f"{name}{suffix}", content)
+            self.files.append(self.folder / f"{name}{suffix}")
+        return content

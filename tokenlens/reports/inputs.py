@@ -1,0 +1,128 @@
+"""What a report is made from, read and checked to belong together."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ResultsError, ScheduleError
+from tokenlens.evaluation.comparison import Comparison
+from tokenlens.probe.profile import Profile
+from tokenlens.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a part of the report is not there, and the command that makes what it needs."""
+
+    reason: str
+    command: str
+
+
+NO_PROFILE = Missing("No profile was given.", "tokenlens profile")
+NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
+NO_RESULTS = Missing("No results were given.", "tokenlens run")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A report's inputs; what is None leaves its sections to say so.
+
+    Attributes:
+        profile: of the model.
+        schedule: the one the report is about.
+        comparison: results of the unpruned and pruned model.
+        arm: the comparison's arm that ran the schedule, else its first pruned one.
+        results: the directory of the comparison.
+        results_versions: what the comparison was made with.
+    """
+
+    profile: Profile | None
+    schedule: Schedule | None
+    comparison: Comparison | None
+    arm: str | None
+    results: Path | None
+    results_versions: dict[str, str]
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The layers that score, counted from 1."""
+        stages = self.schedule.stages if self.schedule else ()
+        return tuple(stage.score_layer for stage in stages if stage.score_layer)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The identity of the model, from the profile or else from the results."""
+        if self.profile:
+            return dict(self.profile.manifest["identity"]["model"])
+        if self.comparison:
+            return dict(next(iter(self.comparison.arms.values())).identity["model"])
+        assert self.schedule  # noqa: S101 - `read_inputs` lets no empty report through
+        return self.schedule.model.model_dump()
+
+    @property
+    def model_name(self) -> str:
+        """What a person calls the model."""
+        return str(self.model.get("id") or self.model.get("architecture") or "a model without id")
+
+
+def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path | None) -> Inputs:
+    """Open what there is, and refuse what does not belong together.
+
+    Raises:
+        ProfileError: no finished profile in that directory.
+        ResultsError: no finished results in that directory, or those of another model.
+        ScheduleError: a schedule for another number of layers than profiled; nothing given at all.
+    """
+    if profile is None and schedule is None and results is None:
+        raise ScheduleError(
+            "nothing to report on; give a profile, a schedule or results, such as `tokenlens "
+            "profile` makes"
+        )
+    opened = Profile(profile) if profile else None
+    comparison = Comparison.load(results) if results else None
+    arm = _arm(comparison, schedule) if comparison else None
+    if comparison and arm and schedule is None:
+        schedule = Schedule(**comparison.arms[arm].identity["schedule"])
+    inputs = Inputs(opened, schedule, comparison, arm, results, _versions(results))
+    _check(inputs)
+    return inputs
+
+
+def _arm(comparison: Comparison, schedule: Schedule | None) -> str | None:
+    """The arm that ran this schedule, or the first pruned one."""
+    pruned = {
+        name: results.identity["schedule"]
+        for name, results in comparison.arms.items()
+        if results.identity["schedule"]
+    }
+    if schedule:
+        for name, steps in pruned.items():
+            if Schedule(**steps).stages == schedule.stages:
+                return name
+    return next(iter(pruned), None)
+
+
+def _check(inputs: Inputs) -> None:
+    profile, schedule, comparison = inputs.profile, inputs.schedule, inputs.comparison
+    if profile and schedule and schedule.model.layers != profile.layers:
+        raise ScheduleError(
+            f"model.layers: the schedule is for {schedule.model.layers} layers, the profile "
+            f"{profile.directory} has {profile.layers}; report them apart"
+        )
+    if profile and comparison:
+        there = next(iter(comparison.arms.values())).identity["model"]
+        here = profile.manifest["identity"]["model"]
+        if there["config_hash"] != here["config_hash"]:
+            raise ResultsError(
+                f"{inputs.results} holds results of {there['id']} ({there['config_hash']}), the "
+                f"profile {profile.directory} is of {here['id']} ({here['config_hash']}); report "
+                "them apart"
+            )
+
+
+def _versions(results: Path | None) -> dict[str, str]:
+    if results is None:
+        return {}
+    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+    return dict(summary["versions"])

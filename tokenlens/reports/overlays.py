@@ -1,0 +1,84 @@
+"""Pictures for the page: small data URIs it lays over each other, outlines in their coordinates."""
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tokenlens.analyses.importance_maps import Scale, backdrop
+from tokenlens.analyses.picture_sheet import Outline
+from tokenlens.analyses.token_raster import shrunk
+from tokenlens.errors import SampleError
+from tokenlens.samples.pictures import open_picture
+
+LONGEST = 360
+"""Pixels along the longer side of a picture on the page."""
+_GREY = "#8a8f98"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One picture of the page. Coordinates are pixels of the picture as the model was shown it."""
+
+    width: int
+    height: int
+    picture: str
+    """Data URI of the picture in colour."""
+    backdrop: str
+    """Data URI of the picture as importance is painted on it."""
+    regions: tuple[str, ...]
+    """The outlines of the region, as SVG `points`."""
+
+
+def read_picture(image: str, size: tuple[int, int]) -> tuple[Image.Image, str | None]:
+    """The picture that the model was shown, or plain grey and the reason why it cannot be had."""
+    try:
+        if not image:
+            raise SampleError("the picture was given in memory and is not on disk")
+        picture = open_picture(Path(image))
+        if picture.size != size:
+            raise SampleError(
+                f"{image}: the picture has changed; it is {picture.width}x{picture.height} pixels "
+                f"now and was {size[0]}x{size[1]}"
+            )
+    except SampleError as error:
+        return Image.new("RGB", size, _GREY), str(error)
+    return picture, None
+
+
+def overlay(picture: Image.Image, outlines: Iterable[Outline]) -> Overlay:
+    """A picture made ready for the page, where it appears once however many maps lie on it."""
+    small = shrunk(picture, LONGEST)
+    points = tuple(" ".join(f"{x:g},{y:g}" for x, y in outline) for outline in outlines)
+    return Overlay(*picture.size, _jpeg(small), _jpeg(backdrop(small)), points)
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """Data URI of pixels: uint8 [height, width, 4], RGBA."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return data_uri("image/png", buffer.getvalue())
+
+
+def colour_bar_uri(scale: Scale, steps: int = 64) -> str:
+    """Data URI of a scale from 0 to its top, left to right, to be laid on a dark ground."""
+    return png_uri(scale.paint(np.linspace(0, scale.top, steps)[None, :]))
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Content as the page can hold it in an attribute.
+
+    >>> data_uri("text/plain", b"hello")
+    'data:text/plain;base64,aGVsbG8='
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _jpeg(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return data_uri("image/jpeg", buffer.getvalue())

@@ -1,0 +1,160 @@
+"""The report: one HTML page that needs no network, and its figures as files beside it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tokenlens.analyses.importance_maps import GROUND
+from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
+from tokenlens.analyses.picture_sheet import REGION
+from tokenlens.files import write_text
+from tokenlens.reports.figures import FigureFolder
+from tokenlens.reports.inputs import (
+    NO_PROFILE,
+    NO_RESULTS,
+    NO_SCHEDULE,
+    Inputs,
+    Missing,
+    read_inputs,
+)
+from tokenlens.reports.measured import (
+    correlation_section,
+    map_section,
+    overlap_section,
+    shallow_deep_section,
+)
+from tokenlens.reports.outcomes import headline_stats, result_section, stage_cases
+from tokenlens.reports.provenance import provenance
+from tokenlens.reports.wording import kept_words, listed, rest_words
+from tokenlens.schedule import Schedule
+
+NO_REGION = Missing(
+    "No sample of the profile has a region, so there is nothing to cover.",
+    "tokenlens profile --data DATA-WITH-BOXES",
+)
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What `build_report` wrote.
+
+    Attributes:
+        html: the page.
+        figures: the figures beside it, each as SVG and PNG.
+    """
+
+    html: Path
+    figures: tuple[Path, ...]
+
+
+def build_report(
+    profile: Path | None,
+    schedule: Schedule | None,
+    results: Path | None,
+    out: Path,
+    *,
+    pictures: int = 6,
+) -> ReportFiles:
+    """Write `out`/report.html, self-contained, and `out`/figures.
+
+    Args:
+        profile: directory of a finished profile.
+        schedule: the schedule to mark; None takes the one that `results` ran, if any.
+        results: directory of a finished comparison.
+        out: directory, made where missing.
+        pictures: how many samples are shown with their pictures.
+
+    What is None leaves its sections to say which command makes what they need; so does a picture
+    that is no longer there. Every file is written whole or not at all, the page last.
+
+    Raises:
+        ProfileError: `profile` holds no finished profile.
+        ResultsError: `results` holds no finished comparison, or one of another model.
+        ScheduleError: the schedule is for another number of layers, or nothing was given.
+        OutputError: `out` cannot be written to.
+    """
+    inputs = read_inputs(profile, schedule, results)
+    figures = FigureFolder(Path(out) / "figures")
+    content = _content(inputs, figures, pictures)
+    html = Path(out) / "report.html"
+    write_text(html, _environment().get_template("report.html.j2").render(content))
+    return ReportFiles(html, tuple(figures.files))
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("tokenlens.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
+    """Everything the template shows; a section is a `Missing` where its input is."""
+    profile, schedule, comparison, arm = (
+        inputs.profile,
+        inputs.schedule,
+        inputs.comparison,
+        inputs.arm,
+    )
+    chosen = inputs.chosen
+    return {
+        "model": inputs.model_name,
+        "summary": _summary(inputs),
+        "stats": headline_stats(comparison, arm) if comparison and arm else NO_RESULTS,
+        "stages": _stages(schedule) if schedule else NO_SCHEDULE,
+        "correlation": correlation_section(profile, chosen, figures) if profile else NO_PROFILE,
+        "overlap": (overlap_section(profile, chosen, figures) or NO_REGION)
+        if profile
+        else NO_PROFILE,
+        "shallow_deep": shallow_deep_section(profile, chosen, figures) if profile else NO_PROFILE,
+        "maps": map_section(profile, chosen, pictures, figures) if profile else NO_PROFILE,
+        "kept": stage_cases(comparison, arm, schedule, pictures, figures)
+        if comparison and arm and schedule
+        else NO_RESULTS,
+        "results": result_section(comparison, chosen, figures) if comparison else NO_RESULTS,
+        "schedule_json": json.dumps(schedule.as_json(), indent=2, ensure_ascii=False)
+        if schedule
+        else NO_SCHEDULE,
+        "provenance": provenance(inputs),
+        "colours": {"region": REGION, "back": BACK_COLOUR, "ground": GROUND},
+    }
+
+
+def _summary(inputs: Inputs) -> list[str]:
+    """What was measured, on what, and what was chosen, a sentence each."""
+    sentences = []
+    if inputs.profile:
+        data = inputs.profile.manifest["identity"]["data"]
+        split = f" ({data['split']})" if data["split"] else ""
+        sentences.append(
+            f"Measured on {len(inputs.profile)} samples of {data['source']}{split}, over "
+            f"{inputs.profile.layers} layers."
+        )
+    if inputs.schedule:
+        places = [stage_name(stage) for stage in inputs.schedule.stages]
+        sentences.append(f"Pruned {listed(places)} by {inputs.schedule.method}.")
+    if inputs.comparison and inputs.arm:
+        data = inputs.comparison.arms[inputs.arm].identity["data"]
+        split = f" ({data['split']})" if data["split"] else ""
+        name = data["source"] or "samples in memory"
+        sentences.append(f"Answered {data['samples']} questions of {name}{split}.")
+    return sentences
+
+
+def _stages(schedule: Schedule) -> list[dict[str, str]]:
+    return [
+        {
+            "where": stage_name(stage),
+            "first": f"layer {stage.first_layer}",
+            "keep": kept_words(stage.keep),
+            "rest": rest_words(stage),
+            "positions": "kept" if stage.positions == "keep" else "numbered anew",
+        }
+        for stage in schedule.stages
+    ]

@@ -1,0 +1,71 @@
+"""Where the page comes from: settings, hashes, versions, and the commands that make it."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from tokenlens.reports.inputs import Inputs
+from tokenlens.reports.wording import command, select_command
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Facts as (name, value), one table per source, and the commands in order."""
+
+    tables: list[tuple[str, list[tuple[str, str]]]]
+    commands: list[str]
+
+
+def provenance(inputs: Inputs) -> Provenance:
+    """What the inputs say of themselves."""
+    tables = []
+    if inputs.profile:
+        manifest = inputs.profile.manifest
+        identity = {"folder": str(inputs.profile.directory), **manifest["identity"]}
+        tables.append(("Profile", [*_facts(identity), *_facts({"version": manifest["versions"]})]))
+    if inputs.comparison and inputs.arm:
+        identity = dict(inputs.comparison.arms[inputs.arm].identity)
+        del identity["schedule"]
+        facts = {"folder": str(inputs.results), **identity, "version": inputs.results_versions}
+        tables.append(("Results", _facts(facts)))
+    tables.append(("Report", [("version tokenlens", version("tokenlens"))]))
+    return Provenance(tables, _commands(inputs))
+
+
+def _facts(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested keys as words; what is None is left out."""
+    facts: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(item, dict):
+            facts += _facts(item, f"{name} ")
+        elif item is not None:
+            facts.append((name, str(item)))
+    return facts
+
+
+def _commands(inputs: Inputs) -> list[str]:
+    """The command line of each step, as its manifest tells it; files have their default names."""
+    commands = []
+    if inputs.profile:
+        commands.append(
+            command("tokenlens", "profile", *_run_options(inputs.profile.manifest["identity"]))
+        )
+        if inputs.schedule and inputs.schedule.why:
+            commands.append(select_command(str(inputs.profile.directory), inputs.schedule))
+    if inputs.comparison and inputs.arm:
+        identity = inputs.comparison.arms[inputs.arm].identity
+        options = _run_options(dict(identity))
+        commands.append(command("tokenlens", "run", "--schedule", "out.json", *options))
+    folders = [str(inputs.profile.directory)] if inputs.profile else []
+    folders += [str(inputs.results)] if inputs.results else []
+    commands.append(command("tokenlens", "report", *folders))
+    return commands
+
+
+def _run_options(identity: dict[str, Any]) -> list[str]:
+    model, data = identity["model"], identity["data"]
+    options = [("--model", model["id"]), ("--revision", model["revision"])]
+    options += [("--data", data["source"]), ("--limit", str(data["samples"]))]
+    words = [word for name, value in options if value for word in (name, value)]
+    return [*words, "--per-head"] if identity.get("options", {}).get("per_head") else words

@@ -1,0 +1,93 @@
+"""Numbers and settings in the words of the page."""
+
+import shlex
+
+from tokenlens.analyses.style import percent
+from tokenlens.schedule import Schedule, Stage
+
+_DASH = "\N{EN DASH}"
+_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def interval(low: float, high: float) -> str:
+    """A 95 % interval of shares.
+
+    >>> interval(0.951, 0.99)
+    '95.1–99.0\N{NO-BREAK SPACE}%'
+    """
+    return f"{100 * low:.1f}{_DASH}{percent(high, 1)}"
+
+
+def amount(value: float, unit: str, base: int = 1000) -> str:
+    """A large number with a prefix.
+
+    >>> amount(1.4e12, "MACs"), amount(2048, "B", 1024)
+    ('1.40\N{NO-BREAK SPACE}TMACs', '2.00\N{NO-BREAK SPACE}KiB')
+    """
+    prefixes = ("", "k", "M", "G", "T", "P") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+    power = 0
+    while value >= base and power < len(prefixes) - 1:
+        value, power = value / base, power + 1
+    return f"{value:.3g}{_SPACE}{prefixes[power]}{unit}"
+
+
+def saving(share: float) -> str:
+    """How much less than all of it a share is.
+
+    >>> saving(0.42), saving(1.02)
+    ('−58\N{NO-BREAK SPACE}%', '+2\N{NO-BREAK SPACE}%')
+    """
+    sign = "\N{MINUS SIGN}" if share <= 1 else "+"
+    return sign + percent(abs(1 - share))
+
+
+def listed(items: list[str]) -> str:
+    """Words in a row.
+
+    >>> listed(["3"]), listed(["3", "8", "10"])
+    ('3', '3, 8 and 10')
+    """
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def kept_words(keep: int | float) -> str:
+    """What a stage keeps.
+
+    >>> kept_words(0.25), kept_words(24)
+    ('25.0\N{NO-BREAK SPACE}% of the visual tokens', '24 tokens')
+    """
+    if isinstance(keep, int):
+        return f"{keep} tokens"
+    return f"{percent(keep, 1)} of the visual tokens"
+
+
+def rest_words(stage: Stage) -> str:
+    """What a stage does with the tokens it does not keep."""
+    if stage.disposal == "drop":
+        return "dropped"
+    many = percent(stage.merge) if isinstance(stage.merge, float) else str(stage.merge)
+    merged = f"{many} merged tokens stand in" if stage.merge else "nothing stands in"
+    if stage.disposal == "bypass":
+        return f"set aside for the next stage; {merged}"
+    return f"merged into {many}"
+
+
+def command(*words: str | None) -> str:
+    """A command line, quoted for the shell; words that are None are left out.
+
+    >>> command("tokenlens", "profile", "--data", "my data.jsonl", None)
+    "tokenlens profile --data 'my data.jsonl'"
+    """
+    return shlex.join(word for word in words if word is not None)
+
+
+def select_command(profile: str, schedule: Schedule) -> str:
+    """The command that would choose these layers by the profile again."""
+    options = ["--stages", str(len(schedule.stages))]
+    if schedule.why and schedule.why.criterion:
+        options += ["--criterion", schedule.why.criterion]
+    if schedule.budget:
+        average = schedule.budget.average
+        ratio = isinstance(average, float) and average <= 1
+        options += ["--budget", f"{100 * average:.4g}%" if ratio else f"{average:g}"]
+    return command("tokenlens", "select-layers", profile, *options)

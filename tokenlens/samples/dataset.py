@@ -1,0 +1,142 @@
+"""A data set: the bundled scenes, a manifest, or a directory of manifests."""
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import overload
+
+from tokenlens.errors import SampleError
+from tokenlens.files import hash_bytes, hash_json
+from tokenlens.samples.manifest import read_manifest
+from tokenlens.samples.pictures import picture_size
+from tokenlens.samples.sample import Sample
+from tokenlens.workspace import slug
+
+BUNDLED = "scenes"
+"""The data set that ships with the package."""
+SPLITS = ("calibration", "held-out")
+"""What layers are chosen from, and what the choice is judged on."""
+
+
+class Samples(Sequence[Sample]):
+    """The samples of one split, in order.
+
+    Attributes:
+        source: what was asked for: "scenes" or an absolute path.
+        split: "calibration", "held-out", or None for a single manifest.
+        name: short, fit for a folder: "scenes-calibration".
+        hash: 16 hexadecimal digits of the manifest, the ids taken from it and their pictures' names
+            and sizes in pixels, by which a run knows its data again (also after a truncated
+            picture was mended).
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        source: str,
+        split: str | None,
+        name: str,
+        hash: str,  # noqa: A002 - the word used in manifests
+    ) -> None:
+        self._samples = tuple(samples)
+        self.source = source
+        self.split = split
+        self.name = name
+        self.hash = hash
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        return self._samples[index]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __repr__(self) -> str:
+        return f"Samples({self.name!r}, {len(self)} samples)"
+
+
+def load_samples(data: str | Path, split: str = "calibration", limit: int | None = None) -> Samples:
+    """Load a split of a data set.
+
+    Args:
+        data: "scenes" (bundled), a JSON Lines manifest (see `read_manifest`), or a directory with
+            `calibration.jsonl` and `held-out.jsonl`, or with one `manifest.jsonl` for both.
+        split: "calibration" or "held-out"; a single manifest has no splits and is read whole.
+        limit: take this many samples, the tasks in turn, first come first; their order is kept.
+
+    Raises:
+        SampleError: no such data set or split, a bad manifest (file, line and field are named), or
+            a limit below 1.
+
+    >>> samples = load_samples("scenes", "held-out", limit=5)
+    >>> samples.name, sorted({sample.task for sample in samples})
+    ('scenes-held-out', ['attribute', 'count', 'existence', 'localisation', 'text'])
+    """
+    if limit is not None and limit < 1:
+        raise SampleError(f"the limit must be at least 1 sample, got {limit}")
+    if split not in SPLITS:
+        raise SampleError(f"no split {split!r}: expected one of {', '.join(SPLITS)}")
+    bundled = str(data) == BUNDLED
+    place = _bundled_folder() if bundled else Path(data).expanduser().absolute()
+    manifest, own_split = _find_manifest(place, split)
+    samples = _spread(read_manifest(manifest), limit)
+    stem = place.parent.name if place.name == "manifest.jsonl" else place.stem
+    return Samples(
+        samples,
+        source=BUNDLED if bundled else str(place),
+        split=own_split,
+        name=slug("-".join(filter(None, (stem, own_split)))),
+        hash=_content_hash(manifest, samples),
+    )
+
+
+def _bundled_folder() -> Path:
+    return Path(str(resources.files("tokenlens.data") / BUNDLED))
+
+
+def _find_manifest(place: Path, split: str) -> tuple[Path, str | None]:
+    """The manifest to read and its split, None where there is only one."""
+    if place.is_file():
+        return place, None
+    if not place.is_dir():
+        raise SampleError(
+            f"no data set {place}: expected {BUNDLED!r}, a JSON Lines manifest or a directory that "
+            "holds one"
+        )
+    found = sorted(path.name for path in place.glob("*.jsonl"))
+    if f"{split}.jsonl" in found:
+        return place / f"{split}.jsonl", split
+    if "manifest.jsonl" in found:
+        return place / "manifest.jsonl", None
+    raise SampleError(
+        f"{place} has no {split}.jsonl and no manifest.jsonl; it holds "
+        f"{', '.join(found) or 'no manifest at all'}"
+    )
+
+
+def _spread(samples: list[Sample], limit: int | None) -> list[Sample]:
+    """The first `limit` samples when the tasks take turns, in their old order."""
+    if limit is None:
+        return samples
+    turns: Counter[str] = Counter()
+    keys = []
+    for place, sample in enumerate(samples):
+        keys.append((turns[sample.task], place))
+        turns[sample.task] += 1
+    return [samples[place] for place in sorted(place for _, place in sorted(keys)[:limit])]
+
+
+def _content_hash(manifest: Path, samples: Sequence[Sample]) -> str:
+    pictures = sorted({Path(sample.image) for sample in samples})  # type: ignore[arg-type]
+    return hash_json(
+        [
+            hash_bytes(manifest.read_bytes()),
+            [sample.id for sample in samples],
+            [[path.name, *picture_size(path)] for path in pictures],
+        ]
+    )

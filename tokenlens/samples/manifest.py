@@ -1,0 +1,101 @@
+"""Reading a manifest: JSON Lines, one sample a line."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from tokenlens.errors import SampleError
+from tokenlens.samples.pictures import picture_size
+from tokenlens.samples.sample import Box, Polygon, Sample, check_regions
+from tokenlens.validation import one_line
+
+
+def _as_list(answer: Any) -> Any:
+    return [answer] if isinstance(answer, str) else answer
+
+
+class _Row(BaseModel):
+    """One line of a manifest."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    id: str
+    image: str
+    question: str
+    answer: Annotated[list[str], BeforeValidator(_as_list)]
+    task: str = "question"
+    boxes: tuple[Box, ...] = ()
+    polygons: tuple[Polygon, ...] = ()
+    anchors: tuple[Box, ...] = ()
+
+
+def read_manifest(path: Path) -> list[Sample]:
+    """The samples of a JSON Lines manifest, in its order.
+
+    Every line is an object with `id`, `image` (a path, relative to the manifest or absolute),
+    `question`, `answer` (a string or a list of strings that count as right) and, where there are
+    any, `task`, `boxes`, `polygons` and `anchors` (pixels of the picture as displayed). Blank lines
+    are skipped. Of every picture only the header is read.
+
+    Raises:
+        SampleError: naming file, line and field, for the first thing that cannot be used.
+    """
+    samples: list[Sample] = []
+    lines: dict[str, int] = {}
+    sizes: dict[Path, tuple[int, int]] = {}
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            sample, image = _sample(line, path.parent)
+            if sample.id in lines:
+                raise SampleError(f"id: {sample.id!r} was used in line {lines[sample.id]} already")
+            if image not in sizes:
+                sizes[image] = picture_size(image)
+            check_regions(sample, sizes[image])
+        except SampleError as error:
+            raise SampleError(f"{path}:{number}: {error}") from error
+        lines[sample.id] = number
+        samples.append(sample)
+    if not samples:
+        raise SampleError(f"{path}: the manifest is empty; expected one JSON object a line")
+    return samples
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SampleError(f"{path}:{line}: not UTF-8; save the manifest as UTF-8") from error
+    except FileNotFoundError as error:
+        raise SampleError(f"{path}: no such manifest; expected a JSON Lines file") from error
+    except OSError as error:
+        raise SampleError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
+    """The sample of a line and the path of its picture."""
+    try:
+        json.loads(line)
+        row = _Row.model_validate_json(line)
+    except json.JSONDecodeError as error:
+        raise SampleError(f"bad JSON at column {error.colno} ({error.msg})") from error
+    except RecursionError as error:
+        raise SampleError("bad JSON (nested too deeply)") from error
+    except ValidationError as error:
+        raise SampleError(one_line(error, _Row)) from error
+    image = folder / row.image
+    sample = Sample(
+        id=row.id,
+        image=image,
+        question=row.question,
+        answers=tuple(row.answer),
+        task=row.task,
+        boxes=row.boxes,
+        polygons=row.polygons,
+        anchors=row.anchors,
+    )
+    return sample, image

@@ -1,0 +1,398 @@
+"""The schedule: where visual tokens are pruned, how they are scored, and what becomes of the rest.
+
+The one type that selection writes and pruning reads. A file holds (unknown keys are errors)::
+
+    {"schema": 1, "method": "swiftvlm",
+     "model": {"id": "tiny-qwen2-vl", "revision": null,
+               "architecture": "Qwen2VLForConditionalGeneration", "layers": 12},
+     "scorer": {"query": "last", "heads": "mean", "rotary": true, "softmax": "all"},
+     "stages": [{"score_layer": 3, "when": "after", "keep": 0.5,
+                 "disposal": "bypass", "merge": 0.1, "positions": "keep"},
+                {"score_layer": 9, "when": "before", "keep": 24, "disposal": "drop"}],
+     "budget": {"average": 0.333},
+     "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
+
+A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
+a decimal point: 1.0 is all of them).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from tokenlens.errors import ScheduleError
+from tokenlens.files import write_json
+from tokenlens.validation import one_line, read_object
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tokenlens.models.vlm import VLM
+    from tokenlens.selection.budget import Budget
+
+Heads = Literal["mean"] | tuple[tuple[int, int], ...]
+
+
+def _amount(expected: str, *, zero: bool, largest: float = 1.0) -> Callable[[Any], int | float]:
+    """A validator of counts (integers) and of ratios (floats up to `largest`)."""
+
+    def check(value: Any) -> int | float:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            number = int(value) if isinstance(value, Integral) else float(value)
+            limit = math.inf if isinstance(number, int) else largest
+            if 0 < number <= limit or (zero and number == 0):
+                return number
+        raise ValueError(f"got {value!r}, expected {expected}")
+
+    return check
+
+
+_check_keep = _amount("a ratio in (0, 1] such as 0.5, or a count from 1 such as 24", zero=False)
+_check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
+_check_average = _amount(
+    "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
+)
+
+
+def _check_heads(value: Any) -> Heads:
+    if isinstance(value, str) and value == "mean":
+        return "mean"
+    try:
+        pairs = tuple((layer, head) for layer, head in value)
+    except (TypeError, ValueError):
+        pairs = ()
+    if not pairs or any(
+        type(layer) is not int or type(head) is not int or layer < 1 or head < 0
+        for layer, head in pairs
+    ):
+        raise ValueError(
+            f"got {value!r}, expected 'mean' or a list of [layer, head], layers counted from 1 and "
+            "heads from 0, such as [[3, 0], [3, 5]]"
+        )
+    return pairs
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRef(_Part):
+    """The model a schedule is for; `id` and `revision` are None where that is any such model."""
+
+    id: StrictStr | None = None
+    revision: StrictStr | None = None
+    architecture: StrictStr
+    layers: Annotated[StrictInt, Field(ge=1)]
+
+    @classmethod
+    def of(cls, model: "VLM | PreTrainedModel") -> "ModelRef":
+        """What a schedule says of a loaded model; a bare HF model has no id."""
+        from tokenlens.models.structure import decoder_layers, unwrap
+        from tokenlens.models.vlm import VLM
+
+        bare = unwrap(model)
+        name = {"id": model.id, "revision": model.revision} if isinstance(model, VLM) else {}
+        return cls(**name, architecture=type(bare).__name__, layers=len(decoder_layers(bare)))
+
+
+class Scorer(_Part):
+    """How importance is read at every stage.
+
+    Attributes:
+        query: the rows of attention that are averaged: of the "last" prompt token, of all "text"
+            tokens, of the text tokens that are "raters", or of "all" tokens. "random" reads no
+            attention: importance is a seeded draw.
+        heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
+            and heads from 0.
+        rotary: whether queries and keys are compared with their rotary embedding.
+        softmax: over "all" keys of the row, or over the "visual" candidates only.
+        seed: of query "random", and of no other.
+    """
+
+    query: Literal["last", "text", "raters", "all", "random"] = "last"
+    heads: Annotated[Heads, BeforeValidator(_check_heads)] = "mean"
+    rotary: StrictBool = True
+    softmax: Literal["all", "visual"] = "all"
+    seed: Annotated[StrictInt, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _seed_is_of_random(self) -> Self:
+        if (self.query == "random") != (self.seed is not None):
+            raise ValueError(
+                f"got query {self.query!r} with seed {self.seed}, expected an integer seed with "
+                "query 'random' and none with any other"
+            )
+        return self
+
+
+class Stage(_Part):
+    """One pruning point.
+
+    Attributes:
+        score_layer: the layer that scores, counted from 1; 0 is before the decoder.
+        when: "after": scored from that layer's attention, and the next layer is the first on fewer
+            tokens; "before": scored before that layer runs, and it is itself the first.
+        keep: tokens selected: a ratio of the sample's original visual tokens, or a count.
+        disposal: what happens to the rest.
+        merge: merged tokens: a ratio of the tokens not kept, or a count.
+        positions: whether survivors keep their positions or are numbered anew.
+    """
+
+    score_layer: Annotated[StrictInt, Field(ge=0)]
+    when: Literal["after", "before"]
+    keep: Annotated[int | float, BeforeValidator(_check_keep)]
+    disposal: Literal["drop", "merge", "bypass"]
+    merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
+    positions: Literal["keep", "renumber"] = "keep"
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer, counted from 1, that runs on fewer tokens."""
+        return self.score_layer + (self.when == "after")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.first_layer == 0:
+            raise ValueError("got 'before' layer 0, expected 'after' 0, or 'before' 1 or deeper")
+        if self.disposal == "drop" and self.merge:
+            raise ValueError(
+                f"got merge {self.merge} with disposal 'drop', expected merge 0, or disposal "
+                "'merge' or 'bypass'"
+            )
+        return self
+
+
+class BudgetNote(_Part):
+    """The target a schedule was solved for.
+
+    Attributes:
+        average: visual tokens entering a layer, mean over all layers: a ratio of the sample's
+            visual tokens (a float up to 1), or a number of tokens (an integer, or a float above 1).
+        n_visual: visual tokens per sample it was solved for; the rounded mean where samples differ.
+    """
+
+    average: Annotated[int | float, BeforeValidator(_check_average)]
+    n_visual: Annotated[StrictInt, Field(ge=1)] | None = None
+
+
+class Why(_Part):
+    """Where a schedule comes from: the criterion, its score per layer, the data, and when."""
+
+    criterion: StrictStr | None = None
+    scores: tuple[float, ...] = ()
+    data: StrictStr | None = None
+    tokenlens: StrictStr | None = None
+    date: StrictStr | None = None
+
+
+class Schedule(_Part):
+    """Stages in order of depth, for one model; the module's docstring shows the file.
+
+    Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
+    what was got and what was expected.
+
+    >>> schedule = Schedule(
+    ...     schema=1, method="mine", model={"architecture": "LlamaForCausalLM", "layers": 4},
+    ...     stages=[{"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "drop"}])
+    >>> tokens_entering(schedule, n_visual=10, layers=4)
+    [10, 10, 5, 5]
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    method: Annotated[StrictStr, Field(min_length=1)]
+    model: ModelRef
+    scorer: Scorer = Scorer()
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    budget: BudgetNote | None = None
+    why: Why | None = None
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ScheduleError(one_line(error, type(self))) from None
+
+    @model_validator(mode="after")
+    def _layers_are_in_order(self) -> Self:
+        _check_heads_exist(self.scorer, self.model.layers)
+        _check_range(self.stages, self.model.layers)
+        _check_order(self.stages)
+        return self
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        model: "VLM | PreTrainedModel | ModelRef",
+        *,
+        budget: "Budget | str | int | float",
+        layers: Sequence[int] | None = None,
+        n_visual: int | None = None,
+    ) -> "Schedule":
+        """A published method or a baseline for `model`, meeting a budget.
+
+        Args:
+            name: one of `tokenlens.pruning.methods.METHODS`.
+            model: what the schedule is for; its layer count and architecture are read from it.
+            budget: visual tokens entering a layer, mean over all layers: a ratio (0.33 or "33%") or
+                a number of tokens (48 or "48 tokens").
+            layers: the scoring layers, counted from 1, where they are not to be the method's own.
+            n_visual: visual tokens per sample to solve the budget for. By default those of a square
+                picture in `model`; a bare HF model has no processor to tell, so that a number of
+                tokens needs `n_visual` there, and a ratio is solved for 1,000 tokens.
+
+        Raises:
+            ScheduleError: no such method, or layers it cannot have.
+            BudgetError: a budget out of the range these stages can reach, which is named.
+        """
+        from tokenlens.pruning.methods import build
+
+        return build(name, model, budget=budget, layers=layers, n_visual=n_visual)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Schedule":
+        """Read a file; whatever is wrong with it is a `ScheduleError` that names it."""
+        content = read_object(Path(path), ScheduleError, "`tokenlens select-layers` writes one")
+        try:
+            return cls(**content)
+        except ScheduleError as error:
+            raise ScheduleError(f"{path}: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all; `load` gives an equal schedule back."""
+        write_json(Path(path), self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The file's content; a `budget`, `why` or `seed` that is None is left out."""
+        content = self.model_dump(mode="json", by_alias=True)
+        for part, key in ((content, "budget"), (content, "why"), (content["scorer"], "seed")):
+            if part[key] is None:
+                del part[key]
+        return content
+
+    def replace(self, **changes: Any) -> "Schedule":
+        """A copy with other values for the top-level keys in `changes`, validated."""
+        return type(self)(**{**self.as_json(), **changes})
+
+    def portable(self) -> "Schedule":
+        """The same schedule for any model of its architecture and depth: no id, no revision."""
+        return self.replace(
+            model={"architecture": self.model.architecture, "layers": self.model.layers}
+        )
+
+    def check(self, model: "VLM | PreTrainedModel", *, any_model: bool = False) -> None:
+        """Raise `ScheduleError` where `model` is not the one the schedule is for.
+
+        Architecture and layer count must agree always; id and revision where the schedule and the
+        model both have an id, unless `any_model`. (A bare HF model, or one wrapped without an id,
+        has none to compare.)
+        """
+        loaded = ModelRef.of(model)
+        keys = ["architecture", "layers"]
+        if not any_model and loaded.id is not None:
+            keys += [key for key in ("id", "revision") if getattr(self.model, key) is not None]
+        for key in keys:
+            expected, got = getattr(loaded, key), getattr(self.model, key)
+            if got != expected:
+                remedy = (
+                    "make a schedule for this model with `tokenlens select-layers`"
+                    if key in ("architecture", "layers")
+                    else "load that one, or say --any-model to run it all the same"
+                )
+                raise ScheduleError(
+                    f"model.{key}: the schedule is for {got!r}, the loaded model has {expected!r}; "
+                    f"{remedy}"
+                )
+
+
+def _check_heads_exist(scorer: Scorer, layers: int) -> None:
+    deepest = 0 if scorer.heads == "mean" else max(layer for layer, _ in scorer.heads)
+    if deepest > layers:
+        raise ScheduleError(
+            f"scorer.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
+            f"model.layers {layers}"
+        )
+
+
+def _check_range(stages: Sequence[Stage], layers: int) -> None:
+    for index, stage in enumerate(stages):
+        if stage.first_layer > layers:
+            raise ScheduleError(
+                f"stages[{index}].score_layer: got {stage.when!r} layer {stage.score_layer}, "
+                f"expected a layer that leaves one to run on fewer tokens: 'after' at most "
+                f"{layers - 1} or 'before' at most {layers}, for model.layers {layers}"
+            )
+
+
+def _check_order(stages: Sequence[Stage]) -> None:
+    for index, (stage, following) in enumerate(pairwise(stages), start=1):
+        if following.first_layer <= stage.first_layer:
+            raise ScheduleError(
+                f"stages[{index}].score_layer: got {following.when!r} layer "
+                f"{following.score_layer}, so that layer {following.first_layer} is the first on "
+                f"fewer tokens; expected one deeper than layer {stage.first_layer}, the first of "
+                f"stages[{index - 1}]"
+            )
+        if stage.disposal == "bypass" and following.when != "before":
+            raise ScheduleError(
+                f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
+                "is a bypass: its tokens come back before a layer is scored"
+            )
+    if stages[-1].disposal == "bypass":
+        raise ScheduleError(
+            f"stages[{len(stages) - 1}].disposal: got 'bypass' at the last stage, expected 'drop' "
+            "or 'merge': no later stage brings the tokens back"
+        )
+
+
+def keep_count(keep: int | float, n_visual: int) -> int:
+    """Tokens selected of a sample with `n_visual` visual tokens; a ratio keeps at least one.
+
+    >>> keep_count(0.5, 145), keep_count(0.001, 144), keep_count(24, 144), keep_count(24, 9)
+    (73, 1, 24, 9)
+    """
+    count = keep if isinstance(keep, int) else max(1, math.floor(keep * n_visual + 0.5))
+    return min(count, n_visual)
+
+
+def merge_count(merge: int | float, not_kept: int) -> int:
+    """Merged tokens that stand for `not_kept` tokens; a positive ratio makes at least one.
+
+    >>> merge_count(0.1, 72), merge_count(0.1, 3), merge_count(8, 3), merge_count(0, 72)
+    (7, 1, 3, 0)
+    """
+    if isinstance(merge, int) or merge == 0:
+        return min(int(merge), not_kept)
+    return min(not_kept, max(1, math.floor(merge * not_kept + 0.5)))
+
+
+def tokens_entering(schedule: Schedule, n_visual: int, layers: int) -> list[int]:
+    """Visual tokens entering each of `layers` layers, merged ones counted, for one sample."""
+    return stage_tokens(schedule.stages, n_visual, layers)
+
+
+def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
+    """As `tokens_entering`, for stages that are not in a schedule yet."""
+    entering = [n_visual] * layers
+    candidates = n_visual
+    for stage in stages:
+        kept = min(keep_count(stage.keep, n_visual), candidates)
+        alive = kept + merge_count(stage.merge, candidates - kept)
+        entering[stage.first_layer - 1 :] = [alive] * (layers - stage.first_layer + 1)
+        candidates = {"drop": kept, "merge": alive, "bypass": candidates}[stage.disposal]
+    return entering

@@ -1,0 +1,238 @@
+"""From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenlens.schedule import ModelRef, Schedule, Why, tokens_entering
+from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
+from tokenlens.selection.criteria import Evidence, gather_evidence, layer_scores
+from tokenlens.selection.layers import (
+    FIRST_LAYER,
+    area,
+    feasible_layers,
+    most_stages,
+    select_layers,
+)
+from tokenlens.selection.stages import swiftvlm_stages
+
+if TYPE_CHECKING:
+    from tokenlens.probe.profile import Profile
+
+_FIRST_SPAN = 2
+"""A stage after layer i and one before layer i + 1 would leave the first nothing to act on."""
+
+
+@dataclass(frozen=True)
+class LayerVerdict:
+    """One layer of the table.
+
+    Attributes:
+        layer: counted from 1.
+        score: the capability x_i, 1 for a layer that is the best in every task.
+        low: low end of its 95 % bootstrap interval.
+        high: high end.
+        feasible: whether it scores above every earlier layer from 3 on.
+        chosen: whether it is a stage.
+        reason: why it is not chosen; empty where it is.
+    """
+
+    layer: int
+    score: float
+    low: float
+    high: float
+    feasible: bool
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class RejectedPair:
+    """Two feasible layers that may not follow each other: they rank tokens too much alike."""
+
+    first: int
+    second: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, from what, and the schedule that comes of it.
+
+    Attributes:
+        criterion: name of the criterion.
+        verdicts: one per layer.
+        layers: the chosen layers, counted from 1.
+        area: their area under the step function of scores.
+        rejected: pairs of feasible layers that rank tokens too much alike.
+        correlation: float64 [layers, layers], mean rank correlation.
+        samples: per task, how many samples had a region to score by.
+        tokens_per_layer: visual tokens entering each layer, for `n_visual` of them.
+        n_visual: visual tokens per sample the budget was solved for (the rounded mean).
+        schedule: ready to be saved.
+        notes: what a reader should know, one sentence each.
+    """
+
+    criterion: str
+    verdicts: tuple[LayerVerdict, ...]
+    layers: tuple[int, ...]
+    area: float
+    rejected: tuple[RejectedPair, ...]
+    correlation: NDArray[np.float64]
+    samples: dict[str, int]
+    tokens_per_layer: tuple[int, ...]
+    n_visual: int
+    schedule: Schedule
+    notes: tuple[str, ...]
+
+    @property
+    def average(self) -> float:
+        """Visual tokens entering a layer, mean over layers."""
+        return float(np.mean(self.tokens_per_layer))
+
+
+def plan(
+    profile: "Profile",
+    *,
+    stages: int = 3,
+    criterion: str = "region",
+    budget: Budget | str | int | float = "33%",
+    max_correlation: float = 0.9,
+    seed: int = 0,
+) -> Selection:
+    """Choose layers by a profile and make the SwiftVLM schedule that meets the budget.
+
+    Args:
+        profile: importance and regions; read once, one sample in memory at a time.
+        stages: pruning layers wanted; where fewer can be chosen, as many as can be, with a note.
+        criterion: one of `tokenlens.selection.criteria.CRITERIA`.
+        budget: visual tokens entering a layer, mean over layers; see `parse_budget`.
+        max_correlation: two consecutive chosen layers rank tokens at most this much alike.
+        seed: of the bootstrap.
+
+    Raises:
+        SelectionError: no layer can be chosen at all, or no sample has a region.
+        BudgetError: the chosen layers cannot meet the budget; the message says what they can.
+    """
+    target = parse_budget(budget)
+    identity = profile.manifest["identity"]
+    model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
+    evidence = gather_evidence(profile.rows(), criterion)
+    interval = np.stack(layer_scores(evidence.scores, seed=seed))
+    scores = interval[0].tolist()
+    layers, notes = _choose(scores, stages, evidence.correlation, max_correlation)
+    n_visual = round(float(evidence.n_visual.mean()))
+    schedule = solved_schedule(
+        "swiftvlm", model, swiftvlm_stages(layers), target, n_visual=n_visual
+    ).replace(
+        why=Why(
+            criterion=criterion,
+            scores=scores,
+            data=identity["data"]["source"],
+            tokenlens=version("tokenlens"),
+            date=datetime.now(UTC).date().isoformat(),
+        )
+    )
+    feasible = feasible_layers(scores)
+    rejected = _too_alike(feasible, evidence.correlation, max_correlation)
+    return Selection(
+        criterion=criterion,
+        verdicts=tuple(
+            LayerVerdict(
+                layer=layer,
+                score=score,
+                low=low,
+                high=high,
+                feasible=layer in feasible,
+                chosen=layer in layers,
+                reason=_reason(layer, scores, feasible, layers, rejected),
+            )
+            for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
+        ),
+        layers=tuple(layers),
+        area=area(scores, layers),
+        rejected=rejected,
+        correlation=evidence.correlation,
+        samples={task: len(values) for task, values in evidence.scores.items()},
+        tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
+        n_visual=n_visual,
+        schedule=schedule,
+        notes=(*notes, *_notes_on_samples(evidence, n_visual)),
+    )
+
+
+def _choose(
+    scores: Sequence[float], stages: int, correlation: NDArray[np.float64], limit: float
+) -> tuple[list[int], list[str]]:
+    """The layers of as many of the `stages` as can be had, and a note where that is fewer."""
+    most = most_stages(
+        scores, stages, correlation=correlation, max_correlation=limit, first_span=_FIRST_SPAN
+    )
+    layers = select_layers(
+        scores,
+        most or stages,
+        correlation=correlation,
+        max_correlation=limit,
+        first_span=_FIRST_SPAN,
+    )
+    if most == stages:
+        return layers, []
+    feasible = feasible_layers(scores)
+    return layers, [
+        f"{stages} stages were asked for and at most {most} can be had: only layers "
+        f"{', '.join(map(str, feasible))} score above every earlier one from layer {FIRST_LAYER} on"
+        + (", and some of them may not follow each other" if most < len(feasible) else "")
+    ]
+
+
+def _too_alike(
+    feasible: Sequence[int], correlation: NDArray[np.float64], limit: float
+) -> tuple[RejectedPair, ...]:
+    return tuple(
+        RejectedPair(first, second, float(correlation[first - 1, second - 1]))
+        for first in feasible
+        for second in feasible
+        if first < second and correlation[first - 1, second - 1] > limit
+    )
+
+
+def _reason(
+    layer: int,
+    scores: Sequence[float],
+    feasible: Sequence[int],
+    layers: Sequence[int],
+    rejected: Sequence[RejectedPair],
+) -> str:
+    if layer in layers:
+        return ""
+    if layer < FIRST_LAYER:
+        return "the first two layers are never chosen"
+    if layer not in feasible:
+        best = max(range(FIRST_LAYER, layer), key=lambda earlier: scores[earlier - 1])
+        return f"does not score above layer {best}"
+    for pair in rejected:
+        if layer in (pair.first, pair.second) and (pair.first in layers or pair.second in layers):
+            other = pair.first if layer == pair.second else pair.second
+            return f"ranks tokens like layer {other} (correlation {pair.correlation:.2f})"
+    if layer == layers[0] + 1:
+        return f"follows layer {layers[0]}, whose choice would act on no layer"
+    return "the chosen layers have the larger area"
+
+
+def _notes_on_samples(evidence: Evidence, n_visual: int) -> list[str]:
+    notes = []
+    scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
+    if scored < profiled:
+        notes.append(f"{scored} of {profiled} samples have a region and are scored by")
+    least, most = evidence.n_visual.min(), evidence.n_visual.max()
+    if least < most:
+        notes.append(
+            f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
+            f"{n_visual}, and in the same ratios elsewhere"
+        )
+    return notes

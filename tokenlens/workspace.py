@@ -1,0 +1,102 @@
+"""Where runs are written unless the user says otherwise, and how the next command finds them."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ProfileError, ResultsError
+
+ROOT = Path("tokenlens-out")
+SCHEDULE = Path("out.json")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What a report is about: a profile, results, or both, and where the report goes."""
+
+    profile: Path | None
+    results: Path | None
+    report: Path
+
+
+def slug(name: str) -> str:
+    """A folder name for a model id, a path or a file.
+
+    >>> slug("Qwen/Qwen2-VL-2B-Instruct")
+    'qwen2-vl-2b-instruct'
+    >>> slug("/models/my model/")
+    'my-model'
+    """
+    last = name.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.") or "model"
+
+
+def profile_directory(model: str, data: str) -> Path:
+    """The profile of a model on a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"profile-{slug(data)}"
+
+
+def results_directory(model: str, schedule: Path) -> Path:
+    """The results of a schedule file on its model."""
+    return ROOT / slug(model) / f"results-{slug(schedule.stem)}"
+
+
+def newest_profile(root: Path = ROOT) -> Path:
+    """The profile written to last under `root`; `ProfileError` where there is none."""
+    found = _newest(root, "profile")
+    if found is None:
+        raise ProfileError(
+            f"no profile under {root.resolve()}: make one with `tokenlens profile`, or name one"
+        )
+    return found
+
+
+def find_runs(directories: Sequence[Path]) -> Runs:
+    """The runs to report on: those named, or the newest results and their model's newest profile.
+
+    The report goes beside the first of them. Raises `ResultsError` for a directory that is neither
+    a profile nor results, for two of a kind, and where there is nothing to report.
+    """
+    named: dict[str | None, Path] = {}
+    for directory in directories:
+        kind = kind_of(directory)
+        if kind not in ("profile", "comparison") or kind in named:
+            raise ResultsError(
+                f"{directory} is {'a second ' + kind if kind in named else 'no profile and no results'}"
+                "; name one profile directory, one result directory, or both"
+            )
+        named[kind] = directory
+    if not named:
+        results = _newest(ROOT, "comparison")
+        near = results.parent.glob("*/manifest.json") if results else ROOT.glob("*/*/manifest.json")
+        named = {"comparison": results} if results else {}
+        if profile := _latest(near, "profile"):
+            named["profile"] = profile
+    if not named:
+        raise ResultsError(
+            f"nothing to report under {ROOT.resolve()}: begin with `tokenlens profile`"
+        )
+    first = next(iter(named.values()))
+    return Runs(named.get("profile"), named.get("comparison"), first.parent / "report")
+
+
+def kind_of(directory: Path) -> str | None:
+    """What a directory holds by its manifest: `profile`, `comparison`, …; None for anything else."""
+    try:
+        manifest: Any = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _newest(root: Path, kind: str) -> Path | None:
+    return _latest(root.glob("*/*/manifest.json"), kind)
+
+
+def _latest(manifests: Iterable[Path], kind: str) -> Path | None:
+    found = [path for path in manifests if kind_of(path.parent) == kind]
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
