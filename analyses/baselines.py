@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from matplotlib.ticker import FuncFormatter
 
 from tokenlens.errors import TokenlensError
 from tokenlens.evaluation.comparison import UNPRUNED, compare
-from tokenlens.evaluation.results import MACRO
+from tokenlens.evaluation.results import ALL, MACRO
 from tokenlens.schedule import Schedule
 from tokenlens.selection.budget import Budget, parse_budget
 
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from tokenlens.samples.sample import Sample
 
 METHODS = {
-    "swiftvlm": "chosen layers, bypass",
-    "drop": "chosen layers, drop",
-    "fastv": "drop after layer 2",
-    "random": "random drop after layer 2",
+    "swiftvlm": "selected layers, bypass",
+    "drop": "the same layers, drop",
+    "fastv": "one drop after a layer",
+    "random": "one random drop after a layer",
 }
 """The presets and what the table calls them."""
 _WITH_CHOSEN_LAYERS = ("swiftvlm", "drop")
@@ -45,11 +46,10 @@ BUDGETS = ("33%", "22%")
 def compute(
     vlm: VLM,
     samples: Sequence[Sample],
-    layers: Sequence[int],
+    layers: Mapping[Budget, Sequence[int]],
     out: Path,
     *,
     n_visual: int,
-    budgets: Sequence[Budget | str | float] = BUDGETS,
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> pd.DataFrame:
@@ -58,16 +58,15 @@ def compute(
     Args:
         vlm: a model with its processor.
         samples: held-out samples.
-        layers: the chosen layers, counted from 1.
+        layers: for each budget the chosen layers, counted from 1.
         out: directory for the rows; an interrupted run continues there.
         n_visual: visual tokens per sample that the budgets are solved for.
-        budgets: see `parse_budget`.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
 
     Returns:
-        `Comparison.table()` with `method` and `budget` in place of `arm`; the unpruned model has
-        an empty budget.
+        `Comparison.table()` with `method`, `budget` and `layers` (the scoring layers) in place of
+        `arm`; budget and layers of the unpruned model are empty.
 
     Raises:
         BudgetError: a method cannot meet a budget; the message says what it can.
@@ -77,10 +76,10 @@ def compute(
             method,
             vlm,
             budget=budget,
-            layers=layers if method in _WITH_CHOSEN_LAYERS else None,
+            layers=chosen if method in _WITH_CHOSEN_LAYERS else None,
             n_visual=n_visual,
         )
-        for budget in map(parse_budget, budgets)
+        for budget, chosen in layers.items()
         for method in METHODS
     }
     comparison = compare(
@@ -90,6 +89,11 @@ def compute(
     names = table.pop("arm").str.partition(" ")
     table.insert(1, "method", names[0])
     table.insert(2, "budget", names[2])
+    scored = {
+        name: ", ".join(str(stage.score_layer) for stage in schedule.stages)
+        for name, schedule in arms.items()
+    }
+    table.insert(3, "layers", names.agg("".join, axis=1).map(scored).fillna(""))
     return table
 
 
@@ -131,22 +135,25 @@ def markdown(table: pd.DataFrame) -> str:
     """The table in Markdown: one row per budget and method, one column per task.
 
     The unpruned model's row gives scores, the others what is retained of them, both in per cent
-    with 95 % bootstrap intervals.
+    with 95 % bootstrap intervals; the number of samples is in brackets behind the task.
     """
-    tasks = [task for task in table["task"].unique() if task != MACRO]
-    heads = ["budget", "method", "visual tokens per layer", "prefill MACs", *tasks]
+    unpruned = table[(table["method"] == UNPRUNED) & (table["task"] != MACRO)].set_index("task")
+    tasks, whole = unpruned.index, unpruned.loc[ALL]
+    heads = ["budget", "method", "visual tokens per layer", "prefill MACs"]
+    heads += [f"{task} ({samples})" for task, samples in unpruned["samples"].items()]
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
-    whole = table[(table["method"] == UNPRUNED) & (table["task"] == "all")].iloc[0]
     for (budget, method), part in table.groupby(["budget", "method"], sort=False):
         rows = part.set_index("task")
         kind = "score" if method == UNPRUNED else "retained"
-        tokens, macs = (rows.loc["all", cost] for cost in ("tokens", "macs"))
+        tokens, macs = rows.loc[ALL, ["tokens", "macs"]]
         lines.append(
             [
                 budget,
-                METHODS.get(method, method),
+                f"{METHODS[method]} ({rows['layers'].iloc[0]})"
+                if method in METHODS
+                else f"{method} (scores)",
                 f"{tokens:.1f} ({percent(tokens / whole['tokens'], 1)})",
-                f"{macs / 1e9:.3f} G ({percent(macs / whole['macs'], 1)})",
+                f"{macs / 1e9:.3g} G ({percent(macs / whole['macs'], 1)})",
                 *(_cell(*rows.loc[task, [kind, f"{kind}_low", f"{kind}_high"]]) for task in tasks),
             ]
         )
@@ -154,11 +161,13 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _cell(mean: float, low: float, high: float) -> str:
-    """A share and its interval in per cent.
+    """A share and its interval in per cent; a dash where there is none.
 
-    >>> _cell(0.973, 0.959, 1.0)
-    '97.3 [95.9, 100.0]'
+    >>> _cell(0.973, 0.959, 1.0), _cell(*3 * [float("nan")])
+    ('97.3 [95.9, 100.0]', '–')
     """
+    if isnan(mean):
+        return "\N{EN DASH}"
     return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -184,7 +193,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="directory for the rows")
     options = parser.parse_args()
     try:
-        budgets = options.budget or list(BUDGETS)
         vlm = load(options.model)
         if options.profile is None:
             calibration = load_samples(options.data, "calibration")
@@ -192,19 +200,23 @@ def main() -> None:
             profile = profile_samples(vlm, calibration, directory, show_progress=True)
         else:
             profile = Profile(options.profile)
-        chosen = plan(profile, stages=options.stages, budget=budgets[0])
+        chosen = {
+            budget: plan(profile, stages=options.stages, budget=budget)
+            for budget in map(parse_budget, options.budget or BUDGETS)
+        }
         table = compute(
             vlm,
             load_samples(options.data, "held-out", options.limit),
-            chosen.layers,
+            {budget: selection.layers for budget, selection in chosen.items()},
             options.out or ROOT / slug(options.model) / "baselines",
-            n_visual=chosen.n_visual,
-            budgets=budgets,
+            n_visual=next(iter(chosen.values())).n_visual,
             batch_size=options.batch_size,
             show_progress=True,
         )
     except TokenlensError as error:
         parser.exit(2, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted; the same command continues\n")
     sys.stdout.write(markdown(table) + "\n")
 
 

@@ -51,13 +51,13 @@ class Scale:
 
     @classmethod
     def shared(cls, importances: Iterable[np.ndarray]) -> Scale:
-        """One scale for all: up to the value that 0.5 % of all tokens exceed.
+        """One scale for all: up to the value that one token in a thousand exceeds.
 
         >>> Scale.shared([np.array([[0.0, 0.5]]), np.array([[0.0, 0.5]])]).top
         0.5
         """
         values = [np.ravel(importance) for importance in importances]
-        top = float(np.quantile(np.concatenate(values), 0.995)) if values else 0.0
+        top = float(np.quantile(np.concatenate(values), 0.999)) if values else 0.0
         return cls(top if top > 0 else 1.0)
 
     def paint(self, values: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ def plot_grid(
             square=True,
             linewidths=0.6 if written else 0,
             linecolor=theme.paper,
+            rasterized=not written,
             annot=written,
             fmt=".2f",
             annot_kws={"fontsize": 6.5},

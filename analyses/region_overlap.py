@@ -119,18 +119,19 @@ def _draw(
         zorder=3,
     )
     marked = part[part["layer"].isin(chosen)]
-    axes.plot(
-        marked["layer"],
-        marked["mean"],
-        "o",
-        label="chosen layer",
-        color=theme.accent,
-        markersize=3.5 if small else 6.5,
-        markeredgecolor=theme.paper,
-        markeredgewidth=0.8,
-        zorder=4,
-        clip_on=False,
-    )
+    if len(marked):
+        axes.plot(
+            marked["layer"],
+            marked["mean"],
+            "o",
+            label="chosen layer",
+            color=theme.accent,
+            markersize=3.5 if small else 6.5,
+            markeredgecolor=theme.paper,
+            markeredgewidth=0.8,
+            zorder=4,
+            clip_on=False,
+        )
     samples = int(part["samples"].iloc[0])
     title = f"{shorten(task, 15)} ({samples})" if small else f"{shorten(task, 40)} ({samples})"
     axes.set_title(title, fontsize=7.5 if small else None, pad=4 if small else 8)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from .style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
 
@@ -31,7 +32,10 @@ def compute(comparison: Comparison) -> pd.DataFrame:
 
 
 def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
-    """One panel per task: retained score with its interval against the share of prefill MACs."""
+    """One panel per task: retained score with its interval against the share of prefill MACs.
+
+    Arms stand 4 points beside each other, so that those of equal cost can be told apart.
+    """
     tasks = [task for task in frame["task"].unique() if task != "macro"]
     arms = list(frame["arm"].unique())
     colours = arm_colours(arms, theme)
@@ -47,6 +51,7 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
             axes.axhline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             for index, row in enumerate(part.itertuples()):
                 spread = [[row.retained - row.retained_low], [row.retained_high - row.retained]]
+                aside = (index - len(arms) / 2) * 4 / 72 if index else 0
                 axes.errorbar(
                     row.macs,
                     row.retained,
@@ -57,6 +62,7 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
                     markersize=5,
                     capsize=2.5,
                     elinewidth=1.1,
+                    transform=axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans),
                 )
             axes.set_title(f"{shorten(task, 24)} ({int(part['samples'].iloc[0])})", pad=4)
             axes.grid()
@@ -70,5 +76,5 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
         figure.supxlabel("prefill MACs, of the unpruned model's", fontsize=8)
         figure.supylabel("score retained", fontsize=8)
         handles, labels = corner.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=4, borderpad=0)
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, borderpad=0)
     return figure

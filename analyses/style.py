@@ -16,10 +16,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLUMN = 3.4
-"""Inches: the width of one column of a two-column paper."""
 PAGE = 6.9
-"""Inches: the width of both columns."""
+"""Inches: the width of both columns of a two-column paper."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,6 @@ def render(figure: Figure, suffix: str) -> bytes:
             format=suffix.removeprefix("."),
             dpi=300,
             metadata={"Date": None} if suffix == ".svg" else {},
-            bbox_inches="tight",
-            pad_inches=0.04,
         )
     return buffer.getvalue()
 

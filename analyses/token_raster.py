@@ -34,7 +34,7 @@ def spread(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def shrunk(picture: Image.Image, side: int = 180) -> Image.Image:
+def shrunk(picture: Image.Image, side: int = 150) -> Image.Image:
     """A copy with at most `side` pixels along the longer side."""
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)

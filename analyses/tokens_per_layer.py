@@ -21,27 +21,33 @@ def compute(comparison: Comparison) -> pd.DataFrame:
 
 
 def plot(frame: pd.DataFrame, *, chosen: Sequence[int] = (), theme: Theme = LIGHT) -> Figure:
-    """Steps per arm over the layers; the dashed line and the legend give each arm's average."""
+    """Steps per arm over the layers; marks on the right edge and the legend give the averages.
+
+    Later arms are dashed ever more thinly, so that coinciding ones show through.
+    """
     with themed(theme):
         figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
         axes = figure.subplots()
         layers = sorted(frame["layer"].unique())
+        edge = layers[-1] + 0.5
         colours = arm_colours(list(frame["arm"].unique()), theme)
-        for arm, part in frame.groupby("arm", sort=False):
+        for index, (arm, part) in enumerate(frame.groupby("arm", sort=False)):
             tokens = part["tokens"].to_numpy()
-            edges = np.arange(0.5, len(tokens) + 1)
-            axes.stairs(tokens, edges, color=colours[arm], alpha=0.1, fill=True, linewidth=0)
-            label = f"{shorten(arm)}: {tokens.mean():.1f} on average"
             axes.stairs(
-                tokens, edges, color=colours[arm], label=label, linewidth=1.8, baseline=None
+                tokens,
+                np.arange(0.5, edge + 0.5),
+                baseline=None,
+                color=colours[arm],
+                label=f"{shorten(arm)}: {tokens.mean():.1f} on average",
+                linewidth=2,
+                linestyle=(0, (8 / index, 8 - 8 / index)) if index > 1 else "-",
             )
-            axes.axhline(tokens.mean(), color=colours[arm], linewidth=0.8, linestyle=(0, (3, 3)))
-        axes.set(xlabel="layer", ylabel="visual tokens entering", ylim=(0, None))
-        axes.set_xlim(0.5, layers[-1] + 0.5)
+            axes.plot(edge, tokens.mean(), "<", color=colours[arm], markersize=6, clip_on=False)
+        axes.set(xlabel="layer", ylabel="visual tokens entering", ylim=(0, None), xlim=(0.5, edge))
         axes.grid(axis="y")
         axes.spines[["top", "right"]].set_visible(False)
         layer_ticks(axes, layers, chosen, theme, "x")
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0, borderaxespad=0.4
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, borderaxespad=0.4
         )
     return figure

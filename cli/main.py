@@ -32,11 +32,11 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
-    debug: Annotated[  # noqa: ARG001
+    debug: Annotated[
         bool, typer.Option("--debug", help="On an error, show the traceback as well.")
     ] = False,
 ) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
         if end.code == 130:
             _fail("interrupted; what was computed is kept, the same command continues", 130)
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         if debug:
             raise
         name = type(error).__name__

@@ -21,6 +21,10 @@ def report(
             help="Profile and result directories; default: the newest under ./tokenlens-out."
         ),
     ] = None,
+    schedule: Annotated[
+        Path | None,
+        typer.Option(help="Schedule file whose layers are marked; default: the results' own."),
+    ] = None,
     out: Out = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="How many pictures to show every layer on.")
@@ -28,9 +32,11 @@ def report(
 ) -> None:
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
     from tokenlens.reports.page import build_report
+    from tokenlens.schedule import Schedule
     from tokenlens.workspace import find_runs
 
     runs = find_runs(directories or [])
-    files = build_report(runs.profile, runs.results, out or runs.report, pictures=pictures)
+    marked = Schedule.load(schedule) if schedule else None
+    files = build_report(runs.profile, marked, runs.results, out or runs.report, pictures=pictures)
     console.print(f"{len(files.figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
     wrote("Report", files.html)

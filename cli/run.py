@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from .console import console, next_command, wrote
+from .console import console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -43,7 +43,7 @@ def run(
     batch_size: BatchSize = 8,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens after which an answer is cut off.")
-    ] = 16,
+    ] = 32,
     any_model: Annotated[
         bool,
         typer.Option("--any-model", help="Run a schedule made for a model of another id."),
@@ -105,9 +105,9 @@ def _print(comparison: "Comparison") -> None:
             row["task"],
             row["arm"],
             str(row["samples"]),
-            f"{row['score']:.1%}",
-            f"{row['retained']:.1%}",
-            f"{row['retained_low']:.1%} … {row['retained_high']:.1%}",
+            percent(row["score"]),
+            percent(row["retained"]),
+            f"{percent(row['retained_low'])} … {percent(row['retained_high'])}",
         )
         if row["task"] == "all":
             costs.add_row(

@@ -159,14 +159,15 @@ def outline(thing: Thing) -> list[tuple[float, float]]:
 @cache
 def _unit_outline(shape: str) -> tuple[tuple[float, float], ...]:
     """Outline of a shape, stretched to fill the unit square."""
-    points = {
+    shapes: dict[str, list[tuple[float, float]]] = {
         "circle": _ring(40, (1.0,)),
         "square": [(0, 0), (1, 0), (1, 1), (0, 1)],
         "triangle": [(0.5, 0), (1, 1), (0, 1)],
         "diamond": [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)],
         "cross": _cross(0.28),
         "star": _ring(10, (1.0, 0.5)),
-    }[shape]
+    }
+    points = shapes[shape]
     lows = [min(axis) for axis in zip(*points, strict=True)]
     spans = [max(axis) - min(axis) for axis in zip(*points, strict=True)]
     return tuple(((x - lows[0]) / spans[0], (y - lows[1]) / spans[1]) for x, y in points)

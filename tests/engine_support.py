@@ -49,9 +49,7 @@ KEEP_EVERYTHING = schedule(
 SCHEDULES = {
     "drop early": schedule(stage(1, "after", 0.5)),
     "drop late": schedule(stage(5, "before", 0.3)),
-    "drop three": schedule(
-        stage(1, "after", 0.7), stage(3, "before", 0.45), stage(5, "after", 4)
-    ),
+    "drop three": schedule(stage(1, "after", 0.7), stage(3, "before", 0.45), stage(5, "after", 4)),
     "merge early": schedule(stage(1, "after", 0.4, "merge", merge=0.3)),
     "merge late": schedule(stage(5, "after", 0.3, "merge", merge=2)),
     "merge three": schedule(
@@ -59,12 +57,8 @@ SCHEDULES = {
         stage(3, "before", 0.4, "merge", merge=0.3),
         stage(5, "after", 3, "merge", merge=1),
     ),
-    "bypass early": schedule(
-        stage(1, "after", 0.4, "bypass", merge=0.3), stage(3, "before", 0.3)
-    ),
-    "bypass late": schedule(
-        stage(4, "after", 0.5, "bypass", merge=0.2), stage(6, "before", 3)
-    ),
+    "bypass early": schedule(stage(1, "after", 0.4, "bypass", merge=0.3), stage(3, "before", 0.3)),
+    "bypass late": schedule(stage(4, "after", 0.5, "bypass", merge=0.2), stage(6, "before", 3)),
     "bypass three": schedule(
         stage(1, "after", 0.5, "bypass", merge=0.1),
         stage(3, "before", 0.25, "bypass", merge=0.2),
@@ -75,9 +69,7 @@ SCHEDULES = {
         stage(4, "before", 0.3, "merge", merge=0.4),
         stage(5, "after", 5),
     ),
-    "bypass unmerged": schedule(
-        stage(1, "after", 0.4, "bypass"), stage(4, "before", 0.3)
-    ),
+    "bypass unmerged": schedule(stage(1, "after", 0.4, "bypass"), stage(4, "before", 0.3)),
 }
 
 
@@ -115,8 +107,8 @@ def extend(
     chunk: int = 1,
 ) -> Tensor:
     """Logits after each of `tokens`, which follow what `cache` holds and `mask` describes."""
-    found = []
-    for part in tokens.split(chunk, dim=1):
+    found = [torch.empty(len(tokens), 0, model.config.get_text_config().vocab_size)]
+    for part in tokens.split(chunk, dim=1) if tokens.shape[1] else ():
         past = mask.sum(1, keepdim=True)
         mask = torch.cat([mask, torch.ones_like(part)], dim=1)
         positions = past + torch.arange(part.shape[1]) + model.model.rope_deltas

@@ -116,7 +116,7 @@ class _Bypass:
 class Reference:
     """A decoder that has read one sample under a schedule, and can go on from there.
 
-    `force` replaces what the scores would select: for each stage a function of the candidates.
+    `force` gives, for some stages, the places to select instead of those with the best scores.
     """
 
     model: PreTrainedModel
@@ -139,7 +139,6 @@ class Reference:
         }
         self.stages: list[StageRecord] = []
         self.tokens_per_layer: list[int] = []
-        self.entering: list[Tensor] = []
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self.seen: list[Tensor] = []
@@ -160,9 +159,7 @@ class Reference:
         return (x @ weight.T + bias).view(len(x), -1, self.size).transpose(0, 1)
 
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        component = torch.cat(
-            [torch.full((n,), i % 3) for i, n in enumerate(self.section)]
-        )
+        component = torch.cat([torch.full((n,), i % 3) for i, n in enumerate(self.section)])
         angles = positions.double()[:, component] * self.frequency
         half = self.size // 2
         first, second = x[..., :half], x[..., half:]
@@ -210,7 +207,7 @@ class Reference:
         sample = self.sample
         n = len(sample.embeddings)
         x, positions = sample.embeddings.clone(), sample.positions.clone()
-        alive, visual = torch.ones(n, dtype=torch.bool), sample.visual.clone()
+        alive, visual = torch.ones(n, dtype=torch.bool), sample.visual
         causal = torch.ones(n, n, dtype=torch.bool).tril()
         aside: _Bypass | None = None
         previous = None
@@ -225,12 +222,9 @@ class Reference:
                     scores = self._scores(index, *previous, visual)
                 else:
                     scores = self._scores(index, layer, x, positions, alive, visual)
-                x, alive, positions, aside = self._stage(
-                    index, stage, scores, x, alive, visual, positions
-                )
+                x, alive, positions, aside = self._stage(index, stage, scores, x, alive, positions)
             previous = (layer, x, positions, alive)
             self.tokens_per_layer.append(int((alive & visual).sum()))
-            self.entering.append(alive.clone())
             self.seen.append(alive.clone())
             self.next_position.append(positions[-1] + 1)
             x = self._layer(layer, x, positions, causal & alive)
@@ -285,7 +279,7 @@ class Reference:
         mean = weights.mean(dim=(0, 1))
         return {i: float(mean[i]) for i in range(len(x)) if alive[i] and visual[i]}
 
-    def _stage(self, index, stage, scores, x, alive, visual, positions):
+    def _stage(self, index, stage, scores, x, alive, positions):
         n_visual = int(self.sample.visual.sum())
         keep = stage.keep
         if isinstance(keep, float):
@@ -293,7 +287,7 @@ class Reference:
         ranked = sorted(scores, key=lambda place: (-scores[place], place))
         selected = sorted(self.force.get(index, ranked[: min(keep, len(ranked))]))
         rest = [place for place in sorted(scores) if place not in set(selected)]
-        x, alive, visual_now = x.clone(), alive.clone(), visual
+        x, alive = x.clone(), alive.clone()
         seed_of, merged_states, states = {}, {}, {}
         merge = stage.merge
         if isinstance(merge, float) and merge > 0:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from tokenlens.evaluation.results import ROW_SCHEMA
 from tokenlens.files import write_json
+from tokenlens.sample_rows import SAMPLE_COLUMNS
 from tokenlens.schedule import Schedule, keep_count, tokens_entering
 from tokenlens.store import ShardStore
 from tokenlens.workspace import slug
@@ -27,22 +28,7 @@ MODEL = {
     "dtype": "float32",
 }
 DATA = {"source": "scenes", "split": "calibration", "hash": "fedcba9876543210"}
-PROFILE_SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "task": pa.string(),
-        "question": pa.string(),
-        "answers": pa.list_(pa.string()),
-        "image": pa.string(),
-        "size": pa.list_(pa.int32()),
-        "region_boxes": pa.list_(pa.list_(pa.float64())),
-        "polygons": pa.list_(pa.list_(pa.list_(pa.float64()))),
-        "positions": pa.list_(pa.int64()),
-        "boxes": pa.list_(pa.float32()),
-        "grid": pa.list_(pa.list_(pa.int32())),
-        "importance": pa.list_(pa.float32()),
-    }
-)
+PROFILE_SCHEMA = pa.schema({**SAMPLE_COLUMNS, "importance": pa.list_(pa.float32())})
 
 
 def schedule(**changes: Any) -> Schedule:
@@ -87,6 +73,7 @@ def sample(index: int, folder: Path, *, tasks: Sequence[str] = ("where", "what")
         "polygons": [],
         "positions": np.arange(FIRST, FIRST + GRID * GRID),
         "boxes": boxes.flatten(),
+        "grid": [(1, GRID, GRID)],
     }
 
 
@@ -107,9 +94,7 @@ def write_profile(directory: Path, samples: Sequence[dict[str, Any]]) -> Path:
     info = {"layers": LAYERS, "heads": 2}
     with ShardStore.open(directory, "profile", identity, PROFILE_SCHEMA, info=info) as store:
         for index, row in enumerate(samples):
-            store.append(
-                {**row, "grid": [(1, GRID, GRID)], "importance": importance(index).flatten()}
-            )
+            store.append({**row, "importance": importance(index).flatten()})
         store.finish()
     return directory
 
@@ -134,7 +119,8 @@ def write_results(
             "schedule": content,
         }
         folder = directory / slug(arm)
-        with ShardStore.open(folder, "results", identities[arm], ROW_SCHEMA) as store:
+        info = {"schedule": steps and steps.as_json()}
+        with ShardStore.open(folder, "results", identities[arm], ROW_SCHEMA, info) as store:
             for index, row in enumerate(samples):
                 store.append({**row, **_outcome(index, number, steps), **changes})
             store.finish()

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
-from tokenlens.analyses.baselines import METHODS, compute, markdown, plot
 
+from tokenlens.analyses.baselines import METHODS, compute, markdown, plot
 from tokenlens.errors import BudgetError
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
+from tokenlens.selection.budget import parse_budget
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,9 @@ def table(vlm, samples, tmp_path_factory):
     return compute(
         vlm,
         samples,
-        [3, 5, 7],
+        {parse_budget("60%"): [3, 5, 7], parse_budget("22 tokens"): [4, 6]},
         tmp_path_factory.mktemp("runs") / "baselines",
         n_visual=36,
-        budgets=["60%", "22 tokens"],
     )
 
 
@@ -59,11 +59,12 @@ def test_the_markdown_has_a_row_per_budget_and_method_and_a_column_per_task(tabl
     lines = [line.split("|")[1:-1] for line in markdown(table).splitlines()]
     lines = [[cell.strip() for cell in line] for line in lines]
     assert {len(line) for line in lines} == {7}
-    assert lines[0][-3:] == ["text", "count", "all"]
+    assert lines[0][-3:] == ["text (2)", "count (2)", "all (4)"]
     assert len(lines) == 2 + 1 + 2 * len(METHODS)
-    assert lines[2][:2] == ["", "unpruned"]
+    assert lines[2][:2] == ["", "unpruned (scores)"]
     assert lines[3][0] == "60 %"
-    assert lines[3][1] == METHODS["swiftvlm"]
+    assert lines[3][1] == f"{METHODS['swiftvlm']} (3, 5, 7)"
+    assert [line[1].rpartition("(")[2] for line in lines[7:]] == ["4, 6)", "4, 6)", "2)", "2)"]
 
 
 def test_the_figure_has_a_panel_per_budget_and_task(table):
@@ -74,5 +75,5 @@ def test_the_figure_has_a_panel_per_budget_and_task(table):
 
 def test_a_budget_out_of_reach_is_said_before_anything_is_run(vlm, samples, tmp_path):
     with pytest.raises(BudgetError, match="out of reach"):
-        compute(vlm, samples, [3, 5, 7], tmp_path / "out", n_visual=36, budgets=["10%"])
+        compute(vlm, samples, {parse_budget("10%"): [3, 5, 7]}, tmp_path / "out", n_visual=36)
     assert not (tmp_path / "out").exists()

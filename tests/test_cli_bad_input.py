@@ -91,7 +91,9 @@ def test_truncated_picture_loses_nothing_and_the_run_continues(
     noisy = Image.effect_noise((64, 64), 90).convert("RGB")
     noisy.save(tmp_path / "p2.png")
     whole = (tmp_path / "p2.png").read_bytes()
-    (tmp_path / "p2.png").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    (tmp_path / "p2.png").write_bytes(
+        whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2)
+    )
     arguments = ("profile", "--data", path, "--batch-size", 1, "--out", "profile")
     refused(command(*arguments), "p2.png")
     shard = tmp_path / "profile" / "shard-00000.parquet"
@@ -142,9 +144,7 @@ def test_bad_box(command: Command, tmp_path: Path, box: list[int]) -> None:
     ],
     ids=["empty", "bad-json", "no-object", "duplicate-id", "unknown-key", "wrong-type"],
 )
-def test_bad_manifest(
-    command: Command, tmp_path: Path, rows: list[Any], words: list[str]
-) -> None:
+def test_bad_manifest(command: Command, tmp_path: Path, rows: list[Any], words: list[str]) -> None:
     refused(command("profile", "--data", manifest(tmp_path, rows)), *words)
 
 

@@ -125,7 +125,7 @@ def test_what_was_written_can_be_loaded_again(finished):
     assert summary["arms"]["random"]["model"]["config_hash"]
     assert summary["arms"]["random"]["data"]["hash"]
     written = pd.DataFrame(summary["table"])
-    pd.testing.assert_frame_equal(written, comparison.table().reset_index(drop=True))
+    pd.testing.assert_frame_equal(written, comparison.table())
 
 
 def watch(monkeypatch):

@@ -13,9 +13,10 @@ from PIL import Image
 
 import tokenlens.evaluation.run as run_module
 from tokenlens.errors import OutputError, ResultsError, SampleError, ScheduleError
-from tokenlens.evaluation.answering import answer, prepare
+from tokenlens.evaluation.answering import answer
 from tokenlens.evaluation.evaluate import evaluate
 from tokenlens.evaluation.results import ROW_SCHEMA, Results
+from tokenlens.models.batch import Batch
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule, tokens_entering
@@ -85,7 +86,7 @@ def test_answers_do_not_depend_on_the_batch_size(vlm, samples, arm):
 
 
 def test_an_answer_is_what_greedy_generate_gives(vlm, samples):
-    batch = prepare(vlm, samples[:3])
+    batch = Batch.of(vlm, samples[:3])
     answers = answer(vlm, batch, max_new_tokens=5)
     sequences = vlm.model.generate(**batch.inputs, max_new_tokens=5, do_sample=False)
     expected = vlm.decode(sequences[:, batch.inputs["input_ids"].shape[1] :])
@@ -100,14 +101,32 @@ def test_the_models_own_sampling_and_penalties_are_set_aside(vlm, samples, monke
         monkeypatch.setattr(vlm.model.generation_config, name, value)
     same(plain, evaluate(vlm, samples[:3], max_new_tokens=6))
     monkeypatch.setattr(vlm.model.generation_config, "do_sample", False)
-    batch = prepare(vlm, samples[:3])
+    batch = Batch.of(vlm, samples[:3])
     penalised = vlm.model.generate(**batch.inputs, max_new_tokens=6)
     length = batch.inputs["input_ids"].shape[1]
     assert vlm.decode(penalised[:, length:]) != plain.rows["prediction"].to_list()
 
 
+@pytest.mark.parametrize("arm", ["unpruned", "bypass"])
+def test_a_model_that_would_answer_with_a_picture_is_not_let(vlm, samples, arm):
+    image = vlm.model.config.image_token_id
+
+    def prefer(_module, _arguments, logits):
+        logits[..., image] += 1e4
+        return logits
+
+    batch, schedule = Batch.of(vlm, samples[:2]), arms(vlm)[arm]
+    plain = answer(vlm, batch, schedule, max_new_tokens=4)
+    handle = vlm.model.lm_head.register_forward_hook(prefer)
+    try:
+        tempted = answer(vlm, batch, schedule, max_new_tokens=4)
+    finally:
+        handle.remove()
+    assert [found.prediction for found in tempted] == [found.prediction for found in plain]
+
+
 def test_an_answer_ends_with_the_end_of_the_sequence(vlm, samples, monkeypatch):
-    batch = prepare(vlm, samples[:4])
+    batch = Batch.of(vlm, samples[:4])
     length = batch.inputs["input_ids"].shape[1]
     tokens = vlm.model.generate(**batch.inputs, max_new_tokens=6, do_sample=False)[:, length:]
     end = int(tokens[0, 2])
@@ -127,6 +146,8 @@ def test_tokens_costs_and_selected_positions_are_those_of_the_trace(vlm, samples
     for index, sample in enumerate(samples):
         ids = vlm.prepare(sample.open_image(), sample.question)["input_ids"][0]
         visual = (ids == vlm.model.config.image_token_id).nonzero()[:, 0].tolist()
+        assert plain["positions"][index].tolist() == visual
+        assert len(plain["boxes"][index]) == 4 * len(visual)
         assert plain["tokens_per_layer"][index].tolist() == [len(visual)] * 6
         expected = tokens_entering(schedule, len(visual), 6)
         assert pruned["tokens_per_layer"][index].tolist() == expected
@@ -147,7 +168,7 @@ def test_tokens_costs_and_selected_positions_are_those_of_the_trace(vlm, samples
 def test_the_unpruned_cost_is_what_a_trace_says_of_the_unpruned_model(vlm, samples):
     from tokenlens.pruning.engine import prune
 
-    batch = prepare(vlm, samples[:3])
+    batch = Batch.of(vlm, samples[:3])
     with torch.inference_mode(), prune(vlm, bypass(vlm)) as trace:
         vlm.model(**batch.inputs, use_cache=True)
     answers = answer(vlm, batch, max_new_tokens=2)
@@ -159,7 +180,7 @@ def test_the_unpruned_cost_is_what_a_trace_says_of_the_unpruned_model(vlm, sampl
 def test_prefill_and_decode_are_timed_apart(vlm, samples, monkeypatch):
     clock = iter([1.0, 3.0, 9.0])
     monkeypatch.setattr("tokenlens.evaluation.answering.time.perf_counter", lambda: next(clock))
-    answers = answer(vlm, prepare(vlm, samples[:2]), bypass(vlm), max_new_tokens=4)
+    answers = answer(vlm, Batch.of(vlm, samples[:2]), bypass(vlm), max_new_tokens=4)
     assert [(found.prefill_s, found.decode_s) for found in answers] == [(1.0, 3.0)] * 2
 
 
@@ -167,7 +188,7 @@ def test_the_stopwatch_leaves_no_hook_behind(vlm, samples, monkeypatch):
     def hooks():
         return len(vlm.model._forward_hooks), len(vlm.model._forward_pre_hooks)
 
-    before, batch = hooks(), prepare(vlm, samples[:1])
+    before, batch = hooks(), Batch.of(vlm, samples[:1])
     answer(vlm, batch)
     monkeypatch.setattr(vlm.model.lm_head, "forward", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -238,6 +259,12 @@ class Interrupting(list):
         return super().__getitem__(index)
 
 
+def test_a_picture_the_processor_refuses_is_named_with_its_sample(vlm, samples):
+    samples[4] = replace(samples[4], image=Image.new("RGB", (2000, 2)), boxes=())
+    with pytest.raises(SampleError, match="sample 'sample-4': the processor refused"):
+        evaluate(vlm, samples, max_new_tokens=2)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SampleError("a bad picture")])
 def test_an_interrupted_run_keeps_its_rows_and_continues(vlm, samples, tmp_path, error):
     whole = evaluate(vlm, samples, max_new_tokens=3, batch_size=2)
@@ -254,7 +281,7 @@ def test_an_interrupted_run_keeps_its_rows_and_continues(vlm, samples, tmp_path,
 
 def test_a_continued_run_groups_the_same_samples(vlm, samples, tmp_path, monkeypatch):
     grouped = []
-    real = run_module.prepare
+    real = Batch.of
 
     def watched(vlm, samples):
         grouped.append([sample.id[-1] for sample in samples])
@@ -264,7 +291,7 @@ def test_a_continued_run_groups_the_same_samples(vlm, samples, tmp_path, monkeyp
     stopping = Interrupting(samples, 3, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         evaluate(vlm, stopping, max_new_tokens=2, batch_size=3, out=out)
-    monkeypatch.setattr(run_module, "prepare", watched)
+    monkeypatch.setattr(Batch, "of", watched)
     evaluate(vlm, samples, max_new_tokens=2, batch_size=2, out=out)
     assert grouped == [["2", "3"], ["2", "3"], ["4", "5"], ["6", "7"], ["8"]]
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from builders import save_model_directory, tiny_qwen2_5_vl, tiny_qwen2_vl
 from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from PIL import Image
 from transformers import (
     AutoImageProcessor,
@@ -22,7 +26,7 @@ from transformers import (
 )
 
 from tokenlens.errors import ModelError
-from tokenlens.models import processing, sources
+from tokenlens.models import processing
 from tokenlens.models.aliases import ALIASES
 from tokenlens.models.loading import load
 from tokenlens.models.placement import find_device, find_dtype
@@ -112,6 +116,11 @@ def test_a_path_that_is_not_there(name: Any) -> None:
     refused(name, "does not exist", "tiny-qwen2-vl")
 
 
+def test_only_hub_models_have_revisions(folder: Path) -> None:
+    for name in (folder, "tiny-qwen2-vl"):
+        refused(name, "has no revisions", "'v9'", revision="v9")
+
+
 def test_a_file_is_no_directory(folder: Path) -> None:
     refused(folder / "config.json", "is a file")
 
@@ -150,9 +159,9 @@ def test_the_hubs_own_refusals(no_network: Path, monkeypatch: pytest.MonkeyPatch
         return info
 
     for error, words in (
-        (sources.RepositoryNotFoundError, ["no model Qwen/Qwen2-VL-2B", "Qwen2-VL-2B-Instruct"]),
-        (sources.GatedRepoError, ["gated", "hf auth login"]),
-        (sources.RevisionNotFoundError, ["no revision 'v9'"]),
+        (RepositoryNotFoundError, ["no model Qwen/Qwen2-VL-2B", "Qwen2-VL-2B-Instruct"]),
+        (GatedRepoError, ["gated", "hf auth login"]),
+        (RevisionNotFoundError, ["no revision 'v9'"]),
     ):
         monkeypatch.setattr(HfApi, "model_info", raising(error))
         refused("Qwen/Qwen2-VL-2B", *words, revision="v9")
@@ -269,7 +278,7 @@ def test_with_and_without_video_the_tensors_are_the_same(
 ) -> None:
     """The full processor as torchvision allows it, against ours; its video half stands in."""
 
-    class NoVideo(transformers.processing_utils.PushToHubMixin):
+    class NoVideo:
         model_input_names: tuple[str, ...] = ()
 
     monkeypatch.setattr(
@@ -284,8 +293,8 @@ def test_with_and_without_video_the_tensors_are_the_same(
     ours = load_processor(saved, load(saved, device="cpu").model.config)
     picture = Image.effect_noise((50, 37), 90).convert("RGB")
     content = [{"type": "image", "image": picture}, {"type": "text", "text": "what ?"}]
-    conversation = [{"role": "user", "content": content}]
-    made = [
+    conversation: list[Any] = [{"role": "user", "content": content}]
+    made: list[Any] = [
         processor.apply_chat_template(
             conversation, add_generation_prompt=True, tokenize=True, return_dict=True,
             return_tensors="pt",

@@ -56,7 +56,7 @@ def tiny_llava() -> LlavaForConditionalGeneration:
         num_attention_heads=2,
     )  # fmt: skip
     return LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=vision, text_config=text, image_token_id=6)
+        LlavaConfig(vision_config=vision, text_config=text, image_token_index=6)
     )
 
 
@@ -111,7 +111,8 @@ def test_the_placeholder_is_expanded_to_the_merged_grid(vlm: VLM) -> None:
     inputs = vlm.prepare(pictures()[0], QUESTIONS[0])
     t, h, w = inputs["image_grid_thw"][0].tolist()
     assert (inputs["input_ids"] == VOCABULARY[IMAGE]).sum() == t * h * w // 4
-    text = vlm.processor.tokenizer.decode(inputs["input_ids"][0])
+    processor: Any = vlm.processor
+    text = processor.tokenizer.decode(inputs["input_ids"][0])
     assert text.startswith("<|im_start|> user <|vision_start|> <|image_pad|>")
     assert text.endswith("<|vision_end|> where is the star ? <|im_end|> <|im_start|> assistant")
 
@@ -142,7 +143,8 @@ def test_inputs_that_cannot_be_prepared(vlm: VLM) -> None:
 
 def test_a_processor_without_a_chat_template_is_a_model_error(tmp_path: Path) -> None:
     vlm = load(save_model_directory(tmp_path), device="cpu")
-    vlm.processor.chat_template = None
+    processor: Any = vlm.processor
+    processor.chat_template = None
     with pytest.raises(ModelError, match="no chat template"):
         vlm.prepare(pictures()[0], QUESTIONS[0])
 
@@ -161,7 +163,7 @@ def test_prepared_inputs_take_the_models_dtype(tmp_path: Path) -> None:
 
 
 def test_the_hash_tells_checkpoints_apart_and_nothing_else(tmp_path: Path) -> None:
-    model = tiny_qwen2_vl().to(torch.bfloat16)
+    model = tiny_qwen2_vl(dtype=torch.bfloat16)
     hashes = {VLM.wrap(model).config_hash}
     folder = save_model_directory(tmp_path, model)
     for dtype in ("float32", "bfloat16"):
@@ -172,8 +174,8 @@ def test_the_hash_tells_checkpoints_apart_and_nothing_else(tmp_path: Path) -> No
     assert len(hashes) == 1
     hashes.add(VLM.wrap(tiny_qwen2_vl(seed=1)).config_hash)
     hashes.add(VLM.wrap(tiny_qwen2_vl(layers=3)).config_hash)
-    changed = tiny_qwen2_vl().to(torch.bfloat16)
-    changed.config.text_config.rms_norm_eps = 1e-3
+    changed = tiny_qwen2_vl(dtype=torch.bfloat16)
+    changed.config.get_text_config().rms_norm_eps = 1e-3
     hashes.add(VLM.wrap(changed).config_hash)
     assert len(hashes) == 4
 

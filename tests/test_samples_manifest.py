@@ -63,6 +63,7 @@ def test_windows_line_ends_and_byte_order_mark(folder: Path) -> None:
         ("[1]", ["top level", "an object"]),
         ("[" * 100_000, ["bad JSON"]),
         ({**GOOD, "question": 3}, ["question", "got 3", "a text"]),
+        ({**GOOD, "answer": []}, ["answer", "at least one"]),
         ({**GOOD, "answer": [3]}, ["answer[0]", "a text"]),
         ({**GOOD, "answre": "x"}, ["answre", "did you mean 'answer'?"]),
         ({"id": "b", "image": "p.png", "answer": "x"}, ["question", "missing"]),

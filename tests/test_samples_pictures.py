@@ -93,8 +93,20 @@ def test_a_truncated_picture_has_a_size_but_cannot_be_opened(tmp_path: Path, for
     Image.fromarray(noise).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
+    if format_ != "webp":  # its reader wants the whole file before it tells the size
+        assert picture_size(path) == (60, 40)
     with pytest.raises(SampleError, match=rf"p\.{format_}.*(truncated|not a picture)"):
         open_picture(path)
+
+
+def test_a_png_whose_end_was_overwritten_is_damaged(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "p.png")
+    content = (tmp_path / "p.png").read_bytes()
+    half = len(content) // 2
+    (tmp_path / "p.png").write_bytes(content[:half] + bytes(len(content) - half))
+    with pytest.raises(SampleError, match=r"p\.png.*damaged"):
+        open_picture(tmp_path / "p.png")
 
 
 def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:

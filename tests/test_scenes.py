@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from tokenlens.data import make_scenes
 from tokenlens.data.questions import KINDS, Question, ask, box_answer
 from tokenlens.data.scenes import (

@@ -10,9 +10,11 @@ from tokenlens.errors import BudgetError, SelectionError
 from tokenlens.measures.correlation import rank_correlation
 from tokenlens.measures.overlap import region_scores
 from tokenlens.schedule import Schedule, tokens_entering
+from tokenlens.selection.budget import solve_budget
 from tokenlens.selection.criteria import CRITERIA, gather_evidence, layer_scores
 from tokenlens.selection.layers import area, select_layers
 from tokenlens.selection.plan import plan
+from tokenlens.selection.stages import swiftvlm_stages
 
 RISING = [0.05, 0.1, 0.2, 0.15, 0.3, 0.25, 0.45, 0.4, 0.7, 0.9, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2]
 
@@ -194,3 +196,28 @@ def test_what_cannot_be_is_said():
         plan(MadeUpProfile([0.1, 0.2, 0.3]))
     with pytest.raises(SelectionError, match="stages: got 0"):
         plan(MadeUpProfile(), stages=0)
+
+
+def test_a_budget_that_the_largest_area_cannot_meet_starts_earlier():
+    late = [0.05, 0.5, 0.2, 0.21, 0.22, 0.23, 0.24, 0.6, 0.9, 0.95, 0.5, 0.5, 0.5, 0.4, 0.3, 0.2]
+    profile = MadeUpProfile(late, samples=80)
+    free = plan(profile, budget="80%")
+    tight = plan(profile, budget="27%")
+    assert free.layers[0] > tight.layers[0]
+    assert abs(tight.average - 0.27 * 144) <= 0.5
+    assert any("out of reach" in note for note in tight.notes)
+    scores = [verdict.score for verdict in tight.verdicts]
+    assert list(tight.layers) == select_layers(
+        scores,
+        3,
+        correlation=tight.correlation,
+        first_span=2,
+        latest_first=tight.layers[0],
+    )
+    for latest in range(tight.layers[0] + 1, free.layers[0] + 1):
+        later = select_layers(
+            scores, 3, correlation=tight.correlation, first_span=2, latest_first=latest
+        )
+        if later != list(tight.layers):
+            with pytest.raises(BudgetError):
+                solve_budget(swiftvlm_stages(later), 0.27 * 144, n_visual=144, layers=16)

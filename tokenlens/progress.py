@@ -18,7 +18,8 @@ from rich.progress import (
 class Advance(Protocol):
     """What `progress` yields: call it with the number of items just finished."""
 
-    def __call__(self, items: int = 1) -> None: ...
+    def __call__(self, items: int = 1) -> None:
+        """Count `items` more as done."""
 
 
 @contextmanager

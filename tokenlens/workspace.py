@@ -60,13 +60,18 @@ def find_runs(directories: Sequence[Path]) -> Runs:
     The report goes beside the first of them. Raises `ResultsError` for a directory that is neither
     a profile nor results, for two of a kind, and where there is nothing to report.
     """
-    named: dict[str | None, Path] = {}
+    named: dict[str, Path] = {}
     for directory in directories:
         kind = kind_of(directory)
-        if kind not in ("profile", "comparison") or kind in named:
+        if kind not in ("profile", "comparison"):
             raise ResultsError(
-                f"{directory} is {'a second ' + kind if kind in named else 'no profile and no results'}"
-                "; name one profile directory, one result directory, or both"
+                f"{directory} is no profile and no results; name a directory that `tokenlens "
+                "profile` or `tokenlens run` wrote"
+            )
+        if kind in named:
+            raise ResultsError(
+                f"{directory} and {named[kind]} are both a {kind}; name one profile directory, one "
+                "result directory, or both"
             )
         named[kind] = directory
     if not named:
@@ -84,7 +89,7 @@ def find_runs(directories: Sequence[Path]) -> Runs:
 
 
 def kind_of(directory: Path) -> str | None:
-    """What a directory holds by its manifest: `profile`, `comparison`, …; None for anything else."""
+    """What a directory holds by its manifest, `profile` or `comparison`; None for anything else."""
     try:
         manifest: Any = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from typing import cast
+
+from torch import nn
 from transformers import Qwen2VLForConditionalGeneration
 
 from .model import decoder, make_model, tower
@@ -33,6 +35,6 @@ def grow(model: Qwen2VLForConditionalGeneration, layers: int) -> Qwen2VLForCondi
         if place == factor // 2:
             layer.load_state_dict(old[before].state_dict())
         else:
-            torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
-            torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+            for projection in ("self_attn.o_proj", "mlp.down_proj"):
+                nn.init.zeros_(cast(nn.Linear, layer.get_submodule(projection)).weight)
     return grown

@@ -54,7 +54,7 @@ def make_config(layers: int) -> Qwen2VLConfig:
         "temporal_patch_size": 2,
         "initializer_range": INITIAL_STD,
     }
-    return Qwen2VLConfig(
+    config = Qwen2VLConfig(
         text_config=text,
         vision_config=vision,
         tie_word_embeddings=True,
@@ -62,9 +62,9 @@ def make_config(layers: int) -> Qwen2VLConfig:
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
-        eos_token_id=ids[END],
-        pad_token_id=ids[PAD],
     )
+    config.eos_token_id, config.pad_token_id = ids[END], ids[PAD]
+    return config
 
 
 def make_model(layers: int) -> Qwen2VLForConditionalGeneration:

@@ -59,7 +59,7 @@ class Packer:
         self._tokenizer = tokenizer
         self._prefix = self.tokens(PREFIX)
         self._suffix = self.tokens(SUFFIX)
-        self._start = self._prefix.index(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
+        self._start = self._prefix.index(self.tokens("<|image_pad|>")[0])
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text."""

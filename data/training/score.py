@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ BOX = re.compile(r"\((\d+),(\d+)\),\((\d+),(\d+)\)")
 class Reader:
     """A saved model with what it needs to answer questions about pictures of 168 x 168."""
 
-    model: Qwen2VLForConditionalGeneration
+    model: Any
     tokenizer: Any
     images: Qwen2VLImageProcessorPil
 
@@ -43,7 +44,9 @@ class Reader:
             Qwen2VLImageProcessorPil.from_pretrained(folder),
         )
 
-    def inputs(self, pictures: list[Image.Image], questions: list[str]) -> dict[str, torch.Tensor]:
+    def inputs(
+        self, pictures: Sequence[Image.Image], questions: list[str]
+    ) -> dict[str, torch.Tensor]:
         """A left-padded batch, each question about the picture in the same place."""
         prompts = [
             self.tokenizer.apply_chat_template(
@@ -57,11 +60,11 @@ class Reader:
             prompts, padding=True, return_tensors="pt", return_token_type_ids=False
         )
         visual = text["input_ids"] == self.model.config.image_token_id
-        seen = self.images(pictures, return_tensors="pt")
+        seen = self.images(list(pictures), return_tensors="pt")
         return {**text, **seen, "mm_token_type_ids": visual.int()}
 
     @torch.inference_mode()
-    def answer(self, pictures: list[Image.Image], questions: list[str]) -> list[str]:
+    def answer(self, pictures: Sequence[Image.Image], questions: list[str]) -> list[str]:
         """Greedy answers."""
         inputs = self.inputs(pictures, questions)
         output = self.model.generate(**inputs, max_new_tokens=8)

@@ -1,38 +1,21 @@
 """Answering questions with a model, plain or pruned, and what each answer took."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from transformers import BatchFeature, GenerationConfig
 
-from tokenlens.models.structure import visual_mask
-from tokenlens.models.vlm import VLM, Layout
+from tokenlens.models.batch import Batch
+from tokenlens.models.structure import image_token_id, visual_mask
+from tokenlens.models.vlm import VLM
 from tokenlens.pruning.cost import Cost, decoder_cost
 from tokenlens.pruning.engine import prune
 from tokenlens.pruning.trace import Trace
-from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples made ready for a model: pictures opened, prompts left-padded.
-
-    Attributes:
-        samples: what was asked.
-        sizes: (width, height) of each sample's picture in pixels.
-        layouts: each sample's visual tokens, positions in its own sequence (no padding).
-        inputs: the model's inputs.
-    """
-
-    samples: tuple[Sample, ...]
-    sizes: tuple[tuple[int, int], ...]
-    layouts: tuple[Layout, ...]
-    inputs: BatchFeature
 
 
 @dataclass(frozen=True)
@@ -65,34 +48,19 @@ class Answer:
     selected: list[list[int]]
 
 
-def prepare(vlm: VLM, samples: Sequence[Sample]) -> Batch:
-    """Open the pictures of `samples` and make one left-padded batch of them."""
-    pictures = [sample.open_image() for sample in samples]
-    inputs = vlm.prepare(pictures, [sample.question for sample in samples])
-    padding = (inputs["attention_mask"] == 0).sum(dim=1).tolist()
-    return Batch(
-        samples=tuple(samples),
-        sizes=tuple(picture.size for picture in pictures),
-        layouts=tuple(
-            replace(layout, positions=layout.positions - count)
-            for layout, count in zip(vlm.layout(inputs), padding, strict=True)
-        ),
-        inputs=inputs,
-    )
-
-
 def answer(
     vlm: VLM,
     batch: Batch,
     schedule: Schedule | None = None,
     *,
-    max_new_tokens: int = 16,
+    max_new_tokens: int = 32,
     any_model: bool = False,
 ) -> list[Answer]:
     """Answer a batch by greedy decoding, pruned by `schedule` where there is one.
 
     Sampling, beams and penalties of the model's own generation config are set aside: a repetition
-    penalty counts the padding, so an answer would depend on the rest of its batch.
+    penalty counts the padding, so an answer would depend on the rest of its batch. No answer holds
+    the token that stands for a picture.
     """
     with ExitStack() as stack:
         trace: Trace | None = None
@@ -143,6 +111,7 @@ def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
         top_k=50,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
+        suppress_tokens=[image_token_id(vlm.model)],
         pad_token_id=own.pad_token_id if own.pad_token_id is not None else min(ends, default=0),
     )
 

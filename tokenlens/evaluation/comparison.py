@@ -46,15 +46,16 @@ class Comparison:
             )
         try:
             summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+            names = list(summary["arms"])
         except FileNotFoundError as error:
             raise ResultsError(
                 f"{directory} holds an unfinished run; finish it by the same command that began it"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResultsError(
                 f"cannot read {directory / 'summary.json'}: {error}; run the same command again"
             ) from error
-        return cls({name: Results.load(directory / slug(name)) for name in summary["arms"]})
+        return cls({name: Results.load(directory / slug(name)) for name in names})
 
     def table(self) -> pd.DataFrame:
         """Scores, what is retained of the unpruned model's, and costs: one row per task and arm.
@@ -79,7 +80,9 @@ class Comparison:
             for task, strata in task_groups(results.rows)
         ]
         order = {task: place for place, (task, _) in enumerate(task_groups(baseline))}
-        return pd.DataFrame(rows).sort_values("task", key=lambda t: t.map(order), kind="stable")
+        return pd.DataFrame(rows).sort_values(
+            "task", key=lambda tasks: tasks.map(order), kind="stable", ignore_index=True
+        )
 
     def tokens_per_layer(self) -> pd.DataFrame:
         """Visual tokens entering each layer, mean over samples, as columns arm, layer, tokens."""
@@ -97,7 +100,7 @@ def compare(
     out: Path | str,
     *,
     batch_size: int = 8,
-    max_new_tokens: int = 16,
+    max_new_tokens: int = 32,
     any_model: bool = False,
     show_progress: bool = False,
 ) -> Comparison:
@@ -112,7 +115,7 @@ def compare(
         schedules: by the name of their arm; `unpruned` is the arm without one, which always runs.
         out: directory for the rows, made where missing.
         batch_size: samples per batch; it does not change the answers.
-        max_new_tokens: tokens after which an answer is cut off.
+        max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
         any_model: run schedules that were made for a model of another id.
         show_progress: show a bar with an ETA on standard error.
 

@@ -18,7 +18,7 @@ def evaluate(
     schedule: Schedule | None = None,
     *,
     batch_size: int = 8,
-    max_new_tokens: int = 16,
+    max_new_tokens: int = 32,
     out: Path | str | None = None,
     any_model: bool = False,
     show_progress: bool = False,
@@ -30,7 +30,7 @@ def evaluate(
         samples: at least one.
         schedule: None runs the unpruned model.
         batch_size: samples per batch; it does not change the answers.
-        max_new_tokens: tokens after which an answer is cut off.
+        max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
         out: directory for the rows, in which an interrupted run continues; None keeps no files.
         any_model: run a schedule that was made for a model of another id.
         show_progress: show a bar with an ETA on standard error.

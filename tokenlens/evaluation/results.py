@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any, Self
@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.answering import Answer
 from tokenlens.evaluation.metrics import score
 from tokenlens.models.vlm import Layout
+from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
 from tokenlens.store import ShardReader
 
@@ -25,16 +27,7 @@ ALL, MACRO = "all", "macro"
 
 ROW_SCHEMA = pa.schema(
     {
-        "id": pa.string(),
-        "task": pa.string(),
-        "question": pa.string(),
-        "answers": pa.list_(pa.string()),
-        "image": pa.string(),
-        "size": pa.list_(pa.int32()),
-        "region_boxes": pa.list_(pa.list_(pa.float64())),
-        "polygons": pa.list_(pa.list_(pa.list_(pa.float64()))),
-        "positions": pa.list_(pa.int32()),
-        "boxes": pa.list_(pa.float32()),
+        **SAMPLE_COLUMNS,
         "prediction": pa.string(),
         "score": pa.float64(),
         "tokens_per_layer": pa.list_(pa.int32()),
@@ -48,38 +41,17 @@ ROW_SCHEMA = pa.schema(
         "selected": pa.string(),
     }
 )
-"""A row. `macs` counts the whole prefill of the decoder, scoring and merging included; `kv_bytes`
-is of the cache after it; `score` is null without ground truth; `selected` is JSON, per stage the
-selected positions in the sample's own sequence. Picture, region and visual tokens (`image` to
-`boxes`) are written as in a profile."""
+"""A row: the sample, its score (null without ground truth), and the fields of its `Answer`, with
+`selected` as JSON."""
 
 
-def result_row(
-    sample: Sample, size: tuple[int, int], layout: Layout, answer: Answer
-) -> dict[str, Any]:
-    """The row of one answered sample, whose picture is of `size` (width, height) in pixels."""
-    points = score(answer.prediction, sample, size)
+def result_row(sample: Sample, image: Image, layout: Layout, answer: Answer) -> dict[str, Any]:
+    """The row of one answered sample, whose picture is `image`."""
+    points = score(answer.prediction, sample, image.size)
     return {
-        "id": sample.id,
-        "task": sample.task,
-        "question": sample.question,
-        "answers": list(sample.answers),
-        "image": str(sample.image) if isinstance(sample.image, Path) else "",
-        "size": size,
-        "region_boxes": sample.boxes,
-        "polygons": sample.polygons,
-        "positions": layout.positions.numpy(),
-        "boxes": layout.boxes.flatten().numpy(),
-        "prediction": answer.prediction,
+        **sample_row(sample, image, layout),
+        **asdict(answer),
         "score": None if isnan(points) else points,
-        "tokens_per_layer": answer.tokens_per_layer,
-        "macs": answer.macs,
-        "scoring_macs": answer.scoring_macs,
-        "merging_macs": answer.merging_macs,
-        "kv_bytes": answer.kv_bytes,
-        "prefill_s": answer.prefill_s,
-        "decode_s": answer.decode_s,
-        "new_tokens": answer.new_tokens,
         "selected": json.dumps(answer.selected),
     }
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ResultsError, SampleError
-from tokenlens.evaluation.answering import Batch, answer, prepare
+from tokenlens.evaluation.answering import answer
 from tokenlens.evaluation.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.files import hash_json
+from tokenlens.models.batch import Batch
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import progress
 from tokenlens.samples.sample import Sample
@@ -57,7 +58,13 @@ class Run:
         with ExitStack() as stack:
             stores = [
                 stack.enter_context(
-                    ShardStore.open(directory, KIND, self.identity(schedule), ROW_SCHEMA)
+                    ShardStore.open(
+                        directory,
+                        KIND,
+                        self.identity(schedule),
+                        ROW_SCHEMA,
+                        info={"schedule": schedule and schedule.as_json()},
+                    )
                 )
                 for directory, schedule in arms.items()
             ]
@@ -120,14 +127,16 @@ class Run:
                         max_new_tokens=self.max_new_tokens,
                         any_model=self.any_model,
                     )
-                    rows = list(map(result_row, batch.samples, batch.sizes, batch.layouts, answers))
+                    rows = list(
+                        map(result_row, batch.samples, batch.images, batch.layouts, answers)
+                    )
                     for row in rows[known:]:
                         store.append(row)
                     advance(len(rows) - known)
 
     def _batch(self, first: int) -> Batch:
         places = range(first, min(first + self.batch_size, len(self.samples)))
-        return prepare(self.vlm, [self.samples[place] for place in places])
+        return Batch.of(self.vlm, [self.samples[place] for place in places])
 
     def _warm_up(self, batch: Batch, schedules: Sequence[Schedule | None]) -> None:
         for schedule in schedules:

@@ -43,16 +43,21 @@ class Source:
 
 
 def find_source(name: str | Path, revision: str | None = None) -> Source:
-    """Find a model by bundled name, alias, hub id or local directory, in this order.
+    """Find a model by bundled name, alias, local directory or hub id, in this order.
 
     A hub model is downloaded, or taken from the local cache where the hub cannot be reached.
     Raises `ModelError` saying what was tried.
     """
     text = str(name) if name else ""
+    place = Path(name).expanduser()
+    local = text in BUNDLED or (text and text not in ALIASES and place.is_dir())
+    if local and revision is not None:
+        raise ModelError(
+            f"model {text} is local and has no revisions: leave {revision!r} out, or give a hub id"
+        )
     if text in BUNDLED:
         return Source(Path(str(resources.files("tokenlens.data") / text)), text)
-    place = Path(name).expanduser()
-    if text and text not in ALIASES and place.is_dir():
+    if local:
         return Source(place.resolve(), str(place.resolve()))
     hub_id = ALIASES.get(text, text)
     if isinstance(name, str) and _HUB_ID.fullmatch(hub_id) and text[0] not in ".~/":

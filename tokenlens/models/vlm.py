@@ -24,6 +24,7 @@ Picture = Image | Path | str
 _VOLATILE = ("_name_or_path", "architectures", "transformers_version", "dtype")
 """Keys of a configuration that differ between a model built, saved and loaded again."""
 _SAMPLED_VALUES = 16
+"""At least so many values of every weight go into the hash."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class VLM:
     def config_hash(self) -> str:
         """16 hexadecimal digits that stand for a checkpoint, whatever dtype it is loaded in.
 
-        Covers the configuration, every weight's name and shape and 16 of its values (bfloat16
-        checkpoints are the same in float32; a float32 one rounded to bfloat16 is another).
+        Covers the configuration, every weight's name and shape and some of its values (a bfloat16
+        checkpoint is the same in float32; a float32 one rounded to bfloat16 is another).
         Weights that accelerate keeps offloaded give name and shape only.
         """
         digest = hashlib.sha256()

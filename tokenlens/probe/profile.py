@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
-from transformers import BatchFeature
 
-from tokenlens.errors import ProbeError, ProfileError, SampleError
+from tokenlens.errors import ProbeError, ProfileError
 from tokenlens.measures.regions import region_tokens
+from tokenlens.models.batch import Batch
 from tokenlens.probe.recording import Recording, probe
 from tokenlens.progress import progress
+from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Box, Polygon, Sample
 from tokenlens.store import ShardReader, ShardStore, existing_run
 
@@ -27,20 +27,7 @@ if TYPE_CHECKING:
 _SHARD_ROWS = 64
 _SHARD_ROWS_PER_HEAD = 8
 
-_COLUMNS: dict[str, pa.DataType] = {
-    "id": pa.string(),
-    "task": pa.string(),
-    "question": pa.string(),
-    "answers": pa.list_(pa.string()),
-    "image": pa.string(),
-    "size": pa.list_(pa.int32()),
-    "region_boxes": pa.list_(pa.list_(pa.float64())),
-    "polygons": pa.list_(pa.list_(pa.list_(pa.float64()))),
-    "positions": pa.list_(pa.int64()),
-    "boxes": pa.list_(pa.float32()),
-    "grid": pa.list_(pa.list_(pa.int32())),
-    "importance": pa.list_(pa.float32()),
-}
+_COLUMNS: dict[str, pa.DataType] = {**SAMPLE_COLUMNS, "importance": pa.list_(pa.float32())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +204,7 @@ def estimate_profile(
     Raises `OutputError` where `out` holds another run.
     """
     run = existing_run(Path(out), "profile", _identity(vlm, samples, per_head))
-    _, inputs = _prepare(vlm, [samples[0]])
-    visual = len(vlm.layout(inputs)[0].positions)
+    visual = len(Batch.of(vlm, [samples[0]]).layouts[0].positions)
     maps = 1 + (vlm.decoder_config.num_attention_heads if per_head else 0)
     row_bytes = visual * (vlm.layers * maps * 4 + 4 * 4 + 8)
     return Estimate(len(samples), len(run) if run else 0, len(samples) * row_bytes)
@@ -246,54 +232,27 @@ def _identity(vlm: "VLM", samples: "Samples", per_head: bool) -> dict[str, Any]:
 
 
 def _record(
-    vlm: "VLM", recording: Recording, batch: Sequence[Sample], per_head: bool
+    vlm: "VLM", recording: Recording, samples: Sequence[Sample], per_head: bool
 ) -> list[dict[str, Any]]:
     """Run one prefill and make a row of every sample."""
-    images, inputs = _prepare(vlm, batch)
+    batch = Batch.of(vlm, samples)
     with torch.inference_mode():
-        vlm.model(**inputs, use_cache=False, logits_to_keep=1)
-    padding = inputs["attention_mask"].argmax(dim=1).tolist()
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+    padding = batch.inputs["attention_mask"].argmax(dim=1).tolist()
     importance, positions = recording.importance, recording.positions
     heads = recording.per_head if per_head else None
     rows = []
     for index, (sample, image, layout) in enumerate(
-        zip(batch, images, vlm.layout(inputs), strict=True)
+        zip(batch.samples, batch.images, batch.layouts, strict=True)
     ):
-        if not torch.equal(layout.positions, positions[index]):
+        if not torch.equal(layout.positions, positions[index] - padding[index]):
             raise ProbeError(f"sample {sample.id!r}: the layout names other visual tokens than ran")
-        row = {
-            "id": sample.id,
-            "task": sample.task,
-            "question": sample.question,
-            "answers": list(sample.answers),
-            "image": str(sample.image) if isinstance(sample.image, Path) else "",
-            "size": image.size,
-            "region_boxes": sample.boxes,
-            "polygons": sample.polygons,
-            "positions": (positions[index] - padding[index]).numpy(),
-            "boxes": layout.boxes.flatten().numpy(),
-            "grid": layout.grid,
-            "importance": importance[index].flatten().numpy(),
-        }
+        row = sample_row(sample, image, layout)
+        row["importance"] = importance[index].flatten().numpy()
         if heads is not None:
             row["per_head"] = heads[index].flatten().numpy()
         rows.append(row)
     return rows
-
-
-def _prepare(vlm: "VLM", batch: Sequence[Sample]) -> tuple[list[Image], BatchFeature]:
-    """The pictures and inputs of a batch; an error of the processor is pinned on its sample."""
-    images = [sample.open_image() for sample in batch]
-    try:
-        return images, vlm.prepare(images, [sample.question for sample in batch])
-    except SampleError:
-        for sample, image in zip(batch, images, strict=True):
-            try:
-                vlm.prepare(image, sample.question)
-            except SampleError as error:
-                where = "" if isinstance(sample.image, Image) else f", {sample.image}"
-                raise SampleError(f"sample {sample.id!r}{where}: {error}") from error
-        raise
 
 
 def _tuples(value: Any) -> Any:

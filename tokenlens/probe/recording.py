@@ -114,6 +114,7 @@ class Recording:
         self._positions = [row.nonzero()[:, 0] for row in visual_mask(self._model, input_ids)]
         self._rows = {}
 
+    @torch.no_grad()
     def observe(
         self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
     ) -> None:
@@ -125,33 +126,27 @@ class Recording:
             if options.get(name) is not None:
                 raise ProbeError(f"attention with {name} cannot be recorded yet")
         causal = options.get("is_causal")
-        with torch.no_grad():
-            self._rows[layer] = [
-                self._row(
-                    attention_row(
-                        query[sample, :, last],
-                        key[sample],
-                        scaling=options.get("scaling") or query.shape[-1] ** -0.5,
-                        bias=row_bias(
-                            mask,
-                            sample=sample,
-                            row=last,
-                            keys=key.shape[2],
-                            causal=getattr(module, "is_causal", True) if causal is None else causal,
-                            window=options.get("sliding_window"),
-                            device=key.device,
-                        ),
-                        softcap=options.get("softcap"),
-                    ),
-                    self._positions[sample],
-                )
-                for sample, last in enumerate(self._last)
-            ]
-
-    def _row(self, row: Tensor, positions: Tensor) -> Tensor:
-        """The visual keys of a row [heads, keys]: every head's, or their mean alone."""
-        visual = row[:, positions.to(row.device)]
-        return visual if self._per_head else visual.mean(dim=0, keepdim=True)
+        rows = []
+        for sample, (last, positions) in enumerate(zip(self._last, self._positions, strict=True)):
+            bias = row_bias(
+                mask,
+                sample=sample,
+                row=last,
+                keys=key.shape[2],
+                causal=getattr(module, "is_causal", True) if causal is None else causal,
+                window=options.get("sliding_window"),
+                device=key.device,
+            )
+            row = attention_row(
+                query[sample, :, last],
+                key[sample],
+                scaling=options.get("scaling") or query.shape[-1] ** -0.5,
+                bias=bias,
+                softcap=options.get("softcap"),
+            )
+            visual = row[:, positions.to(row.device)]
+            rows.append(visual if self._per_head else visual.mean(dim=0, keepdim=True))
+        self._rows[layer] = rows
 
     def _check_begun(self) -> None:
         if not self._positions:

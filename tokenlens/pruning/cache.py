@@ -33,6 +33,7 @@ class PrunedLayer(DynamicLayer):
         last_number: int64 [batch], the rotary number of the prompt's last token, at position
             `last_index`; None while positions are the model's own.
         full_length: tokens the sequence has in full coordinates.
+        forgotten: keys of the prompt that a sliding window has left behind for good.
     """
 
     def __init__(self, lease: Lease, slots: Slots, length: int, window: int | None) -> None:
@@ -47,6 +48,7 @@ class PrunedLayer(DynamicLayer):
         self.prompt_length = length
         self.full_length = 0
         self.record_past = False
+        self.forgotten = 0
 
     def activate_past_recording(self) -> None:
         """Keep what a sliding window has left behind, so that `crop` can go back to it."""
@@ -65,9 +67,9 @@ class PrunedLayer(DynamicLayer):
         self.full_length += self.prompt_length if prefill else key_states.shape[-2]
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         if prefill and self.window is not None and not self.record_past:
-            beyond = self._beyond(self.window)
-            self.keys, self.values = keys[:, :, beyond:], values[:, :, beyond:]
-            self._forget_slots(beyond)
+            self.forgotten = self._beyond(self.window)
+            self.keys, self.values = keys[:, :, self.forgotten :], values[:, :, self.forgotten :]
+            self._forget_slots(self.forgotten)
         return keys, values
 
     def _beyond(self, window: int) -> int:
@@ -105,22 +107,24 @@ class PrunedLayer(DynamicLayer):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Remove the last tokens, `-tokens_to_remove` of them; pruned ones cannot be among them."""
-        if tokens_to_remove == 0 or self.full_length == 0:
+        if tokens_to_remove >= 0 or self.full_length == 0:
+            super().crop(tokens_to_remove)
             return
-        remaining = self.full_length - abs(tokens_to_remove)
+        remaining = self.full_length + tokens_to_remove
         into_prompt = self.prompt_length - remaining
         if into_prompt > 0:
             columns = self.index.shape[1]
             tail = self.index[:, columns - min(into_prompt, columns) :]
             expected = torch.arange(remaining, self.prompt_length, device=tail.device)
-            if tail.shape[1] < into_prompt or not torch.equal(tail, expected.expand_as(tail)):
+            there = tail.shape[1] == into_prompt and torch.equal(tail, expected.expand_as(tail))
+            if self.forgotten or not there:
                 raise PruningError(
-                    f"cannot crop the cache to {remaining} tokens: visual tokens were pruned "
-                    "beyond that point; crop less, or run the shorter prompt anew"
+                    f"cannot crop the cache to {remaining} tokens: keys of the prompt that would "
+                    "be seen again were pruned; crop less, or run the shorter prompt anew"
                 )
             self._forget_slots(0, columns - into_prompt)
             self.prompt_length = remaining
-        super().crop(-abs(tokens_to_remove))
+        super().crop(tokens_to_remove)
         self.full_length = remaining
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:

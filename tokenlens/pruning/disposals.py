@@ -53,13 +53,16 @@ class Aside:
         A token set aside is aligned with what its group has gone through since (SwiftVLM §3.3):
         aside + (merged now - merged then).
         """
-        rest, groups = self.tokens, self.groups
+        device = going.hidden.device
+        rest = self.tokens.to(device)
         lengths, visuals = rest.slots.lengths, rest.slots.visuals
-        if groups is not None:
-            order = arrange(going.slots.index, going.slots.stand_in, groups.merged.slots.width)
-            offset = take_rows(going.hidden, order) - groups.merged.hidden
-            rest = rest._replace(hidden=rest.hidden + take_rows(offset, groups.member_of))
-            lengths = visuals = _minus(lengths, groups.merged.slots.lengths)
+        if self.groups is not None:
+            merged = self.groups.merged.to(device)
+            order = arrange(going.slots.index, going.slots.stand_in, merged.slots.width)
+            offset = take_rows(going.hidden, order) - merged.hidden
+            aligned = rest.hidden + take_rows(offset, self.groups.member_of.to(device))
+            rest = rest._replace(hidden=aligned)
+            lengths = visuals = _minus(lengths, merged.slots.lengths)
         keep = torch.cat([going.slots.present & ~going.slots.stand_in, rest.slots.present], dim=1)
         return going.join(rest).take(
             keep, _plus(going.slots.lengths, lengths), _plus(going.slots.visuals, visuals)

@@ -161,27 +161,20 @@ class _Session:
                 "another thread is running this model; a pruning context serves one at a time"
             )
         self._forget_run()
-        call = self._arguments(args, kwargs)
+        call = _by_name(self._signature, args, kwargs)
         refusals.refuse_call(call)
         cache = call.get("past_key_values")
         check_cache(cache)
         if filled_here(cache, self.around.lease):
             if call.get("input_ids") is not None:
-                refusals.refuse_continuation(visual_mask(self._model, call["input_ids"]))
+                visual = visual_mask(self._model, call["input_ids"])
+                generating = self._prompt_end is not None
+                refusals.refuse_continuation(call, visual, generating=generating)
             self._run = Continuation(self.around)
         else:
             refusals.refuse_prompt(call)
             self._run = self._prefill(call["input_ids"], call.get("attention_mask"))
         self._thread = thread
-
-    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The model's arguments by name, those it takes as **kwargs included."""
-        bound = self._signature.bind_partial(*args, **kwargs)
-        arguments: dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            kind = self._signature.parameters[name].kind
-            arguments |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-        return arguments
 
     def _prefill(self, ids: Tensor, attention_mask: Tensor | None) -> Prefill:
         attended = torch.ones_like(ids, dtype=torch.bool)
@@ -194,6 +187,8 @@ class _Session:
         return Prefill(self.around, prompt, ledger, whole)
 
     def _after_model(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        if self._thread != threading.get_ident():
+            return
         run = self._run
         self._forget_run()
         if run is not None and output is not None:
@@ -236,11 +231,13 @@ class _Session:
             return
         model: Any = self._model
         original, before = model.generate, vars(model).get("generate")
+        signature = inspect.signature(original)
 
         @wraps(original)
         def generate(*args: Any, **kwargs: Any) -> Any:
-            refusals.refuse_generation(self._model, kwargs)
-            given = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
+            call = _by_name(signature, args, kwargs)
+            refusals.refuse_generation(self._model, call)
+            given = call.get("input_ids", call.get("inputs"))
             self._prompt_end = given.shape[1] if isinstance(given, Tensor) else None
             try:
                 return original(*args, **kwargs)
@@ -254,3 +251,14 @@ class _Session:
             del model.generate
             if before is not None:
                 model.generate = before
+
+
+def _by_name(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call by name, those taken as **kwargs included."""
+    arguments: dict[str, Any] = {}
+    for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        arguments |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return arguments

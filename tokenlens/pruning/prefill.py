@@ -51,6 +51,7 @@ class Prefill:
         self._rows = torch.empty(0)
         self._scores: dict[Stage, Tensor] = {}
         self._aside: Aside | None = None
+        self._renumbered = False
         self._stages: list[StageTrace] = []
         self._narrowed: dict[tuple[str, int], tuple[Any, Any]] = {}
 
@@ -80,11 +81,7 @@ class Prefill:
 
     def leave(self, number: int, hidden: Tensor) -> Tensor:
         """After a layer: its output as the next one is to see it."""
-        if self._around.listener.forget():
-            raise PruningError(
-                f"layer {number} did not call its attention through transformers' attention "
-                "interface, so it cannot be scored; score another layer, or use query 'random'"
-            )
+        self._check_heard(number)
         return self._deepstack.add(number, hidden, self._slots)
 
     def finish(self) -> None:
@@ -97,6 +94,14 @@ class Prefill:
             raise PruningError(
                 f"decoder layer {number} came after layer {self._ledger.layers}: layers were "
                 "skipped or repeated, which a schedule cannot follow; run all layers in order"
+            )
+
+    def _check_heard(self, number: int) -> None:
+        if self._around.listener.forget():
+            raise PruningError(
+                f"layer {number} did not call its attention through transformers' attention "
+                "interface as it was when the context was entered, so it cannot be scored; set "
+                "the implementation before, score another layer, or use query 'random'"
             )
 
     def _choose_rows(self, embeddings: Tensor) -> None:
@@ -112,6 +117,8 @@ class Prefill:
         if self._aside is not None:
             tokens = self._aside.rejoin(tokens)
             self._aside = None
+            if self._renumbered:
+                tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
         scores = self._scores_at(stage, call, tokens)
         keeping = tuple(
@@ -127,7 +134,8 @@ class Prefill:
             )
             if merged is not None:
                 self._ledger.grouped(rest, merged.slots.lengths)
-        if stage.positions == "renumber":
+        self._renumbered = stage.positions == "renumber"
+        if self._renumbered:
             tokens = tokens._replace(slots=tokens.slots.numbered())
         self._stages.append(StageTrace(slots, scores, kept, merged and merged.slots))
         self._slots = tokens.slots
@@ -164,8 +172,7 @@ class Prefill:
         self._around.listener.expect(call.attention, reader, halt=True)
         run_until_attention(call.layer, tokens.hidden, **arguments)
         self._ledger.projected(slots)
-        if self._around.listener.forget():
-            self.leave(call.number, tokens.hidden)
+        self._check_heard(call.number)
 
     def _reader(self, stage: Stage, call: LayerCall, slots: Slots) -> Callable[[Heard], None]:
         scorer = self._around.schedule.scorer

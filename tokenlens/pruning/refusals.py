@@ -140,9 +140,18 @@ def refuse_prompt(call: Mapping[str, Any]) -> None:
         )
 
 
-def refuse_continuation(visual: Tensor) -> None:
-    """Visual tokens (bool [batch, length]) in what is added to a filled cache."""
-    if bool(visual.any()):
+def refuse_continuation(call: Mapping[str, Any], visual: Tensor, *, generating: bool) -> None:
+    """Pictures in what is added to a filled cache.
+
+    `visual` (bool [batch, length]) marks their tokens. Alone they may also be what the model, or
+    assisted decoding inside `generate()`, has come up with.
+    """
+    pictures = any(
+        value is not None and (name.startswith("pixel_values") or name == "mm_encoder_outputs")
+        for name, value in call.items()
+    )
+    written = generating or visual.shape[1] == 1
+    if (pictures or not written) and bool(visual.any()):
         raise PruningError(
             "visual tokens arrived after the cache was filled (chunked prefill, or a picture in a "
             "later turn); pass the whole prompt at once, with an empty cache"

@@ -97,6 +97,10 @@ class Tokens(NamedTuple):
     hidden: Tensor
     slots: Slots
 
+    def to(self, device: torch.device) -> "Tokens":
+        """The same tokens on another device."""
+        return Tokens(self.hidden.to(device), self.slots.to(device))
+
     def take(self, keep: Tensor, lengths: Counts, visuals: Counts) -> "Tokens":
         """Only the tokens in `keep` (bool [batch, width]), in sequence order.
 

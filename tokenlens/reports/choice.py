@@ -1,20 +1,21 @@
 """Which samples a report shows pictures of."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True)
+class Candidate:
     """A sample that could be shown: its place, its task, its picture, whether it has a region."""
 
-    index: int
+    place: int
     task: str
     image: str
     has_region: bool
 
 
 def choose_samples(candidates: Iterable[Candidate], count: int) -> list[int]:
-    """Indices of `count` samples: the tasks in turn, other pictures each time, with a region first.
+    """Places of `count` samples: the tasks in turn, other pictures each time, with a region first.
 
     >>> scenes = [Candidate(i, task, f"{i // 2}.jpg", True) for i, task in enumerate("abab")]
     >>> choose_samples(scenes, 2), choose_samples(scenes, 9)
@@ -31,5 +32,5 @@ def choose_samples(candidates: Iterable[Candidate], count: int) -> list[int]:
                 best = next((one for one in queue if one.image not in images), queue[0])
                 queue.remove(best)
                 images.add(best.image)
-                chosen.append(best.index)
+                chosen.append(best.place)
     return chosen

@@ -32,12 +32,12 @@ class FigureFolder:
         self.folder = folder
         self.files: list[Path] = []
 
-    def add(self, name: str, draw: Callable[[Theme], Figure]) -> None:
-        """Write a figure as `name`.svg and `name`.png, in the light theme."""
-        self._write(name, draw(LIGHT))
+    def add(self, name: str, figure: Figure) -> None:
+        """Write a figure as `name`.svg and `name`.png."""
+        self._write(name, figure)
 
     def plate(self, name: str, draw: Callable[[Theme], Figure], alt: str) -> Plate:
-        """Write a figure as `add` does, and make it ready for the page."""
+        """Write what `draw` makes of the light theme, and make it ready for the page in both."""
         light, dark = self._write(name, draw(LIGHT)), render(draw(DARK), ".svg")
         return Plate(data_uri("image/svg+xml", light), data_uri("image/svg+xml", dark), alt)
 

@@ -8,7 +8,10 @@ from typing import Any
 from tokenlens.errors import ResultsError, ScheduleError
 from tokenlens.evaluation.comparison import Comparison
 from tokenlens.probe.profile import Profile
+from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
+from tokenlens.store import ShardReader
+from tokenlens.workspace import slug
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Missing:
 NO_PROFILE = Missing("No profile was given.", "tokenlens profile")
 NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
 NO_RESULTS = Missing("No results were given.", "tokenlens run")
+NO_PICTURES = Missing("No pictures were asked for.", "tokenlens report --pictures 6")
+NO_REGION = Missing(
+    "No sample of the profile has a region, so there is nothing to cover.",
+    "tokenlens profile --data DATA-WITH-BOXES",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Inputs:
         profile: of the model.
         schedule: the one the report is about.
         comparison: results of the unpruned and pruned model.
-        arm: the comparison's arm that ran the schedule, else its first pruned one.
+        arm: the comparison's arm that ran the schedule; None where there is no pruned arm.
         results: the directory of the comparison.
         results_versions: what the comparison was made with.
     """
@@ -51,19 +59,17 @@ class Inputs:
         return tuple(stage.score_layer for stage in stages if stage.score_layer)
 
     @property
-    def model(self) -> dict[str, Any]:
-        """The identity of the model, from the profile or else from the results."""
-        if self.profile:
-            return dict(self.profile.manifest["identity"]["model"])
-        if self.comparison:
-            return dict(next(iter(self.comparison.arms.values())).identity["model"])
-        assert self.schedule  # noqa: S101 - `read_inputs` lets no empty report through
-        return self.schedule.model.model_dump()
-
-    @property
     def model_name(self) -> str:
-        """What a person calls the model."""
-        return str(self.model.get("id") or self.model.get("architecture") or "a model without id")
+        """What a person calls the model: its id, or else its architecture."""
+        models: list[dict[str, Any]] = []
+        if self.profile:
+            models.append(self.profile.manifest["identity"]["model"])
+        if self.comparison:
+            models.append(next(iter(self.comparison.arms.values())).identity["model"])
+        if self.schedule:
+            models.append(self.schedule.model.model_dump())
+        names = [model.get(key) for key in ("id", "architecture") for model in models]
+        return next((str(name) for name in names if name), "a model without a name")
 
 
 def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path | None) -> Inputs:
@@ -72,7 +78,8 @@ def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path |
     Raises:
         ProfileError: no finished profile in that directory.
         ResultsError: no finished results in that directory, or those of another model.
-        ScheduleError: a schedule for another number of layers than profiled; nothing given at all.
+        ScheduleError: a schedule for another number of layers than profiled, or that is not what
+            the results ran; nothing given at all.
     """
     if profile is None and schedule is None and results is None:
         raise ScheduleError(
@@ -82,25 +89,30 @@ def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path |
     opened = Profile(profile) if profile else None
     comparison = Comparison.load(results) if results else None
     arm = _arm(comparison, schedule) if comparison else None
-    if comparison and arm and schedule is None:
-        schedule = Schedule(**comparison.arms[arm].identity["schedule"])
+    if results and arm and schedule is None:
+        schedule = Schedule(**ShardReader(results / slug(arm), "results").manifest["schedule"])
     inputs = Inputs(opened, schedule, comparison, arm, results, _versions(results))
     _check(inputs)
     return inputs
 
 
 def _arm(comparison: Comparison, schedule: Schedule | None) -> str | None:
-    """The arm that ran this schedule, or the first pruned one."""
+    """The arm that ran this schedule, or the first pruned one where none is given."""
     pruned = {
-        name: results.identity["schedule"]
+        name: Schedule(**results.identity["schedule"])
         for name, results in comparison.arms.items()
         if results.identity["schedule"]
     }
-    if schedule:
-        for name, steps in pruned.items():
-            if Schedule(**steps).stages == schedule.stages:
-                return name
-    return next(iter(pruned), None)
+    if schedule is None:
+        return next(iter(pruned), None)
+    for name, ran in pruned.items():
+        if (ran.stages, ran.scorer) == (schedule.stages, schedule.scorer):
+            return name
+    arms = listed([*map(repr, pruned)]) or "no pruned arm"
+    raise ScheduleError(
+        f"stages: the results hold {arms}, none of which ran this schedule; run it with `tokenlens "
+        "run`, or leave it out"
+    )
 
 
 def _check(inputs: Inputs) -> None:

@@ -21,7 +21,7 @@ from tokenlens.probe.profile import Profile, ProfileRow
 from tokenlens.reports.choice import Candidate, choose_samples
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri, read_picture
-from tokenlens.reports.wording import interval, listed
+from tokenlens.reports.wording import interval, listed, signed
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,12 @@ def correlation_section(
     if len(neighbours):
         first = int(neighbours.argmin()) + 1
         finding = (
-            f"Neighbouring layers correlate {neighbours.mean():.2f} on average, least from layer "
-            f"{first} to {first + 1} ({neighbours.min():.2f})."
+            f"Neighbouring layers correlate {signed(neighbours.mean())} on average, least from "
+            f"layer {first} to {first + 1} ({signed(neighbours.min())})."
         )
-    pairs = [f"{values[a - 1, b - 1]:.2f} between layers {a} and {b}" for a, b in pairwise(chosen)]
+    pairs = [
+        f"{signed(values[a - 1, b - 1])} between layers {a} and {b}" for a, b in pairwise(chosen)
+    ]
     if pairs:
         finding += f" The chosen layers follow each other at {listed(pairs)}."
     plate = figures.plate(
@@ -141,8 +143,8 @@ def shallow_deep_section(
         pairs = [(int(shallow) + 1, int(deep) + 1)]
     top, bottom = percent(shallow_deep_overlap.TOP), percent(shallow_deep_overlap.BOTTOM)
     parts = [
-        f"{percent(values[shallow - 1, deep - 1])} of layer {deep}’s top {top} lie in layer "
-        f"{shallow}’s bottom {bottom}"
+        f"{percent(values[shallow - 1, deep - 1])} of layer {deep}'s top {top} lie in layer "
+        f"{shallow}'s bottom {bottom}"
         for shallow, deep in pairs
     ]
     finding = f"{listed(parts)}; by chance it would be {bottom}."
@@ -180,7 +182,7 @@ def map_section(
             scale=scale,
             chosen=chosen,
         )
-        figures.add(f"importance-{number}", lambda _, drawn=figure: drawn)
+        figures.add(f"importance-{number}", figure)
     ticks = [(float(scale.norm(tick)), percent(tick, None)) for tick in scale.ticks]
     return MapSection(cases, colour_bar_uri(scale), ticks)
 

@@ -79,17 +79,17 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
         else Stat(
             "score retained",
             percent(after["retained"], 1),
-            f"95 % interval {interval(after['retained_low'], after['retained_high'])}",
+            f"{interval(after['retained_low'], after['retained_high'])}, 95 % interval",
         )
     )
     return [
         score,
         Stat(
-            "visual tokens per layer",
+            "visual tokens",
             percent(after["tokens"] / before["tokens"], 1),
-            f"{after['tokens']:.1f} of {before['tokens']:.1f}, mean over layers",
+            f"{after['tokens']:.1f} of {before['tokens']:.1f} per layer, on average",
         ),
-        _saved("prefill MACs", before["macs"], after["macs"], "MACs"),
+        _saved("prefill MACs", before["macs"], after["macs"]),
         _saved("KV cache", before["kv_bytes"], after["kv_bytes"], "B", 1024),
         Stat(
             "prefill time",
@@ -113,7 +113,7 @@ def result_section(
     )
     return ResultSection(
         scores=[
-            (str(task), [_score_row(row) for row in part.to_dict("records")])
+            (str(task), [_score_row(row, baseline["arm"]) for row in part.to_dict("records")])
             for task, part in table.groupby("task", sort=False)
         ],
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
@@ -168,7 +168,7 @@ def stage_cases(
             )
         )
         figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})
-        figures.add(f"kept-tokens-{number}", lambda _, drawn=figure: drawn)
+        figures.add(f"kept-tokens-{number}", figure)
     return cases
 
 
@@ -196,9 +196,9 @@ def _numbers(rows: np.ndarray) -> list[tuple[float, ...]]:
     return [tuple(round(float(value), 2) for value in row) for row in rows]
 
 
-def _score_row(row: dict[str, Any]) -> dict[str, Any]:
+def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
     scored = not isnan(row["score"])
-    ratio = not isnan(row["retained"])
+    ratio = row["arm"] != baseline and not isnan(row["retained"])
     return {
         "arm": row["arm"],
         "samples": row["samples"] - row["unscored"],
@@ -216,15 +216,15 @@ def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
     return {
         "arm": row["arm"],
         "tokens": (f"{row['tokens']:.1f}", share("tokens")),
-        "macs": (amount(row["macs"], "MACs"), share("macs")),
-        "overhead": amount(row["scoring_macs"] + row["merging_macs"], "MACs"),
+        "macs": (amount(row["macs"]), share("macs")),
+        "overhead": amount(row["scoring_macs"] + row["merging_macs"]),
         "kv": (amount(row["kv_bytes"], "B", 1024), share("kv_bytes")),
         "prefill": (_milliseconds(row["prefill_s"]), share("prefill_s")),
         "decode": (_milliseconds(row["decode_s"]), share("decode_s")),
     }
 
 
-def _saved(label: str, before: float, after: float, unit: str, base: int = 1000) -> Stat:
+def _saved(label: str, before: float, after: float, unit: str = "", base: int = 1000) -> Stat:
     words = f"{amount(after, unit, base)} of {amount(before, unit, base)} per sample"
     return Stat(label, saving(after / before), words)
 

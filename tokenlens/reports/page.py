@@ -1,6 +1,5 @@
 """The report: one HTML page that needs no network, and its figures as files beside it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from tokenlens.analyses.picture_sheet import REGION
 from tokenlens.files import write_text
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import (
+    NO_PICTURES,
     NO_PROFILE,
+    NO_REGION,
     NO_RESULTS,
     NO_SCHEDULE,
     Inputs,
-    Missing,
     read_inputs,
 )
 from tokenlens.reports.measured import (
@@ -28,13 +28,8 @@ from tokenlens.reports.measured import (
 )
 from tokenlens.reports.outcomes import headline_stats, result_section, stage_cases
 from tokenlens.reports.provenance import provenance
-from tokenlens.reports.wording import kept_words, listed, rest_words
+from tokenlens.reports.wording import kept_words, listed, readable_json, rest_words
 from tokenlens.schedule import Schedule
-
-NO_REGION = Missing(
-    "No sample of the profile has a region, so there is nothing to cover.",
-    "tokenlens profile --data DATA-WITH-BOXES",
-)
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,8 @@ def build_report(
     Raises:
         ProfileError: `profile` holds no finished profile.
         ResultsError: `results` holds no finished comparison, or one of another model.
-        ScheduleError: the schedule is for another number of layers, or nothing was given.
+        ScheduleError: the schedule is for another number of layers than profiled or not what
+            `results` ran, or nothing was given.
         OutputError: `out` cannot be written to.
     """
     inputs = read_inputs(profile, schedule, results)
@@ -96,33 +92,41 @@ def _environment() -> Environment:
 
 def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
     """Everything the template shows; a section is a `Missing` where its input is."""
-    profile, schedule, comparison, arm = (
-        inputs.profile,
-        inputs.schedule,
-        inputs.comparison,
-        inputs.arm,
-    )
-    chosen = inputs.chosen
+    schedule = inputs.schedule
     return {
         "model": inputs.model_name,
         "summary": _summary(inputs),
-        "stats": headline_stats(comparison, arm) if comparison and arm else NO_RESULTS,
         "stages": _stages(schedule) if schedule else NO_SCHEDULE,
-        "correlation": correlation_section(profile, chosen, figures) if profile else NO_PROFILE,
-        "overlap": (overlap_section(profile, chosen, figures) or NO_REGION)
-        if profile
-        else NO_PROFILE,
-        "shallow_deep": shallow_deep_section(profile, chosen, figures) if profile else NO_PROFILE,
-        "maps": map_section(profile, chosen, pictures, figures) if profile else NO_PROFILE,
-        "kept": stage_cases(comparison, arm, schedule, pictures, figures)
-        if comparison and arm and schedule
-        else NO_RESULTS,
-        "results": result_section(comparison, chosen, figures) if comparison else NO_RESULTS,
-        "schedule_json": json.dumps(schedule.as_json(), indent=2, ensure_ascii=False)
-        if schedule
-        else NO_SCHEDULE,
+        "schedule_json": readable_json(schedule.as_json()) if schedule else NO_SCHEDULE,
         "provenance": provenance(inputs),
         "colours": {"region": REGION, "back": BACK_COLOUR, "ground": GROUND},
+        **_measured(inputs, figures, pictures),
+        **_outcomes(inputs, figures, pictures),
+    }
+
+
+def _measured(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
+    """The sections about the profile."""
+    profile, chosen = inputs.profile, inputs.chosen
+    if profile is None:
+        return dict.fromkeys(("correlation", "overlap", "shallow_deep", "maps"), NO_PROFILE)
+    return {
+        "correlation": correlation_section(profile, chosen, figures),
+        "overlap": overlap_section(profile, chosen, figures) or NO_REGION,
+        "shallow_deep": shallow_deep_section(profile, chosen, figures),
+        "maps": map_section(profile, chosen, pictures, figures) if pictures else NO_PICTURES,
+    }
+
+
+def _outcomes(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
+    """The sections about the results."""
+    comparison, arm, schedule = inputs.comparison, inputs.arm, inputs.schedule
+    if comparison is None or arm is None or schedule is None:
+        return dict.fromkeys(("stats", "kept", "results"), NO_RESULTS)
+    return {
+        "stats": headline_stats(comparison, arm),
+        "kept": stage_cases(comparison, arm, schedule, pictures, figures) or NO_PICTURES,
+        "results": result_section(comparison, inputs.chosen, figures),
     }
 
 

@@ -21,15 +21,19 @@ def provenance(inputs: Inputs) -> Provenance:
     tables = []
     if inputs.profile:
         manifest = inputs.profile.manifest
-        identity = {"folder": str(inputs.profile.directory), **manifest["identity"]}
-        tables.append(("Profile", [*_facts(identity), *_facts({"version": manifest["versions"]})]))
+        facts = {"folder": str(inputs.profile.directory), **manifest["identity"]}
+        tables.append(("Profile", [*_facts(facts), _versions(manifest["versions"])]))
     if inputs.comparison and inputs.arm:
         identity = dict(inputs.comparison.arms[inputs.arm].identity)
         del identity["schedule"]
-        facts = {"folder": str(inputs.results), **identity, "version": inputs.results_versions}
-        tables.append(("Results", _facts(facts)))
-    tables.append(("Report", [("version tokenlens", version("tokenlens"))]))
+        facts = {"folder": str(inputs.results), **identity}
+        tables.append(("Results", [*_facts(facts), _versions(inputs.results_versions)]))
+    tables.append(("Report", [_versions({"tokenlens": version("tokenlens")})]))
     return Provenance(tables, _commands(inputs))
+
+
+def _versions(versions: dict[str, str]) -> tuple[str, str]:
+    return "versions", ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _facts(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

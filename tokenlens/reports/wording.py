@@ -1,6 +1,9 @@
 """Numbers and settings in the words of the page."""
 
+import json
+import re
 import shlex
+from typing import Any
 
 from tokenlens.analyses.style import percent
 from tokenlens.schedule import Schedule, Stage
@@ -18,17 +21,26 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}{_DASH}{percent(high, 1)}"
 
 
-def amount(value: float, unit: str, base: int = 1000) -> str:
-    """A large number with a prefix.
+def signed(value: float) -> str:
+    """A correlation, with a minus that is one.
 
-    >>> amount(1.4e12, "MACs"), amount(2048, "B", 1024)
-    ('1.40\N{NO-BREAK SPACE}TMACs', '2.00\N{NO-BREAK SPACE}KiB')
+    >>> signed(-0.286)
+    '−0.29'
+    """
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def amount(value: float, unit: str = "", base: int = 1000) -> str:
+    """A large number, in three figures, with a prefix.
+
+    >>> amount(1.4e12), amount(2048, "B", 1024), amount(0)
+    ('1.4\N{NO-BREAK SPACE}T', '2\N{NO-BREAK SPACE}KiB', '0')
     """
     prefixes = ("", "k", "M", "G", "T", "P") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti", "Pi")
     power = 0
     while value >= base and power < len(prefixes) - 1:
         value, power = value / base, power + 1
-    return f"{value:.3g}{_SPACE}{prefixes[power]}{unit}"
+    return f"{value:.3g}{_SPACE}{prefixes[power]}{unit}".rstrip(_SPACE)
 
 
 def saving(share: float) -> str:
@@ -70,6 +82,18 @@ def rest_words(stage: Stage) -> str:
     if stage.disposal == "bypass":
         return f"set aside for the next stage; {merged}"
     return f"merged into {many}"
+
+
+def readable_json(value: Any) -> str:
+    """Indented JSON with lists of numbers on one line.
+
+    >>> print(readable_json({"scores": [0.5, 1.0]}))
+    {
+      "scores": [0.5, 1.0]
+    }
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return re.sub(r'\[\n([^][{}"]*)\]', lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def command(*words: str | None) -> str:

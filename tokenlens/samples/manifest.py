@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tokenlens.errors import SampleError
 from tokenlens.samples.pictures import picture_size
@@ -24,7 +24,7 @@ class _Row(BaseModel):
     id: str
     image: str
     question: str
-    answer: Annotated[list[str], BeforeValidator(_as_list)]
+    answer: Annotated[list[str], Field(min_length=1), BeforeValidator(_as_list)]
     task: str = "question"
     boxes: tuple[Box, ...] = ()
     polygons: tuple[Polygon, ...] = ()

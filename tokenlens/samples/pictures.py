@@ -21,20 +21,31 @@ def open_picture(path: Path) -> Image.Image:
     CMYK, greyscale (8 and 16 bit) and palette pictures are converted. Raises `SampleError` for a
     file that is missing, truncated, no picture, or has no pixels.
     """
-    with _opened(path) as picture:
-        try:
+    try:
+        with _opened(path) as picture:
+            picture.verify()  # checksums, which loading passes over
+        with _opened(path) as picture:
             picture.load()
             return as_rgb(picture)
-        except _DAMAGE as error:
-            raise SampleError(f"{path}: the picture is truncated or damaged ({error})") from error
+    except _DAMAGE as error:
+        raise SampleError(f"{path}: the picture is truncated or damaged ({error})") from error
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels as displayed, from the file's header. Raises `SampleError`."""
-    with _opened(path) as picture:
-        width, height = picture.size
-        turned = picture.getexif().get(ExifTags.Base.Orientation) in _TURNED
-        return (height, width) if turned else (width, height)
+    """(width, height) in pixels as displayed, from the file's header. Raises `SampleError`.
+
+    No pixel is decoded, so a truncated file may still have a size, and an orientation that a PNG
+    keeps after its pixels goes unseen.
+    """
+    try:
+        with _opened(path) as picture:
+            width, height = picture.size
+            # Not the override of PNG files, which decodes the pixels first.
+            exif = Image.Image.getexif(picture)
+            turned = exif.get(ExifTags.Base.Orientation) in _TURNED
+    except _DAMAGE as error:
+        raise SampleError(f"{path}: the picture's header is damaged ({error})") from error
+    return (height, width) if turned else (width, height)
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:

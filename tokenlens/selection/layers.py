@@ -30,6 +30,7 @@ def select_layers(
     correlation: ArrayLike | None = None,
     max_correlation: float = 0.9,
     first_span: int = 1,
+    latest_first: int | None = None,
 ) -> list[int]:
     """The `stages` feasible layers with the largest area, counted from 1.
 
@@ -42,6 +43,7 @@ def select_layers(
         first_span: the least distance from the first chosen layer to the next one (or to L + 1).
             It is 2 where the first stage is scored after its layer and the next one before its own:
             at distance 1 the first stage would act on no layer.
+        latest_first: the first chosen layer is at most this one; None for any.
 
     Returns:
         Increasing layers; where areas are equal, the lexicographically smallest.
@@ -54,7 +56,7 @@ def select_layers(
     """
     if isinstance(stages, bool) or not isinstance(stages, int) or stages < 1:
         raise SelectionError(f"stages: got {stages!r}, expected an integer from 1")
-    chain = _Chain(scores, correlation, max_correlation, first_span)
+    chain = _Chain(scores, correlation, max_correlation, first_span, latest_first)
     layers = chain.best(stages)
     if layers is None:
         most = chain.longest(stages)
@@ -73,13 +75,15 @@ def most_stages(
     correlation: ArrayLike | None = None,
     max_correlation: float = 0.9,
     first_span: int = 1,
+    latest_first: int | None = None,
 ) -> int:
     """How many stages, of the `stages` wanted, `select_layers` finds layers for; 0 for none.
 
     >>> most_stages([0.9, 0.1, 0.2, 0.2, 0.5, 0.4, 0.6], stages=4)
     3
     """
-    return _Chain(scores, correlation, max_correlation, first_span).longest(stages)
+    chain = _Chain(scores, correlation, max_correlation, first_span, latest_first)
+    return chain.longest(stages)
 
 
 def feasible_layers(scores: Sequence[float]) -> list[int]:
@@ -122,10 +126,12 @@ class _Chain:
         correlation: ArrayLike | None,
         max_correlation: float,
         first_span: int,
+        latest_first: int | None,
     ) -> None:
         self.values = _exact(scores)
         self.feasible = feasible_layers(scores)
         self.first_span = first_span
+        self.latest_first = len(self.values) if latest_first is None else latest_first
         self.alike = _alike(correlation, max_correlation, len(self.values))
 
     def longest(self, limit: int) -> int:
@@ -148,6 +154,7 @@ class _Chain:
                 (rest[0] - height * (following - layer), (following, *rest[1]))
                 for following in self.feasible
                 if following - layer >= span
+                and (chosen or following <= self.latest_first)
                 and not (chosen and self.alike[layer - 1, following - 1])
                 and (rest := onwards(following, chosen + 1)) is not None
             )

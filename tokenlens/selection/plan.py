@@ -1,6 +1,6 @@
 """From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenlens.errors import BudgetError
 from tokenlens.schedule import ModelRef, Schedule, Why, tokens_entering
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
 from tokenlens.selection.criteria import Evidence, gather_evidence, layer_scores
@@ -107,6 +108,10 @@ def plan(
 ) -> Selection:
     """Choose layers by a profile and make the SwiftVLM schedule that meets the budget.
 
+    The layers with the largest area may begin so deep that the full layers before them cost more
+    than the budget. Then the largest area among earlier starts is taken, with a note; the paper,
+    whose first stage is at layer 3 of 32, does not meet this case.
+
     Args:
         profile: importance and regions; read once, one sample in memory at a time.
         stages: pruning layers wanted; where fewer can be chosen, as many as can be, with a note.
@@ -117,7 +122,8 @@ def plan(
 
     Raises:
         SelectionError: no layer can be chosen at all, or no sample has a region.
-        BudgetError: the chosen layers cannot meet the budget; the message says what they can.
+        BudgetError: no choice of layers can meet the budget; the message says what the largest
+            area can.
     """
     target = parse_budget(budget)
     identity = profile.manifest["identity"]
@@ -125,11 +131,15 @@ def plan(
     evidence = gather_evidence(profile.rows(), criterion)
     interval = np.stack(layer_scores(evidence.scores, seed=seed))
     scores = interval[0].tolist()
-    layers, notes = _choose(scores, stages, evidence.correlation, max_correlation)
     n_visual = round(float(evidence.n_visual.mean()))
-    schedule = solved_schedule(
-        "swiftvlm", model, swiftvlm_stages(layers), target, n_visual=n_visual
-    ).replace(
+
+    def solve(layers: Sequence[int]) -> Schedule:
+        stages = swiftvlm_stages(layers)
+        return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual)
+
+    choice = _choose(scores, stages, evidence.correlation, max_correlation, solve)
+    layers = choice.layers
+    schedule = choice.schedule.replace(
         why=Why(
             criterion=criterion,
             scores=scores,
@@ -150,7 +160,7 @@ def plan(
                 high=high,
                 feasible=layer in feasible,
                 chosen=layer in layers,
-                reason=_reason(layer, scores, feasible, layers, rejected),
+                reason=_reason(layer, scores, feasible, choice, rejected),
             )
             for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
         ),
@@ -162,32 +172,81 @@ def plan(
         tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
-        notes=(*notes, *_notes_on_samples(evidence, n_visual)),
+        notes=(*choice.notes, *_notes_on_samples(evidence, n_visual)),
     )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The chosen layers, those that would be but for the budget, and the schedule."""
+
+    layers: list[int]
+    wanted: list[int]
+    schedule: Schedule
+    notes: tuple[str, ...]
 
 
 def _choose(
-    scores: Sequence[float], stages: int, correlation: NDArray[np.float64], limit: float
-) -> tuple[list[int], list[str]]:
-    """The layers of as many of the `stages` as can be had, and a note where that is fewer."""
-    most = most_stages(
-        scores, stages, correlation=correlation, max_correlation=limit, first_span=_FIRST_SPAN
-    )
-    layers = select_layers(
-        scores,
-        most or stages,
-        correlation=correlation,
-        max_correlation=limit,
-        first_span=_FIRST_SPAN,
-    )
-    if most == stages:
-        return layers, []
-    feasible = feasible_layers(scores)
-    return layers, [
-        f"{stages} stages were asked for and at most {most} can be had: only layers "
-        f"{', '.join(map(str, feasible))} score above every earlier one from layer {FIRST_LAYER} on"
-        + (", and some of them may not follow each other" if most < len(feasible) else "")
-    ]
+    scores: Sequence[float],
+    stages: int,
+    correlation: NDArray[np.float64],
+    limit: float,
+    solve: Callable[[Sequence[int]], Schedule],
+) -> _Choice:
+    """The largest area that `solve` finds a schedule for, by ever earlier first stages."""
+    latest_first: int | None = None
+    wanted: list[int] = []
+    refusal: BudgetError | None = None
+    while True:
+        most = most_stages(
+            scores,
+            stages,
+            correlation=correlation,
+            max_correlation=limit,
+            first_span=_FIRST_SPAN,
+            latest_first=latest_first,
+        )
+        if refusal is not None and not most:
+            raise refusal
+        layers = select_layers(
+            scores,
+            most or stages,
+            correlation=correlation,
+            max_correlation=limit,
+            first_span=_FIRST_SPAN,
+            latest_first=latest_first,
+        )
+        wanted = wanted or layers
+        try:
+            return _Choice(
+                layers, wanted, solve(layers), _notes_on_choice(scores, stages, layers, wanted)
+            )
+        except BudgetError as error:
+            refusal = refusal or error
+            latest_first = layers[0] - 1
+
+
+def _notes_on_choice(
+    scores: Sequence[float], stages: int, layers: Sequence[int], wanted: Sequence[int]
+) -> tuple[str, ...]:
+    notes = []
+    if len(layers) < stages:
+        feasible = feasible_layers(scores)
+        notes.append(
+            f"{stages} stages were asked for and at most {len(layers)} can be had: only layers "
+            f"{_listed(feasible)} score above every earlier one from layer {FIRST_LAYER} on"
+            + (
+                ", and some of them may not follow each other"
+                if len(layers) < len(feasible)
+                else ""
+            )
+        )
+    if layers != wanted:
+        notes.append(
+            f"layers {_listed(wanted)} have the largest area, but with their first stage after "
+            f"layer {wanted[0]} the budget is out of reach; these start at layer {layers[0]}"
+        )
+    return tuple(notes)
 
 
 def _too_alike(
@@ -205,9 +264,10 @@ def _reason(
     layer: int,
     scores: Sequence[float],
     feasible: Sequence[int],
-    layers: Sequence[int],
+    choice: _Choice,
     rejected: Sequence[RejectedPair],
 ) -> str:
+    layers = choice.layers
     if layer in layers:
         return ""
     if layer < FIRST_LAYER:
@@ -219,6 +279,8 @@ def _reason(
         if layer in (pair.first, pair.second) and (pair.first in layers or pair.second in layers):
             other = pair.first if layer == pair.second else pair.second
             return f"ranks tokens like layer {other} (correlation {pair.correlation:.2f})"
+    if layer in choice.wanted:
+        return "would be chosen if the budget could be met with it"
     if layer == layers[0] + 1:
         return f"follows layer {layers[0]}, whose choice would act on no layer"
     return "the chosen layers have the larger area"
@@ -236,3 +298,7 @@ def _notes_on_samples(evidence: Evidence, n_visual: int) -> list[str]:
             f"{n_visual}, and in the same ratios elsewhere"
         )
     return notes
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers))

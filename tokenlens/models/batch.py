@@ -1,0 +1,58 @@
+"""Samples made ready for a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from PIL.Image import Image
+from transformers import BatchFeature
+
+from tokenlens.errors import SampleError
+from tokenlens.models.vlm import VLM, Layout
+from tokenlens.samples.sample import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples with their pictures opened and their prompts made.
+
+    Attributes:
+        samples: what is asked.
+        images: the picture of each sample, RGB as displayed.
+        layouts: the visual tokens of each sample, positions in its own prompt (no padding).
+        inputs: the model's inputs, left-padded.
+    """
+
+    samples: tuple[Sample, ...]
+    images: tuple[Image, ...]
+    layouts: tuple[Layout, ...]
+    inputs: BatchFeature
+
+    @classmethod
+    def of(cls, vlm: VLM, samples: Sequence[Sample]) -> Self:
+        """Open the pictures of `samples` and make one batch of inputs.
+
+        Raises `SampleError` naming the sample whose picture cannot be used.
+        """
+        images = [sample.open_image() for sample in samples]
+        try:
+            inputs = vlm.prepare(images, [sample.question for sample in samples])
+        except SampleError:
+            for sample, image in zip(samples, images, strict=True):
+                _refuse_alone(vlm, sample, image)
+            raise
+        padding = (inputs["attention_mask"] == 0).sum(dim=1).tolist()
+        layouts = tuple(
+            replace(layout, positions=layout.positions - count)
+            for layout, count in zip(vlm.layout(inputs), padding, strict=True)
+        )
+        return cls(tuple(samples), tuple(images), layouts, inputs)
+
+
+def _refuse_alone(vlm: VLM, sample: Sample, image: Image) -> None:
+    """Raise the processor's error with the sample's name, where this is the sample it refuses."""
+    try:
+        vlm.prepare(image, sample.question)
+    except SampleError as error:
+        where = "" if isinstance(sample.image, Image) else f", {sample.image}"
+        raise SampleError(f"sample {sample.id!r}{where}: {error}") from error

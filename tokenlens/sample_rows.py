@@ -1,0 +1,44 @@
+"""What profiles and results both store of a sample: its picture, its region, its visual tokens."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL.Image import Image
+
+from tokenlens.models.vlm import Layout
+from tokenlens.samples.sample import Sample
+
+SAMPLE_COLUMNS: dict[str, pa.DataType] = {
+    "id": pa.string(),
+    "task": pa.string(),
+    "question": pa.string(),
+    "answers": pa.list_(pa.string()),
+    "image": pa.string(),
+    "size": pa.list_(pa.int32()),
+    "region_boxes": pa.list_(pa.list_(pa.float64())),
+    "polygons": pa.list_(pa.list_(pa.list_(pa.float64()))),
+    "positions": pa.list_(pa.int64()),
+    "boxes": pa.list_(pa.float32()),
+    "grid": pa.list_(pa.list_(pa.int32())),
+}
+"""`image` is the picture's path, empty for a picture in memory; `size` its width and height in
+pixels; `region_boxes` and `polygons` are in pixels; `positions` (in the prompt without padding) and
+`boxes` (xyxy, shares of width and height, flattened) are of the visual tokens."""
+
+
+def sample_row(sample: Sample, image: Image, layout: Layout) -> dict[str, Any]:
+    """The values of `SAMPLE_COLUMNS`, for a sample whose picture is `image`."""
+    return {
+        "id": sample.id,
+        "task": sample.task,
+        "question": sample.question,
+        "answers": list(sample.answers),
+        "image": str(sample.image) if isinstance(sample.image, Path) else "",
+        "size": image.size,
+        "region_boxes": sample.boxes,
+        "polygons": sample.polygons,
+        "positions": layout.positions.numpy(),
+        "boxes": layout.boxes.flatten().numpy(),
+        "grid": layout.grid,
+    }
