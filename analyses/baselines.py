@@ -174,7 +174,7 @@ def _cell(mean: float, low: float, high: float) -> str:
 def main() -> None:
     """Profile the model where that was not done yet, choose layers, run, print the table."""
     from tokenlens.models.loading import load
-    from tokenlens.probe.profile import Profile, profile_samples
+    from tokenlens.probing.profile import Profile, profile_samples
     from tokenlens.samples.dataset import load_samples
     from tokenlens.selection.plan import plan
     from tokenlens.workspace import ROOT, profile_directory, slug

@@ -23,7 +23,7 @@ from .style import LIGHT, Theme, percent, themed
 from .token_raster import lay_over, shrunk, spread
 
 if TYPE_CHECKING:
-    from tokenlens.probe.profile import ProfileRow
+    from tokenlens.probing.profile import ProfileRow
 
 GROUND = "#3c3c3c"
 """What colour bars lie on: about as dark as the pictures under the maps."""

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from transformers import BatchFeature, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from tokenlens.probe.recording import probe
+from tokenlens.probing.recording import probe
 
 ARMS = ("plain", "probed", "eager maps")
 _IMAGE, _PATCH = 5, 4

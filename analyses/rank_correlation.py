@@ -15,7 +15,7 @@ from .layer_grid import layer_frame, plot_grid
 from .style import LIGHT, Theme
 
 if TYPE_CHECKING:
-    from tokenlens.probe.profile import Profile
+    from tokenlens.probing.profile import Profile
 
 
 def compute(profile: Profile) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from tokenlens.measures.overlap import region_scores
 from .style import LIGHT, PAGE, Theme, layer_ticks, percent, shorten, themed
 
 if TYPE_CHECKING:
-    from tokenlens.probe.profile import Profile
+    from tokenlens.probing.profile import Profile
 
 ALL = "all samples"
 TOP = 0.2

@@ -20,7 +20,7 @@ from .layer_grid import layer_frame, plot_grid
 from .style import LIGHT, Theme, percent
 
 if TYPE_CHECKING:
-    from tokenlens.probe.profile import Profile
+    from tokenlens.probing.profile import Profile
 
 BOTTOM, TOP = 0.5, 0.1
 

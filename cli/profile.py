@@ -47,7 +47,7 @@ def profile(
     device_map: DeviceMap = None,
 ) -> None:
     """Record which visual tokens each layer attends to; a run that was stopped continues."""
-    from tokenlens.probe.profile import estimate_profile, profile_samples
+    from tokenlens.probing.profile import estimate_profile, profile_samples
     from tokenlens.samples.dataset import load_samples
     from tokenlens.workspace import profile_directory
 

@@ -49,7 +49,7 @@ def select_layers(
     ),
 ) -> None:
     """Choose the pruning layers by a profile, meet a budget and write the schedule."""
-    from tokenlens.probe.profile import Profile
+    from tokenlens.probing.profile import Profile
     from tokenlens.selection.plan import plan
     from tokenlens.workspace import SCHEDULE, newest_profile
 

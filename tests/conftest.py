@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)  # threads cost such small models more than they give
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")  # a busy machine is not a bug
 

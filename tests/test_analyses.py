@@ -24,7 +24,7 @@ from tokenlens.evaluation.comparison import Comparison
 from tokenlens.measures.correlation import rank_correlation as measured_correlation
 from tokenlens.measures.overlap import region_overlap as measured_overlap
 from tokenlens.measures.overlap import shallow_deep_overlap as measured_shallow_deep
-from tokenlens.probe.profile import Profile
+from tokenlens.probing.profile import Profile
 from tokenlens.schedule import Stage
 
 SAMPLES = 12

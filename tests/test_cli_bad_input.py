@@ -9,7 +9,7 @@ import pytest
 from conftest import Ended
 from PIL import Image
 
-from tokenlens.probe.profile import Profile
+from tokenlens.probing.profile import Profile
 from tokenlens.schedule import Schedule
 
 Command = Callable[..., Ended]
@@ -221,7 +221,7 @@ def test_bad_schedule(
 ) -> None:
     (tmp_path / "bad.json").write_text(json.dumps(schedule))
     arguments = ["run", "--schedule", "bad.json", "--limit", 2, "--model", "tiny-qwen2-vl"]
-    refused(command(*arguments), "bad.json" if word not in ("another", "layers") else word, word)
+    refused(command(*arguments), word)
     assert not (tmp_path / "tokenlens-out").exists()
 
 

@@ -1,4 +1,3 @@
-import sys
 import threading
 
 import pytest
@@ -9,7 +8,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tokenlens.errors import ModelError, ProbeError
-from tokenlens.probe.recording import probe
+from tokenlens.probing.recording import probe
 
 BATCHES = {
     "one picture": (((3, 4),),),
@@ -293,17 +292,6 @@ def test_an_override_of_the_user_comes_back(monkeypatch):
     with probe(model):
         ALL_ATTENTION_FUNCTIONS["sdpa"] = sdpa
     assert ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa
-
-
-def test_the_public_name_works_whichever_was_imported_first():
-    import tokenlens
-    import tokenlens.probe.rows
-
-    model = tiny_qwen2_vl()
-    for public in (tokenlens.probe, sys.modules["tokenlens.probe"]):
-        with torch.no_grad(), public(model, per_head=True) as recording:
-            model(**fake_inputs(model))
-        assert recording.per_head[0].shape == (4, 4, 12)
 
 
 def test_reading_before_any_forward_is_an_error():

@@ -17,7 +17,7 @@ from PIL import Image
 from tokenlens.errors import OutputError, ProfileError, SampleError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.models.loading import load
-from tokenlens.probe.profile import Profile, estimate_profile, profile_samples
+from tokenlens.probing.profile import Profile, estimate_profile, profile_samples
 from tokenlens.samples.dataset import load_samples
 
 COUNT = 150
@@ -174,7 +174,7 @@ def test_a_batch_size_that_does_not_divide_the_shard(vlm, samples, tmp_path):
 CHILD = """
 import sys
 from tokenlens.models.loading import load
-from tokenlens.probe.profile import profile_samples
+from tokenlens.probing.profile import profile_samples
 from tokenlens.samples.dataset import load_samples
 vlm, samples = load(sys.argv[1]), load_samples(sys.argv[2])
 print("ready", flush=True)
@@ -189,7 +189,7 @@ def test_killed_three_times_then_finished(vlm, samples, whole, model_directory, 
     wall = json.loads((whole.directory / "manifest.json").read_text())["wall_s"]
     for _ in range(3):
         command = [sys.executable, "-c", CHILD, str(model_directory), str(manifest), str(run)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:  # noqa: S603
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             assert child.stdout.readline() == b"ready\n"
             time.sleep(moments.uniform(0, wall / 2))
             child.send_signal(signal.SIGKILL)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tokenlens.measures.overlap import region_overlap
     from tokenlens.models.loading import load
     from tokenlens.models.vlm import VLM, Layout
-    from tokenlens.probe.profile import Profile, profile_samples
-    from tokenlens.probe.recording import Recording, probe
+    from tokenlens.probing.profile import Profile, profile_samples
+    from tokenlens.probing.recording import Recording, probe
     from tokenlens.pruning.engine import prune
     from tokenlens.pruning.trace import Trace
     from tokenlens.samples.dataset import load_samples
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Layout": "tokenlens.models.vlm",
-    "Profile": "tokenlens.probe.profile",
-    "Recording": "tokenlens.probe.recording",
+    "Profile": "tokenlens.probing.profile",
+    "Recording": "tokenlens.probing.recording",
     "Results": "tokenlens.evaluation.results",
     "Sample": "tokenlens.samples.sample",
     "Schedule": "tokenlens.schedule",
@@ -35,8 +35,8 @@ _HOMES = {
     "evaluate": "tokenlens.evaluation.evaluate",
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
-    "probe": "tokenlens.probe.recording",
-    "profile_samples": "tokenlens.probe.profile",
+    "probe": "tokenlens.probing.recording",
+    "profile_samples": "tokenlens.probing.profile",
     "prune": "tokenlens.pruning.engine",
     "rank_correlation": "tokenlens.measures.correlation",
     "region_overlap": "tokenlens.measures.overlap",

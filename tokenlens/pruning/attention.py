@@ -1,6 +1,6 @@
 """Reading a layer's queries and keys as its family defines them, without family code.
 
-A listener observes the model's attention calls (`tokenlens.probe.attention`). It waits for one
+A listener observes the model's attention calls (`tokenlens.probing.attention`). It waits for one
 layer at a time, takes its queries and keys (after their norms and rotary embedding), and then
 either lets the layer go on as if nothing had been, or halts it there.
 """

@@ -26,7 +26,7 @@ from tokenlens.models.structure import (
     unwrap,
     visual_mask,
 )
-from tokenlens.probe.attention import observe_attention
+from tokenlens.probing.attention import observe_attention
 from tokenlens.pruning import refusals
 from tokenlens.pruning.attention import Listener
 from tokenlens.pruning.cache import Lease, check_cache, filled_here

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenlens.errors import ResultsError, ScheduleError
 from tokenlens.evaluation.comparison import Comparison
-from tokenlens.probe.profile import Profile
+from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
 from tokenlens.store import ShardReader

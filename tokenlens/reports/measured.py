@@ -17,7 +17,7 @@ from tokenlens.analyses import (
 from tokenlens.analyses.picture_sheet import region_outlines
 from tokenlens.analyses.style import percent
 from tokenlens.analyses.token_raster import spread
-from tokenlens.probe.profile import Profile, ProfileRow
+from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.reports.choice import Candidate, choose_samples
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri, read_picture

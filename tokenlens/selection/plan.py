@@ -23,7 +23,7 @@ from tokenlens.selection.layers import (
 from tokenlens.selection.stages import swiftvlm_stages
 
 if TYPE_CHECKING:
-    from tokenlens.probe.profile import Profile
+    from tokenlens.probing.profile import Profile
 
 _FIRST_SPAN = 2
 """A stage after layer i and one before layer i + 1 would leave the first nothing to act on."""

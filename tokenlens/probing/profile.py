@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenlens.errors import ProbeError, ProfileError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.models.batch import Batch
-from tokenlens.probe.recording import Recording, probe
+from tokenlens.probing.recording import Recording, probe
 from tokenlens.progress import progress
 from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Box, Polygon, Sample

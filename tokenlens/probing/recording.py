@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from tokenlens.errors import ProbeError
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
-from tokenlens.probe.attention import is_observing, observe_attention
-from tokenlens.probe.rows import attention_row, row_bias
+from tokenlens.probing.attention import is_observing, observe_attention
+from tokenlens.probing.rows import attention_row, row_bias
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM

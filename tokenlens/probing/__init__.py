@@ -1,0 +1,1 @@
+"""Recording T–V attention, and the profile it is stored in."""
