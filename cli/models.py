@@ -15,11 +15,15 @@ def models() -> None:
     """List the model families, the bundled models and the aliases of hub ids."""
     from tokenlens.models.adapters import support_table
 
-    table = Table(title="Models", title_justify="left")
-    rows = support_table()
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
+    table = Table("--model", "loads", title="What --model takes", title_justify="left", box=None)
+    for row in support_table():
+        commands = "all commands" if row["visual layout"] == "yes" else "probe and engine in Python"
+        table.add_row(f"\n[bold]{row['family']}[/bold]", f"\n[dim]{commands}[/dim]")
+        if row["bundled"] != "-":
+            table.add_row(row["bundled"], "bundled with tokenlens")
+        for alias, hub_id in zip(
+            row["alias"].splitlines(), row["hub id"].splitlines(), strict=True
+        ):
+            table.add_row(alias, hub_id)
     console.print(table)
-    console.print("Any hub id or local directory of these families works as --model too.")
+    console.print("\nAny hub id or local directory of these families works as --model too.")

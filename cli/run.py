@@ -68,7 +68,8 @@ def run(
     source = data or (pruned.why and pruned.why.data) or DEFAULT_DATA
     samples = load_samples(source, split="held-out", limit=limit)
     directory = out or results_directory(name, file)
-    vlm = load_model(name, revision or pruned.model.revision, device, dtype, device_map)
+    commit = revision or (pruned.model.revision if model is None else None)
+    vlm = load_model(name, commit, device, dtype, device_map)
     comparison = compare(
         vlm,
         samples,
