@@ -32,7 +32,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         help="float32, bfloat16, float16 or auto (the checkpoint's own); default: float32 on a "
-        "processor, auto elsewhere.",
+        "CPU, auto elsewhere.",
         rich_help_panel=_MODEL_PANEL,
     ),
 ]

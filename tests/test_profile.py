@@ -171,11 +171,15 @@ def test_a_batch_size_that_does_not_divide_the_shard(vlm, samples, tmp_path):
     assert content(run) == content(whole)
 
 
-CHILD = """
-import sys
+PAUSE_S = 0.02
+CHILD = f"""
+import sys, time
 from tokenlens.models.loading import load
 from tokenlens.probing.profile import profile_samples
 from tokenlens.samples.dataset import load_samples
+from tokenlens.samples.sample import Sample
+whole = Sample.open_image
+Sample.open_image = lambda sample: time.sleep({PAUSE_S}) or whole(sample)
 vlm, samples = load(sys.argv[1]), load_samples(sys.argv[2])
 print("ready", flush=True)
 profile_samples(vlm, samples, sys.argv[3])
@@ -184,14 +188,15 @@ profile_samples(vlm, samples, sys.argv[3])
 
 @pytest.mark.slow
 def test_killed_three_times_then_finished(vlm, samples, whole, model_directory, manifest, tmp_path):
+    """The child pauses before every picture, so that even three kills at the latest come in time."""
     run = tmp_path / "run"
     moments = random.Random(0)
-    wall = json.loads((whole.directory / "manifest.json").read_text())["wall_s"]
+    latest = 0.3 * COUNT * PAUSE_S
     for _ in range(3):
         command = [sys.executable, "-c", CHILD, str(model_directory), str(manifest), str(run)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             assert child.stdout.readline() == b"ready\n"
-            time.sleep(moments.uniform(0, wall / 2))
+            time.sleep(moments.uniform(0, latest))
             child.send_signal(signal.SIGKILL)
         assert child.returncode == -signal.SIGKILL
         assert not any(path.suffix == ".parquet" for path in run.glob(".*.parquet"))
