@@ -188,7 +188,7 @@ profile_samples(vlm, samples, sys.argv[3])
 
 @pytest.mark.slow
 def test_killed_three_times_then_finished(vlm, samples, whole, model_directory, manifest, tmp_path):
-    """The child pauses before every picture, so that even three kills at the latest come in time."""
+    """The child pauses before every picture, so that even three late kills come in time."""
     run = tmp_path / "run"
     moments = random.Random(0)
     latest = 0.3 * COUNT * PAUSE_S
