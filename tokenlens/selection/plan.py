@@ -1,6 +1,6 @@
 """From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenlens.errors import BudgetError
 from tokenlens.schedule import ModelRef, Schedule, Why, tokens_entering
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
+from tokenlens.selection.choice import Choice, choose
 from tokenlens.selection.criteria import Evidence, gather_evidence, layer_scores
 from tokenlens.selection.layers import (
     FIRST_LAYER,
     area,
     feasible_layers,
-    most_stages,
-    select_layers,
 )
 from tokenlens.selection.stages import swiftvlm_stages
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
-
-_FIRST_SPAN = 2
-"""A stage after layer i and one before layer i + 1 would leave the first nothing to act on."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +132,7 @@ def plan(
         stages = swiftvlm_stages(layers)
         return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual)
 
-    choice = _choose(scores, stages, evidence.correlation, max_correlation, solve)
+    choice = choose(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
     schedule = choice.schedule.replace(
         why=Why(
@@ -176,79 +171,6 @@ def plan(
     )
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """The chosen layers, those that would be but for the budget, and the schedule."""
-
-    layers: list[int]
-    wanted: list[int]
-    schedule: Schedule
-    notes: tuple[str, ...]
-
-
-def _choose(
-    scores: Sequence[float],
-    stages: int,
-    correlation: NDArray[np.float64],
-    limit: float,
-    solve: Callable[[Sequence[int]], Schedule],
-) -> _Choice:
-    """The largest area that `solve` finds a schedule for, by ever earlier first stages."""
-    latest_first: int | None = None
-    wanted: list[int] = []
-    refusal: BudgetError | None = None
-    while True:
-        most = most_stages(
-            scores,
-            stages,
-            correlation=correlation,
-            max_correlation=limit,
-            first_span=_FIRST_SPAN,
-            latest_first=latest_first,
-        )
-        if refusal is not None and not most:
-            raise refusal
-        layers = select_layers(
-            scores,
-            most or stages,
-            correlation=correlation,
-            max_correlation=limit,
-            first_span=_FIRST_SPAN,
-            latest_first=latest_first,
-        )
-        wanted = wanted or layers
-        try:
-            return _Choice(
-                layers, wanted, solve(layers), _notes_on_choice(scores, stages, layers, wanted)
-            )
-        except BudgetError as error:
-            refusal = refusal or error
-            latest_first = layers[0] - 1
-
-
-def _notes_on_choice(
-    scores: Sequence[float], stages: int, layers: Sequence[int], wanted: Sequence[int]
-) -> tuple[str, ...]:
-    notes = []
-    if len(layers) < stages:
-        feasible = feasible_layers(scores)
-        notes.append(
-            f"{stages} stages were asked for and at most {len(layers)} can be had: only layers "
-            f"{_listed(feasible)} score above every earlier one from layer {FIRST_LAYER} on"
-            + (
-                ", and some of them may not follow each other"
-                if len(layers) < len(feasible)
-                else ""
-            )
-        )
-    if layers != wanted:
-        notes.append(
-            f"layers {_listed(wanted)} have the largest area, but with their first stage after "
-            f"layer {wanted[0]} the budget is out of reach; these start at layer {layers[0]}"
-        )
-    return tuple(notes)
-
-
 def _too_alike(
     feasible: Sequence[int], correlation: NDArray[np.float64], limit: float
 ) -> tuple[RejectedPair, ...]:
@@ -264,7 +186,7 @@ def _reason(
     layer: int,
     scores: Sequence[float],
     feasible: Sequence[int],
-    choice: _Choice,
+    choice: Choice,
     rejected: Sequence[RejectedPair],
 ) -> str:
     layers = choice.layers
@@ -298,7 +220,3 @@ def _notes_on_samples(evidence: Evidence, n_visual: int) -> list[str]:
             f"{n_visual}, and in the same ratios elsewhere"
         )
     return notes
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))
