@@ -2,9 +2,10 @@
 
     python -m tokenlens.analyses.baselines --budget 33% --budget 22%
 
-At every budget (visual tokens entering a layer, mean over layers) four ways of pruning are run on
-the same held-out samples: the chosen layers with bypass, the same layers dropping what they do not
-choose, one drop after layer 2, and one random drop there. The table is printed as Markdown.
+At every budget (visual tokens entering a layer, mean over layers) five ways of pruning are run on
+the same held-out samples: the chosen layers with bypass, the same without merged tokens, the same
+layers dropping what they do not choose, one drop after layer 2, and one random drop there. The
+table is printed as Markdown.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from matplotlib.ticker import FuncFormatter
 from tokenlens.errors import TokenlensError
 from tokenlens.evaluation.comparison import UNPRUNED, compare
 from tokenlens.evaluation.results import ALL, MACRO
-from tokenlens.schedule import Schedule
-from tokenlens.selection.budget import Budget, parse_budget
+from tokenlens.schedule import ModelRef, Schedule
+from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
+from tokenlens.selection.stages import swiftvlm_stages
 
 from .style import LIGHT, PAGE, Theme, percent, shorten, themed
 
@@ -34,13 +36,33 @@ if TYPE_CHECKING:
 
 METHODS = {
     "swiftvlm": "selected layers, bypass",
+    "unmerged": "the same layers, bypass without merged tokens",
     "drop": "the same layers, drop",
     "fastv": "one drop after a layer",
     "random": "one random drop after a layer",
 }
-"""The presets and what the table calls them."""
-_WITH_CHOSEN_LAYERS = ("swiftvlm", "drop")
+"""The arms and what the table calls them."""
 BUDGETS = ("33%", "22%")
+
+
+def schedules(
+    vlm: VLM, budget: Budget, layers: Sequence[int], n_visual: int
+) -> dict[str, Schedule]:
+    """The schedule of every method at one budget, in the order of `METHODS`."""
+
+    def preset(name: str, chosen: Sequence[int] | None = None) -> Schedule:
+        return Schedule.preset(name, vlm, budget=budget, layers=chosen, n_visual=n_visual)
+
+    unmerged = [stage.model_copy(update={"merge": 0}) for stage in swiftvlm_stages(layers)]
+    return {
+        "swiftvlm": preset("swiftvlm", layers),
+        "unmerged": solved_schedule(
+            "swiftvlm", ModelRef.of(vlm), unmerged, budget, n_visual=n_visual
+        ),
+        "drop": preset("drop", layers),
+        "fastv": preset("fastv"),
+        "random": preset("random"),
+    }
 
 
 def compute(
@@ -72,15 +94,9 @@ def compute(
         BudgetError: a method cannot meet a budget; the message says what it can.
     """
     arms = {
-        f"{method} {budget}": Schedule.preset(
-            method,
-            vlm,
-            budget=budget,
-            layers=chosen if method in _WITH_CHOSEN_LAYERS else None,
-            n_visual=n_visual,
-        )
+        f"{method} {budget}": schedule
         for budget, chosen in layers.items()
-        for method in METHODS
+        for method, schedule in schedules(vlm, budget, chosen, n_visual).items()
     }
     comparison = compare(
         vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress

@@ -33,7 +33,7 @@ def choose(
 ) -> Choice:
     """The layers with the largest area that `solve` can make a schedule of.
 
-    Where the budget refuses the largest area, the first stage starts ever earlier until it does not.
+    Where the budget refuses the largest area, the first stage starts ever earlier.
 
     Args:
         scores: the capability of each layer.
