@@ -140,7 +140,7 @@ def test_region_overlap_leaves_out_samples_without_a_region():
 
 def test_region_scores_refuse_other_regions_and_metrics():
     importance = np.ones((2, 4))
-    for region in ([True] * 3, [False] * 4, [1, 0, 0, 0]):
+    for region in ([True] * 3, [False] * 4, [2, 0, 0, 0]):
         with pytest.raises(ValueError, match="region"):
             region_scores(importance, region)
     with pytest.raises(ValueError, match="did you mean 'recall'"):

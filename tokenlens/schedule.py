@@ -87,6 +87,12 @@ def _check_heads(value: Any) -> Heads:
     return pairs
 
 
+def _check_schema(value: Any) -> Any:
+    if type(value) is not int:
+        raise ValueError(f"got {value!r}, expected 1")
+    return value
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -114,8 +120,9 @@ class Scorer(_Part):
     """How importance is read at every stage.
 
     Attributes:
-        query: the rows of attention that are averaged: of the "last" prompt token, of all "text"
-            tokens, of the text tokens that are "raters", or of "all" tokens. "random" reads no
+        query: the rows of attention that are averaged: of the "last" prompt token, of the
+            "text" tokens after the last visual token (those that see the whole picture), of those
+            among them that are "raters", or of "all" tokens. "random" reads no
             attention: importance is a seeded draw.
         heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
             and heads from 0.
@@ -194,7 +201,7 @@ class Why(_Part):
     """Where a schedule comes from: the criterion, its score per layer, the data, and when."""
 
     criterion: StrictStr | None = None
-    scores: tuple[float, ...] = ()
+    scores: tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...] = ()
     data: StrictStr | None = None
     tokenlens: StrictStr | None = None
     date: StrictStr | None = None
@@ -213,7 +220,7 @@ class Schedule(_Part):
     [10, 10, 5, 5]
     """
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Annotated[Literal[1], BeforeValidator(_check_schema)] = Field(alias="schema")
     method: Annotated[StrictStr, Field(min_length=1)]
     model: ModelRef
     scorer: Scorer = Scorer()
@@ -253,8 +260,8 @@ class Schedule(_Part):
                 a number of tokens (48 or "48 tokens").
             layers: the scoring layers, counted from 1, where they are not to be the method's own.
             n_visual: visual tokens per sample to solve the budget for. By default those of a square
-                picture in `model`; a bare HF model has no processor to tell, so that a number of
-                tokens needs `n_visual` there, and a ratio is solved for 1,000 tokens.
+                picture in `model`; where there is no processor to tell, 576, as in the papers. The
+                schedule's `budget.n_visual` says which.
 
         Raises:
             ScheduleError: no such method, or layers it cannot have.
@@ -278,11 +285,9 @@ class Schedule(_Part):
         write_json(Path(path), self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """The file's content; a `budget`, `why` or `seed` that is None is left out."""
-        content = self.model_dump(mode="json", by_alias=True)
-        for part, key in ((content, "budget"), (content, "why"), (content["scorer"], "seed")):
-            if part[key] is None:
-                del part[key]
+        """The file's content; what is None is left out, but for the model's id and revision."""
+        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        content["model"] = self.model.model_dump(mode="json")
         return content
 
     def replace(self, **changes: Any) -> "Schedule":
@@ -318,6 +323,16 @@ class Schedule(_Part):
                     f"model.{key}: the schedule is for {got!r}, the loaded model has {expected!r}; "
                     f"{remedy}"
                 )
+
+
+def require_schedule(value: Any) -> Schedule:
+    """`value` if it is a schedule, else a `ScheduleError` that says how one is made."""
+    if not isinstance(value, Schedule):
+        raise ScheduleError(
+            f"got a {type(value).__name__} for a schedule; make one with Schedule.load(path), "
+            "Schedule.preset(...) or Schedule(**content)"
+        )
+    return value
 
 
 def _check_heads_exist(scorer: Scorer, layers: int) -> None:

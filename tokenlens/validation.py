@@ -54,7 +54,7 @@ def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[st
         return dict(pairs)
 
     try:
-        content = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
+        content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
     except OSError as fault:
         raise error(f"{path}: cannot be read: {fault.strerror}; {remedy}") from fault
     except UnicodeDecodeError as fault:

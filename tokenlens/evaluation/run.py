@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenlens.errors import ResultsError, SampleError
+from tokenlens.errors import ModelError, ResultsError, SampleError
 from tokenlens.evaluation.answering import answer
 from tokenlens.evaluation.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.files import hash_json
@@ -14,7 +14,7 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import progress
 from tokenlens.samples.sample import Sample
-from tokenlens.schedule import Schedule
+from tokenlens.schedule import Schedule, require_schedule
 from tokenlens.store import ShardStore
 
 
@@ -40,6 +40,16 @@ class Run:
 
     def check(self, schedules: Iterable[Schedule | None]) -> None:
         """Refuse, before anything is computed or written, what could not be run."""
+        if not isinstance(self.vlm, VLM):
+            raise ModelError(
+                f"got a {type(self.vlm).__name__}, expected a model with its processor: "
+                "tokenlens.VLM.wrap(model, processor)"
+            )
+        if isinstance(self.samples, str) or not isinstance(self.samples, Sequence):
+            raise SampleError(
+                f"got a {type(self.samples).__name__} for the samples, expected a list of them: "
+                "tokenlens.load_samples(...)"
+            )
         if not self.samples:
             raise SampleError("there are no samples to answer; give at least one")
         for name in ("batch_size", "max_new_tokens"):
@@ -47,7 +57,7 @@ class Run:
                 raise ResultsError(f"{name}: got {getattr(self, name)}, expected at least 1")
         for schedule in schedules:
             if schedule is not None:
-                schedule.check(self.vlm, any_model=self.any_model)
+                require_schedule(schedule).check(self.vlm, any_model=self.any_model)
 
     def into(self, arms: Mapping[Path, Schedule | None]) -> list[Results]:
         """Answer all samples by every schedule (None: unpruned), each into a directory of its own.

@@ -13,9 +13,17 @@ def per_sample(arrays: Any, ndim: int = 2) -> Iterator[Any]:
     return iter([arrays] if _depth(arrays) == ndim else arrays)
 
 
+def plain_array(values: Any) -> NDArray[Any]:
+    """`values` as a numpy array; tensors may need gradients, be bfloat16 or lie on a device."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values
+    return np.asarray(values)
+
+
 def importance_array(importance: ArrayLike) -> NDArray[np.float64]:
     """Importance of one sample as float64 [layers, n_visual]; `ValueError` where it is none."""
-    array = np.asarray(importance, dtype=np.float64)
+    array = plain_array(importance).astype(np.float64)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise ValueError(
             f"importance: got shape {array.shape}, expected finite numbers in [layers, n_visual], "

@@ -6,7 +6,13 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tokenlens.measures.arrays import importance_array, per_sample, top_count, top_ranks
+from tokenlens.measures.arrays import (
+    importance_array,
+    per_sample,
+    plain_array,
+    top_count,
+    top_ranks,
+)
 from tokenlens.suggest import one_of
 
 Scores = NDArray[np.float64]
@@ -61,7 +67,7 @@ def region_scores(
 
     Args:
         importance: [layers, n_visual].
-        region: bool [n_visual], at least one true.
+        region: bool (or 0 and 1) [n_visual], at least one true.
         metric: "recall" or "iou" of the most important share `top` of the tokens,
             "average_precision" of the ranking, "mass" (share of the visual importance that is in
             the region), or "pointing" (1 where the most important token is in the region).
@@ -72,12 +78,14 @@ def region_scores(
     >>> region_scores([[0.1, 0.6, 0.3], [0.5, 0.1, 0.4]], [False, True, False], "mass").tolist()
     [0.6, 0.1]
     """
-    array, inside = importance_array(importance), np.asarray(region)
-    if inside.shape != array.shape[1:] or inside.dtype != np.bool_ or not inside.any():
+    array, inside = importance_array(importance), plain_array(region)
+    if inside.shape != array.shape[1:] or not np.isin(inside, (0, 1)).all() or not inside.any():
         raise ValueError(
             f"region: got {inside.dtype} {inside.shape} with {np.count_nonzero(inside)} tokens, "
-            f"expected bool ({array.shape[1]},) with at least one"
+            f"expected true or false for each of the {array.shape[1]} visual tokens (a mask, no "
+            "indices), true at least once"
         )
+    inside = inside.astype(np.bool_)
     if metric not in METRICS:
         raise ValueError(f"metric: got {metric!r}, expected {one_of(metric, METRICS)}")
     return METRICS[metric](array, inside, top)
@@ -97,7 +105,7 @@ def region_overlap(
     scores = [
         region_scores(sample, region, metric, top)
         for sample, region in zip(per_sample(importance), per_sample(regions, ndim=1), strict=True)
-        if np.asarray(region).any()
+        if plain_array(region).any()
     ]
     if not scores:
         raise ValueError("regions: got none with a token, expected at least one")

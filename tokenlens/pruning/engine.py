@@ -38,7 +38,7 @@ from tokenlens.pruning.prefill import Prefill, Surroundings
 from tokenlens.pruning.scoring import Prompt
 from tokenlens.pruning.tokens import Slots
 from tokenlens.pruning.trace import Trace
-from tokenlens.schedule import Schedule
+from tokenlens.schedule import Schedule, require_schedule
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -73,7 +73,7 @@ def prune(
     refusals.refuse_compiled(vlm_or_model)
     model = unwrap(vlm_or_model)
     refusals.refuse_compiled(model)
-    schedule.check(vlm_or_model, any_model=any_model)
+    require_schedule(schedule).check(vlm_or_model, any_model=any_model)
     refusals.refuse_model(model)
     refusals.refuse_schedule(schedule, model)
     with ExitStack() as stack:

@@ -1,6 +1,7 @@
 """One question about one picture, with its answers and the regions they are read from."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class Sample:
         anchors: boxes of things the question mentions but does not ask for.
 
     Raises:
-        SampleError: an empty id, question or task; a box that is inverted, empty or not finite; a
-            polygon of fewer than three corners.
+        SampleError: an empty id, question or task; answers that are one string; a box that is
+            inverted, empty or not finite; a polygon of fewer than three corners.
 
     >>> Sample("7", Path("cat.png"), "where is the cat?", boxes=((8, 1, 5, 9),))
     Traceback (most recent call last):
@@ -69,19 +70,34 @@ class Sample:
         for field in ("id", "question", "task"):
             if not getattr(self, field).strip():
                 return f"{field}: expected some text, got an empty string"
-        for field in ("boxes", "anchors"):
-            for index, box in enumerate(getattr(self, field)):
-                if not all(map(math.isfinite, box)):
-                    return f"{field}[{index}]: expected finite numbers, got {box}"
-                x0, y0, x1, y1 = box
-                if not (x0 < x1 and y0 < y1):
-                    return f"{field}[{index}]: expected x0 < x1, y0 < y1, got {box}"
-        for index, polygon in enumerate(self.polygons):
-            if len(polygon) < 3:
-                return f"polygons[{index}]: expected at least three corners, got {len(polygon)}"
-            if not all(math.isfinite(value) for corner in polygon for value in corner):
-                return f"polygons[{index}]: expected finite numbers, got {polygon}"
-        return None
+        if isinstance(self.answers, str):
+            return f"answers: expected a tuple of strings such as ({self.answers!r},), got a string"
+        named = [
+            *((f"boxes[{index}]", _box_problem(box)) for index, box in enumerate(self.boxes)),
+            *((f"anchors[{index}]", _box_problem(box)) for index, box in enumerate(self.anchors)),
+            *(
+                (f"polygons[{index}]", _polygon_problem(polygon))
+                for index, polygon in enumerate(self.polygons)
+            ),
+        ]
+        return next((f"{name}: {problem}" for name, problem in named if problem), None)
+
+
+def _box_problem(box: Box) -> str | None:
+    if not isinstance(box, Sequence) or len(box) != 4:
+        return f"expected four numbers x0, y0, x1, y1, got {box!r}"
+    if not all(map(math.isfinite, box)):
+        return f"expected finite numbers, got {box}"
+    x0, y0, x1, y1 = box
+    return None if x0 < x1 and y0 < y1 else f"expected x0 < x1, y0 < y1, got {box}"
+
+
+def _polygon_problem(polygon: Polygon) -> str | None:
+    if len(polygon) < 3:
+        return f"expected at least three corners, got {len(polygon)}"
+    if not all(math.isfinite(value) for corner in polygon for value in corner):
+        return f"expected finite numbers, got {polygon}"
+    return None
 
 
 def check_regions(sample: Sample, size: tuple[int, int]) -> None:

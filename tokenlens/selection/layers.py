@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,7 +55,7 @@ def select_layers(
     >>> select_layers([0.1, 0.2, 0.3, 0.1, 0.5, 0.9, 0.8, 0.9], stages=2)
     [5, 6]
     """
-    if isinstance(stages, bool) or not isinstance(stages, int) or stages < 1:
+    if isinstance(stages, bool) or not isinstance(stages, Integral) or stages < 1:
         raise SelectionError(f"stages: got {stages!r}, expected an integer from 1")
     chain = _Chain(scores, correlation, max_correlation, first_span, latest_first)
     layers = chain.best(stages)

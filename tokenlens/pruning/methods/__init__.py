@@ -5,7 +5,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.errors import ScheduleError
 from tokenlens.pruning.methods.method import Method
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
@@ -26,7 +26,8 @@ METHODS: Mapping[str, str] = MappingProxyType(
 )
 """Name of each method and the module that holds it as `METHOD`, imported when asked for."""
 
-_NOMINAL_TOKENS = 1000
+_NOMINAL_TOKENS = 576
+"""Visual tokens of LLaVA-1.5, which the published token budgets are of."""
 _NOMINAL_SIDE = 448
 
 
@@ -50,14 +51,7 @@ def build(
     method, target = find_method(name), parse_budget(budget)
     reference = model if isinstance(model, ModelRef) else ModelRef.of(model)
     if n_visual is None:
-        n_visual = _picture_tokens(model)
-    if n_visual is None:
-        if target.unit == "tokens":
-            raise BudgetError(
-                f"budget: {target} are no share of visual tokens for a model without a processor: "
-                "give n_visual (visual tokens per sample), or a ratio such as 0.33"
-            )
-        n_visual = _NOMINAL_TOKENS
+        n_visual = _picture_tokens(model) or _NOMINAL_TOKENS
     chosen = method.own_layers(reference.layers) if layers is None else layers
     return solved_schedule(
         name, reference, method.stages(chosen), target, n_visual=n_visual, scorer=method.scorer
