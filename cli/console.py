@@ -3,18 +3,19 @@
 from math import isnan
 
 from rich.console import Console
+from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
 
 
 def wrote(what: str, where: object) -> None:
     """Say what was written and where."""
-    console.print(f"{what}: [bold]{where}[/bold]")
+    console.print(Text.assemble(f"{what}: ", (str(where), "bold")))
 
 
 def next_command(command: str) -> None:
     """Say which command comes next."""
-    console.print(f"Next: [cyan]{command}[/cyan]")
+    console.print(Text.assemble("Next: ", (command, "cyan")))
 
 
 def percent(share: float) -> str:

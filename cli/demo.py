@@ -46,10 +46,10 @@ def demo(
     ]
     for command, step in steps:
         console.rule()
-        console.print(f"$ {command}", style="cyan", markup=False)
+        console.print(f"$ {command}", style="cyan")
         step()
     console.rule()
     console.print("The same, command by command:")
     for command, _ in steps:
-        console.print(f"  {command}", style="cyan", markup=False)
+        console.print(f"  {command}", style="cyan")
     wrote("Open", (folders["report"] / "report.html").resolve().as_uri())

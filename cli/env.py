@@ -15,4 +15,4 @@ def env() -> None:
     from tokenlens.environment import machine, versions
 
     for name, value in {**versions(), **machine()}.items():
-        console.print(f"{name}: {value}", markup=False)
+        console.print(f"{name}: {value}")

@@ -62,6 +62,10 @@ def main() -> None:
         if end.code == 130:
             _fail("interrupted; what was computed is kept, the same command continues", 130)
         raise
+    except OSError as error:
+        if debug:
+            raise
+        _fail(f"{error.filename or 'the file system'}: {error.strerror or error}", 2)
     except Exception as error:
         if debug:
             raise

@@ -2,6 +2,7 @@
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from .console import console
 
@@ -18,7 +19,7 @@ def models() -> None:
     table = Table("--model", "loads", title="What --model takes", title_justify="left", box=None)
     for row in support_table():
         commands = "all commands" if row["visual layout"] == "yes" else "probe and engine in Python"
-        table.add_row(f"\n[bold]{row['family']}[/bold]", f"\n[dim]{commands}[/dim]")
+        table.add_row(Text(f"\n{row['family']}", "bold"), Text(f"\n{commands}", "dim"))
         if row["bundled"] != "-":
             table.add_row(row["bundled"], "bundled with tokenlens")
         for alias, hub_id in zip(

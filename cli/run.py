@@ -80,7 +80,7 @@ def run(
         any_model=any_model,
         show_progress=True,
     )
-    console.print(f"{name} on {len(samples)} samples of {samples.name}", markup=False)
+    console.print(f"{name} on {len(samples)} samples of {samples.name}")
     _print(comparison)
     wrote("Results", directory)
     next_command("tokenlens report" if out is None else f"tokenlens report {out}")
@@ -123,4 +123,4 @@ def _print(comparison: "Comparison") -> None:
     console.print(costs)
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
-        console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}", markup=False)
+        console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")

@@ -84,7 +84,7 @@ def _print(selection: "Selection", directory: Path) -> None:
             f"alike (Spearman {pair.correlation:.2f})."
         )
     for note in selection.notes:
-        console.print(f"Note: {note}.", markup=False)
+        console.print(f"Note: {note}.")
     share = selection.average / selection.n_visual
     console.print(
         f"Chosen: layers {', '.join(map(str, selection.layers))} (area {selection.area:.3f}); "

@@ -322,3 +322,21 @@ def test_schedule_file_written_is_read_again(tmp_path: Path) -> None:
     schedule = Schedule.model_validate(SCHEDULE)
     schedule.save(tmp_path / "again.json")
     assert Schedule.load(tmp_path / "again.json") == schedule
+
+
+def test_names_with_brackets_are_printed_as_they_are(command: Command, tmp_path: Path) -> None:
+    ended = command("profile", "--limit", 2, "--out", "a [bold]b[/x]")
+    assert ended.code == 0, ended.err
+    assert "a [bold]b[/x]" in ended.out
+    (tmp_path / "out.json").write_text(json.dumps(changed("method", "[/b] mine")))
+    ended = command("run", "--limit", 2)
+    assert ended.code == 0, ended.err
+    assert "[/b] mine" in ended.out
+
+
+def test_absurd_values_are_one_line(command: Command, tmp_path: Path) -> None:
+    data = manifest(tmp_path, [{}, {}])
+    assert command("profile", "--data", data, "--out", "profile").code == 0
+    refused(command("select-layers", "profile", "--budget", "9" * 400), "budget")
+    (tmp_path / "out.json").write_text(json.dumps(changed("method", "x" * 400)))
+    refused(command("run", "--limit", 2), "name too long")

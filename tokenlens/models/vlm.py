@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL.Image import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
@@ -175,6 +176,8 @@ class VLM:
                 return_tensors="pt",
                 processor_kwargs={"padding": True, "padding_side": "left"},
             )
+        except TemplateError as error:
+            raise ModelError(f"the model's chat template is broken: {_one_line(error)}") from error
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
         return inputs.to(self.device, dtype=self.dtype)

@@ -5,7 +5,6 @@ counted: at equal budget the methods cost (nearly) equal FLOPs. Keep ratios are 
 as in PDrop (arXiv 2410.17247) and SwiftVLM (arXiv 2602.03134).
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +46,9 @@ class Budget:
         return f"{100 * self.amount:g} %" if self.unit == "ratio" else f"{self.amount:g} tokens"
 
 
+_MOST_TOKENS = 1e15
+
+
 def parse_budget(value: Budget | str | int | float) -> Budget:
     """Read a budget: a percentage, a ratio (up to 1, with a decimal point), or tokens.
 
@@ -60,7 +62,7 @@ def parse_budget(value: Budget | str | int | float) -> Budget:
     if isinstance(value, Budget):
         return value
     budget = _read(value) if isinstance(value, str) else _as_budget(value)
-    if budget is None or not 0 < budget.amount <= (1 if budget.unit == "ratio" else math.inf):
+    if budget is None or not 0 < budget.amount <= (1 if budget.unit == "ratio" else _MOST_TOKENS):
         raise BudgetError(
             f"budget: got {str(value)!r}, expected a share of the visual tokens above 0 % and up "
             "to 100 % such as '33%' or '0.33', or a number of them such as '48' or '48 tokens'"
@@ -80,7 +82,7 @@ def _read(text: str) -> Budget | None:
 
 
 def _as_budget(number: object) -> Budget | None:
-    if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
+    if isinstance(number, bool) or not isinstance(number, Real) or not number < _MOST_TOKENS:
         return None
     counted = isinstance(number, Integral) or float(number) > 1
     return Budget(float(number), "tokens" if counted else "ratio")
