@@ -141,8 +141,9 @@ def test_bad_box(command: Command, tmp_path: Path, box: list[int]) -> None:
         ([{}, {"id": "s0"}], ["data.jsonl:2", "s0"]),
         ([{}, {"colour": "red"}], ["data.jsonl:2", "colour"]),
         ([{}, {"question": 3}], ["data.jsonl:2", "question"]),
+        ([{}, {"task": "all"}], ["data.jsonl:2", "task", "'all'"]),
     ],
-    ids=["empty", "bad-json", "no-object", "duplicate-id", "unknown-key", "wrong-type"],
+    ids=["empty", "bad-json", "no-object", "duplicate-id", "unknown-key", "wrong-type", "task-all"],
 )
 def test_bad_manifest(command: Command, tmp_path: Path, rows: list[Any], words: list[str]) -> None:
     refused(command("profile", "--data", manifest(tmp_path, rows)), *words)

@@ -15,6 +15,7 @@ Box = tuple[float, float, float, float]
 Polygon = tuple[tuple[float, float], ...]
 """Corners (x, y) in pixels of the picture as displayed."""
 
+_SUMMARIES = ("all", "macro")
 _ROUNDING = 0.5
 """Pixels by which a region may overshoot the picture: data sets round."""
 
@@ -34,8 +35,9 @@ class Sample:
         anchors: boxes of things the question mentions but does not ask for.
 
     Raises:
-        SampleError: an empty id, question or task; answers that are one string; a box that is
-            inverted, empty or not finite; a polygon of fewer than three corners.
+        SampleError: an empty id, question or task; a task called `all` or `macro`; answers that are
+            one string; a box that is inverted, empty or not finite; a polygon of fewer than three
+            corners.
 
     >>> Sample("7", Path("cat.png"), "where is the cat?", boxes=((8, 1, 5, 9),))
     Traceback (most recent call last):
@@ -70,6 +72,8 @@ class Sample:
         for field in ("id", "question", "task"):
             if not getattr(self, field).strip():
                 return f"{field}: expected some text, got an empty string"
+        if self.task in _SUMMARIES:
+            return f"task: {self.task!r} is what the mean over tasks is called; expected another"
         if isinstance(self.answers, str):
             return f"answers: expected a tuple of strings such as ({self.answers!r},), got a string"
         named = [
