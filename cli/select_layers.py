@@ -62,8 +62,8 @@ def select_layers(
         budget=budget,
         max_correlation=max_correlation,
     )
-    _print(selection, directory)
     selection.schedule.save(target)
+    _print(selection, directory)
     wrote("Schedule", target)
     next_command(f"tokenlens run --schedule {target}")
 

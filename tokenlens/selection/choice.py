@@ -44,7 +44,7 @@ def choose(
 
     Raises:
         SelectionError: no layer can be chosen at all.
-        BudgetError: no start meets the budget; it is the error of the largest area.
+        BudgetError: no start meets the budget; the range named is that of the earliest one.
     """
     latest_first: int | None = None
     wanted: list[int] = []
@@ -72,7 +72,7 @@ def choose(
         try:
             return Choice(layers, wanted, solve(layers), _notes(scores, stages, layers, wanted))
         except BudgetError as error:
-            refusal = refusal or error
+            refusal = error
             latest_first = layers[0] - 1
 
 

@@ -117,8 +117,8 @@ def plan(
 
     Raises:
         SelectionError: no layer can be chosen at all, or no sample has a region.
-        BudgetError: no choice of layers can meet the budget; the message says what the largest
-            area can.
+        BudgetError: no choice of layers can meet the budget; the message says what the earliest
+            start can.
     """
     target = parse_budget(budget)
     identity = profile.manifest["identity"]
