@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tokenlens.selection.budget import Budget
 
 Heads = Literal["mean"] | tuple[tuple[int, int], ...]
+Keep = int | float | Literal["none"]
 
 
 def _amount(expected: str, *, zero: bool, largest: float = 1.0) -> Callable[[Any], int | float]:
@@ -62,11 +63,17 @@ def _amount(expected: str, *, zero: bool, largest: float = 1.0) -> Callable[[Any
     return check
 
 
-_check_keep = _amount("a ratio in (0, 1] such as 0.5, or a count from 1 such as 24", zero=False)
+_check_some = _amount(
+    "a ratio in (0, 1] such as 0.5, a count from 1 such as 24, or 'none'", zero=False
+)
 _check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
 _check_average = _amount(
     "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
 )
+
+
+def _check_keep(value: Any) -> Keep:
+    return "none" if value == "none" else _check_some(value)
 
 
 def _check_heads(value: Any) -> Heads:
@@ -122,20 +129,32 @@ class Scorer(_Part):
     Attributes:
         query: the rows of attention that are averaged: of the "last" prompt token, of the
             "text" tokens after the last visual token (those that see the whole picture), of those
-            among them that are "raters", or of "all" tokens. "random" reads no
-            attention: importance is a seeded draw.
+            among them that are "raters", or of "all" tokens. Two read no attention while the model
+            is pruned: "random" importance is a seeded draw, "recorded" importance is that of
+            `layer` in the unpruned model, which is run first (see `tokenlens.prune`).
         heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
             and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
         softmax: over "all" keys of the row, or over the "visual" candidates only.
         seed: of query "random", and of no other.
+        layer: of query "recorded", and of no other, counted from 1.
     """
 
-    query: Literal["last", "text", "raters", "all", "random"] = "last"
+    query: Literal["last", "text", "raters", "all", "random", "recorded"] = "last"
     heads: Annotated[Heads, BeforeValidator(_check_heads)] = "mean"
     rotary: StrictBool = True
     softmax: Literal["all", "visual"] = "all"
     seed: Annotated[StrictInt, Field(ge=0)] | None = None
+    layer: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _layer_is_of_recorded(self) -> Self:
+        if (self.query == "recorded") != (self.layer is not None):
+            raise ValueError(
+                f"got query {self.query!r} with layer {self.layer}, expected a layer with query "
+                "'recorded' and none with any other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _seed_is_of_random(self) -> Self:
@@ -154,7 +173,8 @@ class Stage(_Part):
         score_layer: the layer that scores, counted from 1; 0 is before the decoder.
         when: "after": scored from that layer's attention, and the next layer is the first on fewer
             tokens; "before": scored before that layer runs, and it is itself the first.
-        keep: tokens selected: a ratio of the sample's original visual tokens, or a count.
+        keep: tokens selected: a ratio of the sample's original visual tokens, a count, or "none",
+            which leaves the text alone.
         disposal: what happens to the rest.
         merge: merged tokens: a ratio of the tokens not kept, or a count.
         positions: whether survivors keep their positions or are numbered anew.
@@ -162,7 +182,7 @@ class Stage(_Part):
 
     score_layer: Annotated[StrictInt, Field(ge=0)]
     when: Literal["after", "before"]
-    keep: Annotated[int | float, BeforeValidator(_check_keep)]
+    keep: Annotated[Keep, BeforeValidator(_check_keep)]
     disposal: Literal["drop", "merge", "bypass"]
     merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
     positions: Literal["keep", "renumber"] = "keep"
@@ -236,7 +256,7 @@ class Schedule(_Part):
 
     @model_validator(mode="after")
     def _layers_are_in_order(self) -> Self:
-        _check_heads_exist(self.scorer, self.model.layers)
+        _check_scorer(self.scorer, self.model.layers)
         _check_range(self.stages, self.model.layers)
         _check_order(self.stages)
         return self
@@ -335,7 +355,12 @@ def require_schedule(value: Any) -> Schedule:
     return value
 
 
-def _check_heads_exist(scorer: Scorer, layers: int) -> None:
+def _check_scorer(scorer: Scorer, layers: int) -> None:
+    if scorer.layer is not None and scorer.layer > layers:
+        raise ScheduleError(
+            f"scorer.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
+            f"{layers}"
+        )
     deepest = 0 if scorer.heads == "mean" else max(layer for layer, _ in scorer.heads)
     if deepest > layers:
         raise ScheduleError(
@@ -375,12 +400,16 @@ def _check_order(stages: Sequence[Stage]) -> None:
         )
 
 
-def keep_count(keep: int | float, n_visual: int) -> int:
+def keep_count(keep: Keep, n_visual: int) -> int:
     """Tokens selected of a sample with `n_visual` visual tokens; a ratio keeps at least one.
 
     >>> keep_count(0.5, 145), keep_count(0.001, 144), keep_count(24, 144), keep_count(24, 9)
     (73, 1, 24, 9)
+    >>> keep_count("none", 144)
+    0
     """
+    if keep == "none":
+        return 0
     count = keep if isinstance(keep, int) else max(1, math.floor(keep * n_visual + 0.5))
     return min(count, n_visual)
 

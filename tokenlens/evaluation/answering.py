@@ -1,7 +1,7 @@
 """Answering questions with a model, plain or pruned, and what each answer took."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -55,6 +55,7 @@ def answer(
     *,
     max_new_tokens: int = 32,
     any_model: bool = False,
+    recorded: Sequence[Tensor] | None = None,
 ) -> list[Answer]:
     """Answer a batch by greedy decoding, pruned by `schedule` where there is one.
 
@@ -65,7 +66,9 @@ def answer(
     with ExitStack() as stack:
         trace: Trace | None = None
         if schedule is not None:
-            trace = stack.enter_context(prune(vlm, schedule, any_model=any_model))
+            trace = stack.enter_context(
+                prune(vlm, schedule, any_model=any_model, recorded=recorded)
+            )
         stack.enter_context(torch.inference_mode())
         with _stopwatch(vlm.model) as laps:
             sequences = vlm.model.generate(

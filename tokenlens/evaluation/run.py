@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from tokenlens.errors import ModelError, ResultsError, SampleError
 from tokenlens.evaluation.answering import answer
 from tokenlens.evaluation.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.files import hash_json
 from tokenlens.models.batch import Batch
 from tokenlens.models.vlm import VLM
+from tokenlens.probing.recording import probe
 from tokenlens.progress import progress
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule, require_schedule
@@ -126,6 +130,7 @@ class Run:
             self._warm_up(self._batch(start), [schedule for schedule, _ in arms])
             for first in range(start, total, size):
                 batch = self._batch(first)
+                recorded = self._record(batch, [schedule for schedule, _ in arms])
                 for schedule, store in arms if first // size % 2 == 0 else reversed(arms):
                     known = store.count - first
                     if known >= len(batch.samples):
@@ -136,6 +141,7 @@ class Run:
                         schedule,
                         max_new_tokens=self.max_new_tokens,
                         any_model=self.any_model,
+                        recorded=recorded,
                     )
                     rows = list(
                         map(result_row, batch.samples, batch.images, batch.layouts, answers)
@@ -148,9 +154,25 @@ class Run:
         places = range(first, min(first + self.batch_size, len(self.samples)))
         return Batch.of(self.vlm, [self.samples[place] for place in places])
 
+    def _record(self, batch: Batch, schedules: Sequence[Schedule | None]) -> list[Tensor] | None:
+        """The unpruned model's importance of every sample, where a schedule asks for it."""
+        if all(schedule is None or schedule.scorer.query != "recorded" for schedule in schedules):
+            return None
+        with probe(self.vlm) as recording, torch.inference_mode():
+            self.vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+        return recording.importance
+
     def _warm_up(self, batch: Batch, schedules: Sequence[Schedule | None]) -> None:
+        recorded = self._record(batch, schedules)
         for schedule in schedules:
-            answer(self.vlm, batch, schedule, max_new_tokens=2, any_model=self.any_model)
+            answer(
+                self.vlm,
+                batch,
+                schedule,
+                max_new_tokens=2,
+                any_model=self.any_model,
+                recorded=recorded,
+            )
 
 
 def _hash(samples: Sequence[Sample]) -> str:

@@ -7,7 +7,7 @@ stage, `continuation` for decoding, and `refusals` for what cannot be done right
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,11 @@ _lock = threading.Lock()
 
 @contextmanager
 def prune(
-    vlm_or_model: "VLM | PreTrainedModel", schedule: Schedule, *, any_model: bool = False
+    vlm_or_model: "VLM | PreTrainedModel",
+    schedule: Schedule,
+    *,
+    any_model: bool = False,
+    recorded: Sequence[Tensor] | None = None,
 ) -> Iterator[Trace]:
     """Run a model on fewer visual tokens while the context is open.
 
@@ -62,6 +66,9 @@ def prune(
         vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
         schedule: where to prune, how to score, and what becomes of the rest.
         any_model: run a schedule that was made for another id or revision.
+        recorded: for scorer query "recorded", `recording.importance` of a probe of the unpruned
+            model on the same inputs: per sample float32 [layers, n_visual]. What that probe cost
+            is no part of the trace.
 
     Yields:
         The trace of the latest prefill.
@@ -78,7 +85,7 @@ def prune(
     refusals.refuse_schedule(schedule, model)
     with ExitStack() as stack:
         stack.enter_context(_sole_user(decoder(model)))
-        session = _Session(model, schedule)
+        session = _Session(model, schedule, recorded)
         stack.callback(session.close)
         stack.enter_context(observe_attention(session.implementation, session.around.listener))
         session.attach(stack)
@@ -105,8 +112,11 @@ def _sole_user(module: nn.Module) -> Iterator[None]:
 class _Session:
     """One pruning context: its hooks, and the forward pass that is under way."""
 
-    def __init__(self, model: PreTrainedModel, schedule: Schedule) -> None:
+    def __init__(
+        self, model: PreTrainedModel, schedule: Schedule, recorded: Sequence[Tensor] | None
+    ) -> None:
         self._model = model
+        self._recorded = recorded
         self._config = text_config(model)
         self._signature = inspect.signature(model.forward)
         self._run: Prefill | Continuation | None = None
@@ -182,7 +192,9 @@ class _Session:
             attended = attention_mask.to(ids.device).bool()
         whole = Slots.of_input(visual_mask(self._model, ids), attended)
         end = ids.shape[1] if self._prompt_end is None else self._prompt_end
-        prompt = Prompt(ids=ids, visual=whole.visual, attended=attended, end=end)
+        prompt = Prompt(
+            ids=ids, visual=whole.visual, attended=attended, end=end, recorded=self._recorded
+        )
         ledger = Ledger(self._config, whole, self._model.dtype.itemsize)
         return Prefill(self.around, prompt, ledger, whole)
 

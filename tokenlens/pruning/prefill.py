@@ -146,7 +146,7 @@ class Prefill:
         scorer, device = self._around.schedule.scorer, tokens.hidden.device
         if scorer.query in DRAWS:
             place = len(self._stages)
-            return DRAWS[scorer.query](self._prompt, tokens.slots, place, scorer.seed or 0)
+            return DRAWS[scorer.query](self._prompt, tokens.slots, place, scorer)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning.attention import Heard
 from tokenlens.pruning.tokens import Counts, Slots, arrange, take_rows
+from tokenlens.schedule import Scorer
 
 _LARGEST_BLOCK = 2**25
 """Attention weights held at once while many rows are read; more are read in turns."""
@@ -29,12 +30,15 @@ class Prompt:
         attended: bool, False for padding.
         end: tokens of the padded prompt; those beyond (candidates of assisted decoding) are no
             part of it.
+        recorded: per sample, importance [layers, n_visual] of the unpruned model; None where it
+            was not recorded.
     """
 
     ids: Tensor
     visual: Tensor
     attended: Tensor
     end: int
+    recorded: Sequence[Tensor] | None = None
 
     def within(self, rows: Tensor) -> Tensor:
         """`rows` without padding and without what lies beyond the prompt."""
@@ -100,11 +104,12 @@ def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
     return prompt.within(prompt.attended.clone())
 
 
-def random_scores(prompt: Prompt, slots: Slots, stage: int, seed: int) -> Tensor:
+def random_scores(prompt: Prompt, slots: Slots, stage: int, scorer: Scorer) -> Tensor:
     """A draw for every candidate: float64 [batch, width].
 
     It depends on the seed, the stage and the sample's own token ids, not on batch or padding.
     """
+    seed = scorer.seed or 0
     scores = torch.zeros(slots.index.shape, dtype=torch.float64)
     candidates = slots.visual.cpu()
     for sample, count in enumerate(slots.visuals):
@@ -116,13 +121,42 @@ def random_scores(prompt: Prompt, slots: Slots, stage: int, seed: int) -> Tensor
     return scores.to(slots.index.device)
 
 
+def recorded_scores(prompt: Prompt, slots: Slots, _: int, scorer: Scorer) -> Tensor:
+    """What layer `scorer.layer` of the unpruned model saw in each candidate: [batch, width].
+
+    The paper's capability profile prunes by it (SwiftVLM, arXiv 2602.03134, Fig. 4).
+    """
+    given = prompt.recorded
+    if given is None or len(given) != len(slots.visuals) or scorer.layer is None:
+        raise PruningError(
+            f"scorer.query 'recorded' needs the importance of each of the {len(slots.visuals)} "
+            f"samples, got {'none' if given is None else len(given)}; give "
+            "tokenlens.prune(..., recorded=recording.importance) of a probe of the same inputs"
+        )
+    ordinal = prompt.visual.cumsum(1) - 1
+    scores = torch.zeros(slots.index.shape, dtype=torch.float32)
+    for sample, importance_of in enumerate(given):
+        if importance_of.shape[-1] != int(prompt.visual[sample].sum()):
+            raise PruningError(
+                f"recorded[{sample}] is of {importance_of.shape[-1]} visual tokens, the sample has "
+                f"{int(prompt.visual[sample].sum())}; probe the same inputs"
+            )
+        candidates = slots.visual[sample].cpu()
+        places = ordinal[sample][slots.index[sample][slots.visual[sample]]].cpu()
+        scores[sample, candidates] = importance_of[scorer.layer - 1].float().cpu()[places]
+    return scores.to(slots.index.device)
+
+
 ROWS: dict[str, Callable[[Prompt, Tensor], Tensor]] = {
     "last": last_row,
     "text": text_rows,
     "raters": rater_rows,
     "all": all_rows,
 }
-DRAWS: dict[str, Callable[[Prompt, Slots, int, int], Tensor]] = {"random": random_scores}
+DRAWS: dict[str, Callable[[Prompt, Slots, int, Scorer], Tensor]] = {
+    "random": random_scores,
+    "recorded": recorded_scores,
+}
 
 
 @dataclass(frozen=True)

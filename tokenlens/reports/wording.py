@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from tokenlens.analyses.style import percent
-from tokenlens.schedule import Schedule, Stage
+from tokenlens.schedule import Keep, Schedule, Stage
 
 _DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -62,12 +62,14 @@ def listed(items: list[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def kept_words(keep: int | float) -> str:
+def kept_words(keep: Keep) -> str:
     """What a stage keeps.
 
-    >>> kept_words(0.25), kept_words(24)
-    ('25.0\N{NO-BREAK SPACE}% of the visual tokens', '24 tokens')
+    >>> kept_words(0.25), kept_words(24), kept_words("none")
+    ('25.0\N{NO-BREAK SPACE}% of the visual tokens', '24 tokens', 'no visual token')
     """
+    if keep == "none":
+        return "no visual token"
     if isinstance(keep, int):
         return f"{keep} tokens"
     return f"{percent(keep, 1)} of the visual tokens"
