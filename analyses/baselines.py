@@ -4,8 +4,9 @@
 
 At every budget (visual tokens entering a layer, mean over layers) five ways of pruning are run on
 the same held-out samples: the chosen layers with bypass, the same without merged tokens, the same
-layers dropping what they do not choose, one drop after layer 2, and one random drop there. The
-table is printed as Markdown.
+layers dropping what they do not choose, one drop after layer 2, and one random drop there. Two
+tables are printed as Markdown: what each retains, and by how much the bypass leads each of the
+others on the same samples.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.errors import TokenlensError
-from tokenlens.evaluation.comparison import UNPRUNED, compare
+from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
 from tokenlens.evaluation.results import ALL, MACRO
+from tokenlens.measures.intervals import paired_difference_interval
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
 from tokenlens.selection.stages import swiftvlm_stages
@@ -42,6 +44,7 @@ METHODS = {
     "random": "one random drop after a layer",
 }
 """The arms and what the table calls them."""
+BYPASS = "swiftvlm"
 BUDGETS = ("33%", "22%")
 
 
@@ -88,7 +91,9 @@ def compute(
 
     Returns:
         `Comparison.table()` with `method`, `budget` and `layers` (the scoring layers) in place of
-        `arm`; budget and layers of the unpruned model are empty.
+        `arm`; budget and layers of the unpruned model are empty. `lead` is the score of the bypass
+        at the same budget minus this arm's, `lead_low` and `lead_high` its 95 % paired bootstrap
+        interval; NaN for the bypass itself, the unpruned model and the macro average.
 
     Raises:
         BudgetError: a method cannot meet a budget; the message says what it can.
@@ -102,6 +107,9 @@ def compute(
         vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
     )
     table = comparison.table()
+    table[["lead", "lead_low", "lead_high"]] = [
+        _lead(comparison, arm, task) for arm, task in zip(table["arm"], table["task"], strict=True)
+    ]
     names = table.pop("arm").str.partition(" ")
     table.insert(1, "method", names[0])
     table.insert(2, "budget", names[2])
@@ -111,6 +119,17 @@ def compute(
     }
     table.insert(3, "layers", names.agg("".join, axis=1).map(scored).fillna(""))
     return table
+
+
+def _lead(comparison: Comparison, arm: str, task: str) -> tuple[float, float, float]:
+    """Mean paired difference of the bypass from an arm of its budget, and the interval's ends."""
+    method, _, budget = arm.partition(" ")
+    if arm == UNPRUNED or method == BYPASS or task == MACRO:
+        return nan, nan, nan
+    ours, theirs = (comparison.arms[name].rows for name in (f"{BYPASS} {budget}", arm))
+    asked = ours["score"].notna() & ((ours["task"] == task) | (task == ALL))
+    ends = paired_difference_interval(theirs.loc[asked, "score"], ours.loc[asked, "score"])
+    return tuple(map(float, ends))  # type: ignore[return-value]
 
 
 def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
@@ -176,6 +195,17 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def leads_markdown(table: pd.DataFrame) -> str:
+    """By how many points the bypass leads each other method, a column per task, with intervals."""
+    rows = table[(table["task"] != MACRO) & table["method"].isin(set(METHODS) - {BYPASS})]
+    tasks = list(rows["task"].unique())
+    lines = [["budget", "the bypass against", *tasks], ["---"] * 2 + ["---:"] * len(tasks)]
+    for (budget, method), part in rows.groupby(["budget", "method"], sort=False):
+        lead = part.set_index("task")[["lead", "lead_low", "lead_high"]]
+        lines.append([budget, METHODS[method], *(_cell(*lead.loc[task]) for task in tasks)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _cell(mean: float, low: float, high: float) -> str:
     """A share and its interval in per cent; a dash where there is none.
 
@@ -205,6 +235,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, default=3, help="layers to choose")
     parser.add_argument("--budget", action="append", help="33%%, 48, …; may be repeated")
     parser.add_argument("--limit", type=int, help="held-out samples")
+    parser.add_argument("--task", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, help="directory for the rows")
     options = parser.parse_args()
@@ -220,11 +251,13 @@ def main() -> None:
             budget: plan(profile, stages=options.stages, budget=budget)
             for budget in map(parse_budget, options.budget or BUDGETS)
         }
+        held_out = load_samples(options.data, "held-out", options.limit, options.task)
+        name = f"{held_out.name}-{len(held_out)}"
         table = compute(
             vlm,
-            load_samples(options.data, "held-out", options.limit),
+            held_out,
             {budget: selection.layers for budget, selection in chosen.items()},
-            options.out or ROOT / slug(options.model) / "baselines",
+            options.out or ROOT / slug(options.model) / f"baselines-{name}",
             n_visual=next(iter(chosen.values())).n_visual,
             batch_size=options.batch_size,
             show_progress=True,
@@ -233,7 +266,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "interrupted; the same command continues\n")
-    sys.stdout.write(markdown(table) + "\n")
+    sys.stdout.write(f"{markdown(table)}\n\n{leads_markdown(table)}\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
 
 BOTTOM, TOP = 0.5, 0.1
+SHALLOW, DEEP = (1, 9), (10, 20)
+"""The layers that the paper compares, of LAYERS."""
+LAYERS = 32
 
 
 def compute(profile: Profile, *, bottom: float = BOTTOM, top: float = TOP) -> pd.DataFrame:
@@ -31,6 +34,21 @@ def compute(profile: Profile, *, bottom: float = BOTTOM, top: float = TOP) -> pd
     for row in profile.rows():
         total += shallow_deep_overlap(row.importance, bottom=bottom, top=top)
     return layer_frame(total / max(1, len(profile)))
+
+
+def summary(frame: pd.DataFrame) -> tuple[range, range, float]:
+    """The paper's figure in one number: shallow layers, deep layers, and the mean over their pairs.
+
+    The layers are the paper's 1 to 9 and 10 to 20 of 32, in proportion to the model's depth.
+
+    >>> shallow, deep, share = summary(layer_frame(np.full((24, 24), 0.4)))
+    >>> (shallow[0], shallow[-1]), (deep[0], deep[-1]), round(share, 3)
+    ((1, 7), (8, 15), 0.4)
+    """
+    scale = len(frame) / LAYERS
+    middle, last = max(1, round(SHALLOW[1] * scale)), max(2, round(DEEP[1] * scale))
+    shallow, deep = range(1, middle + 1), range(middle + 1, last + 1)
+    return shallow, deep, float(frame.loc[list(shallow), list(deep)].to_numpy().mean())
 
 
 def plot(

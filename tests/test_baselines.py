@@ -5,7 +5,7 @@ import pytest
 from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
-from tokenlens.analyses.baselines import METHODS, compute, markdown, plot
+from tokenlens.analyses.baselines import METHODS, compute, leads_markdown, markdown, plot
 from tokenlens.errors import BudgetError
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
@@ -65,6 +65,21 @@ def test_the_markdown_has_a_row_per_budget_and_method_and_a_column_per_task(tabl
     assert lines[3][0] == "60 %"
     assert lines[3][1] == f"{METHODS['swiftvlm']} (3, 5, 7)"
     assert [line[1].rpartition("(")[2] for line in lines[8:]] == [*["4, 6)"] * 3, *["2)"] * 2]
+
+
+def test_leads_are_paired_differences_of_the_scores(table):
+    rows = table.set_index(["budget", "method", "task"])
+    for budget in ("60 %", "22 tokens"):
+        for method in set(METHODS) - {"swiftvlm"}:
+            for task in ("text", "count", "all"):
+                lead = rows.loc[(budget, method, task)]
+                ours = rows.loc[(budget, "swiftvlm", task), "score"]
+                assert lead["lead"] == pytest.approx(ours - lead["score"])
+                assert lead["lead_low"] <= lead["lead"] <= lead["lead_high"]
+    assert rows.loc[("60 %", "swiftvlm", "all")][["lead", "lead_low", "lead_high"]].isna().all()
+    lines = leads_markdown(table).splitlines()
+    assert len(lines) == 2 + 2 * (len(METHODS) - 1)
+    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_the_figure_has_a_panel_per_budget_and_task(table):

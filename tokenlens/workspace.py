@@ -44,6 +44,11 @@ def results_directory(model: str, schedule: Path) -> Path:
     return ROOT / slug(model) / f"results-{slug(schedule.stem)}"
 
 
+def knock_out_directory(model: str, data: str, samples: int) -> Path:
+    """The knock-out rows of a model on so many samples of a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}"
+
+
 def newest_profile(root: Path = ROOT) -> Path:
     """The profile written to last under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")

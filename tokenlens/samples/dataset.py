@@ -11,6 +11,7 @@ from tokenlens.files import hash_bytes, hash_json
 from tokenlens.samples.manifest import read_manifest
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Sample
+from tokenlens.suggest import one_of
 from tokenlens.workspace import slug
 
 BUNDLED = "scenes"
@@ -60,7 +61,12 @@ class Samples(Sequence[Sample]):
         return f"Samples({self.name!r}, {len(self)} samples)"
 
 
-def load_samples(data: str | Path, split: str = "calibration", limit: int | None = None) -> Samples:
+def load_samples(
+    data: str | Path,
+    split: str = "calibration",
+    limit: int | None = None,
+    tasks: Sequence[str] = (),
+) -> Samples:
     """Load a split of a data set.
 
     Args:
@@ -68,14 +74,15 @@ def load_samples(data: str | Path, split: str = "calibration", limit: int | None
             `calibration.jsonl` and `held-out.jsonl`, or with one `manifest.jsonl` for both.
         split: "calibration" or "held-out"; a single manifest has no splits and is read whole.
         limit: take this many samples, the tasks in turn, first come first; their order is kept.
+        tasks: take samples of these tasks only; of all where none is named.
 
     Raises:
-        SampleError: no such data set or split, a bad manifest (file, line and field are named), or
-            a limit below 1.
+        SampleError: no such data set, split or task, a bad manifest (file, line and field are
+            named), or a limit below 1.
 
-    >>> samples = load_samples("scenes", "held-out", limit=5)
+    >>> samples = load_samples("scenes", "held-out", limit=4)
     >>> samples.name, sorted({sample.task for sample in samples})
-    ('scenes-held-out', ['attribute', 'count', 'existence', 'localisation', 'text'])
+    ('scenes-held-out', ['attribute', 'existence', 'localisation', 'text'])
     """
     if limit is not None and limit < 1:
         raise SampleError(f"the limit must be at least 1 sample, got {limit}")
@@ -84,13 +91,13 @@ def load_samples(data: str | Path, split: str = "calibration", limit: int | None
     bundled = str(data) == BUNDLED
     place = _bundled_folder() if bundled else Path(data).expanduser().absolute()
     manifest, own_split = _find_manifest(place, split)
-    samples = _spread(read_manifest(manifest), limit)
+    samples = _spread(_of_tasks(read_manifest(manifest), tasks), limit)
     stem = place.parent.name if place.name == "manifest.jsonl" else place.stem
     return Samples(
         samples,
         source=BUNDLED if bundled else str(place),
         split=own_split,
-        name=slug("-".join(filter(None, (stem, own_split)))),
+        name=slug("-".join(filter(None, (stem, own_split, *tasks)))),
         hash=_content_hash(manifest, samples),
     )
 
@@ -117,6 +124,17 @@ def _find_manifest(place: Path, split: str) -> tuple[Path, str | None]:
         f"{place} has no {split}.jsonl and no manifest.jsonl; it holds "
         f"{', '.join(found) or 'no manifest at all'}"
     )
+
+
+def _of_tasks(samples: list[Sample], tasks: Sequence[str]) -> list[Sample]:
+    """The samples of the named tasks, all where none is named."""
+    known = {sample.task for sample in samples}
+    for task in tasks:
+        if task not in known:
+            raise SampleError(
+                f"no samples of task {task!r}: expected {one_of(task, sorted(known))}"
+            )
+    return [sample for sample in samples if not tasks or sample.task in tasks]
 
 
 def _spread(samples: list[Sample], limit: int | None) -> list[Sample]:

@@ -1,0 +1,79 @@
+"""`tokenlens knock-out`: how deep a model reads its picture, layer by layer."""
+
+from typing import Annotated
+
+import typer
+
+from .console import console, percent, wrote
+from .options import (
+    DEFAULT_DATA,
+    DEFAULT_MODEL,
+    BatchSize,
+    Data,
+    Device,
+    DeviceMap,
+    Dtype,
+    Limit,
+    Model,
+    Out,
+    Revision,
+    load_model,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("knock-out", epilog="Example: tokenlens knock-out --limit 100 --every 2")(knock_out)
+
+
+def knock_out(
+    model: Model = None,
+    data: Data = None,
+    out: Out = None,
+    limit: Limit = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only samples of this task; may be repeated. Default: all."),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Look at every n-th layer from 2 on.")] = 1,
+    batch_size: BatchSize = 8,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: DeviceMap = None,
+) -> None:
+    """Score the model with visual tokens gone from each layer on; a run that was stopped continues.
+
+    Three arms a layer: no token left from it on; a random fifth left from it on; what the layer
+    itself ranks highest, a fifth, left from layer 3 on (the paper's capability profile). Beside
+    them, of a profile of the same samples: how much of the targets and of the anchors each layer's
+    highest fifth holds, and how much of what deep layers want shallow ones would throw away.
+    """
+    from tokenlens.analyses import knock_out as analysis
+    from tokenlens.analyses import looked_at, shallow_deep_overlap
+    from tokenlens.probing.profile import profile_samples
+    from tokenlens.reports.figures import FigureFolder
+    from tokenlens.samples.dataset import load_samples
+    from tokenlens.workspace import knock_out_directory
+
+    name = model or DEFAULT_MODEL
+    samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
+    vlm = load_model(name, revision, device, dtype, device_map)
+    directory = out or knock_out_directory(name, samples.name, len(samples))
+    layers = range(2, vlm.layers + 1, every)
+    table = analysis.compute(
+        vlm, samples, directory, layers=layers, batch_size=batch_size, show_progress=True
+    )
+    profile = profile_samples(
+        vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
+    )
+    console.print(analysis.markdown(table))
+    console.print()
+    console.print(looked_at.markdown(looked_at.compute(profile, samples)))
+    shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
+    console.print(
+        f"\nOf the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
+        f"bottom half of layers {shallow[0]} to {shallow[-1]}."
+    )
+    FigureFolder(directory).add("knock-out", analysis.plot(table))
+    wrote("Rows and figure", directory)
