@@ -12,7 +12,7 @@ from typing import Any
 from .questions import KINDS, ask
 from .scenes import Scene, jpeg, make_scene, render
 
-SPLITS = {"calibration": 60, "held-out": 120}
+SPLITS = {"calibration": 60, "held-out": 160}
 """Pictures per split."""
 
 

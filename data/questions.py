@@ -10,20 +10,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .scenes import COLOURS, GRID, SHAPES, Box, Scene, Thing
+from .scenes import COLOURS, GRID, SHAPES, SIGNS, Box, Scene, Thing
 
 
 @dataclass(frozen=True)
 class Question:
     """A question about a scene.
 
-    `short` is the same question without its filling words, the word that matters last: what
-    training begins with. `targets` are the things the answer is about, `anchors` those passed on
-    the way.
+    `targets` are the things the answer is about, `anchors` those passed on the way.
     """
 
     text: str
-    short: str
     answer: str
     task: str
     targets: tuple[Thing, ...]
@@ -73,78 +70,55 @@ def box_answer(box: Box) -> str:
     return f"({x0},{y0}),({x1},{y1})"
 
 
-def names(scene: Scene, thing: Thing) -> list[str]:
-    """Every name that means this thing of the scene and no other; colour and shape always do."""
-    found = [f"{thing.colour} {thing.shape}"]
-    if sum(other.colour == thing.colour for other in scene.things) == 1:
-        found.append(f"{thing.colour} thing")
-    if sum(other.shape == thing.shape for other in scene.things) == 1:
-        found.append(thing.shape)
-    return found
+def marked(scene: Scene, *, colour: str = "", shape: str = "", letter: str = "") -> list[Thing]:
+    """The things of a scene that have every property that is given."""
+    wanted = {"colour": colour, "shape": shape, "letter": letter}
+    return [
+        thing
+        for thing in scene.things
+        if all(getattr(thing, key) == value for key, value in wanted.items() if value)
+    ]
 
 
-def _short(name: str) -> str:
-    return name.removesuffix(" thing")
+# -- One look: the words of the question say what to look for.
 
 
 @kind("localisation")
 def where(scene: Scene, rng: random.Random) -> Question:
     """Where is the red circle ?"""
     thing = rng.choice(scene.things)
-    name = rng.choice(names(scene, thing))
-    return Question(
-        text=f"where is the {name} ?",
-        short=f"where {_short(name)}",
-        answer=box_answer(thing.box),
-        task="localisation",
-        targets=(thing,),
-    )
+    text = f"where is the {thing.colour} {thing.shape} ?"
+    return Question(text, box_answer(thing.box), "localisation", (thing,))
 
 
 @kind("text")
 def letter(scene: Scene, rng: random.Random) -> Question:
     """What letter is on the red circle ?"""
     thing = rng.choice(scene.things)
-    name = rng.choice(names(scene, thing))
-    return Question(
-        text=f"what letter is on the {name} ?",
-        short=f"letter {_short(name)}",
-        answer=thing.letter,
-        task="text",
-        targets=(thing,),
-    )
+    text = f"what letter is on the {thing.colour} {thing.shape} ?"
+    return Question(text, thing.letter, "text", (thing,))
 
 
 @kind("attribute")
 def colour(scene: Scene, rng: random.Random) -> Question | None:
-    """What colour is the circle ? Asked of a shape that is there once."""
-    once = [thing for thing in scene.things if thing.shape in names(scene, thing)]
+    """What colour is the circle marked K ? Asked where there is one such circle."""
+    once = [t for t in scene.things if len(marked(scene, shape=t.shape, letter=t.letter)) == 1]
     if not once:
         return None
     thing = rng.choice(once)
-    return Question(
-        text=f"what colour is the {thing.shape} ?",
-        short=f"colour {thing.shape}",
-        answer=thing.colour,
-        task="attribute",
-        targets=(thing,),
-    )
+    text = f"what colour is the {thing.shape} marked {thing.letter} ?"
+    return Question(text, thing.colour, "attribute", (thing,))
 
 
 @kind("attribute")
 def shape(scene: Scene, rng: random.Random) -> Question | None:
-    """What shape is the red thing ? Asked of a colour that is there once."""
-    once = [thing for thing in scene.things if f"{thing.colour} thing" in names(scene, thing)]
+    """What shape is the red thing marked K ? Asked where there is one such thing."""
+    once = [t for t in scene.things if len(marked(scene, colour=t.colour, letter=t.letter)) == 1]
     if not once:
         return None
     thing = rng.choice(once)
-    return Question(
-        text=f"what shape is the {thing.colour} thing ?",
-        short=f"shape {thing.colour}",
-        answer=thing.shape,
-        task="attribute",
-        targets=(thing,),
-    )
+    text = f"what shape is the {thing.colour} thing marked {thing.letter} ?"
+    return Question(text, thing.shape, "attribute", (thing,))
 
 
 @kind("existence")
@@ -156,40 +130,90 @@ def exists(scene: Scene, rng: random.Random) -> Question:
     else:
         absent = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in present]
         look = rng.choice(absent)
-        for _ in range(2):
-            other = rng.choice(absent)
-            if _shared(other, present) > _shared(look, present):
-                look = other
     article = "an" if look[0][0] in "aeiou" else "a"
     return Question(
-        text=f"is there {article} {look[0]} {look[1]} ?",
-        short=f"is {look[0]} {look[1]}",
-        answer="yes" if look in present else "no",
-        task="existence",
-        targets=(present[look],) if look in present else (),
+        f"is there {article} {look[0]} {look[1]} ?",
+        "yes" if look in present else "no",
+        "existence",
+        (present[look],) if look in present else (),
     )
 
 
-def _shared(look: tuple[str, str], present: dict[tuple[str, str], Thing]) -> int:
-    """How many of a look's two words are true of some thing that is there."""
-    return any(look[0] == c for c, _ in present) + any(look[1] == s for _, s in present)
+# -- Two looks: the letter on the first thing says what colour to look for next.
 
 
-@kind("count")
-def count(scene: Scene, rng: random.Random) -> Question:
-    """How many circles, or how many red things, are there ?"""
-    if rng.random() < 0.5:
-        word = rng.choice([*SHAPES, *(thing.shape for thing in scene.things)])
-        counted = tuple(thing for thing in scene.things if thing.shape == word)
-        what = SHAPES[word]
-    else:
-        word = rng.choice([*COLOURS, *(thing.colour for thing in scene.things)])
-        counted = tuple(thing for thing in scene.things if thing.colour == word)
-        what = f"{word} things"
+def steps(scene: Scene) -> list[tuple[Thing, list[Thing]]]:
+    """The things whose letter names another colour than their own, and those of that colour."""
+    return [
+        (start, marked(scene, colour=SIGNS[start.letter]))
+        for start in scene.things
+        if SIGNS[start.letter] != start.colour
+    ]
+
+
+def step_to_shape(scene: Scene, rng: random.Random) -> tuple[str, Thing, Thing] | None:
+    """Follow the red circle to a star : the words, where they begin and where they lead."""
+    found = [(start, end) for start, ends in steps(scene) for end in ends]
+    if not found:
+        return None
+    start, end = rng.choice(found)
+    return f"follow the {start.colour} {start.shape} to a {end.shape} :", start, end
+
+
+@kind("deep-localisation")
+def where_it_leads(scene: Scene, rng: random.Random) -> Question | None:
+    """Follow the red circle to a star : where is it ?"""
+    step = step_to_shape(scene, rng)
+    if step is None:
+        return None
+    words, start, end = step
+    text = f"{words} where is it ?"
+    return Question(text, box_answer(end.box), "deep-localisation", (end,), (start,))
+
+
+@kind("deep-text")
+def letter_it_leads_to(scene: Scene, rng: random.Random) -> Question | None:
+    """Follow the red circle to a star : what letter is on it ?"""
+    step = step_to_shape(scene, rng)
+    if step is None:
+        return None
+    words, start, end = step
+    return Question(f"{words} what letter is on it ?", end.letter, "deep-text", (end,), (start,))
+
+
+@kind("deep-attribute")
+def shape_it_leads_to(scene: Scene, rng: random.Random) -> Question | None:
+    """Follow the red circle to a thing marked K : what shape is it ? Asked where there is one."""
+    found = [
+        (start, end)
+        for start, ends in steps(scene)
+        for end in ends
+        if sum(other.letter == end.letter for other in ends) == 1
+    ]
+    if not found:
+        return None
+    start, end = rng.choice(found)
+    words = f"follow the {start.colour} {start.shape} to a thing marked {end.letter} :"
+    return Question(f"{words} what shape is it ?", end.shape, "deep-attribute", (end,), (start,))
+
+
+@kind("deep-existence")
+def leads_somewhere(scene: Scene, rng: random.Random) -> Question | None:
+    """Follow the red circle : is there a star ? Yes and no are equally likely."""
+    wanted = rng.random() < 0.5
+    found = [
+        (start, shape, [t for t in ends if t.shape == shape])
+        for start, ends in steps(scene)
+        for shape in SHAPES
+        if any(t.shape == shape for t in ends) == wanted
+    ]
+    if not found:
+        return None
+    start, look, ends = rng.choice(found)
     return Question(
-        text=f"how many {what} are there ?",
-        short=f"many {what.removesuffix(' things')}",
-        answer=str(len(counted)),
-        task="count",
-        targets=counted,
+        f"follow the {start.colour} {start.shape} : is there a {look} ?",
+        "yes" if wanted else "no",
+        "deep-existence",
+        tuple(ends),
+        (start,),
     )

@@ -24,9 +24,9 @@ CELL = 7
 """Pixels along a side of a cell."""
 SIZE = GRID * CELL
 """Pixels along a side of the picture."""
-SIDES = (5, 9)
+SIDES = (3, 4)
 """Shortest and longest side of a thing, in cells."""
-COUNTS = (3, 6)
+COUNTS = (12, 16)
 """Fewest and most things in a scene."""
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -39,17 +39,11 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (125, 35, 165),
     "pink": (250, 150, 205),
 }
-SHAPES: dict[str, str] = {
-    "circle": "circles",
-    "square": "squares",
-    "triangle": "triangles",
-    "diamond": "diamonds",
-    "cross": "crosses",
-    "star": "stars",
-}
-"""Shapes and their plurals."""
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star")
 LETTERS = "ACHKLSTX"
-LETTER_PIXELS = 22
+SIGNS: dict[str, str] = dict(zip(LETTERS, COLOURS, strict=True))
+"""Read as a sign, a letter points on to a thing of the colour it names: A to a red one."""
+LETTER_PIXELS = 14
 
 Box = tuple[int, int, int, int]
 
@@ -103,7 +97,7 @@ def _place(rng: random.Random, count: int, attempts: int = 40) -> list[Box]:
     """Boxes that do not overlap: rejection sampling, started over when the grid is too full."""
     while True:
         boxes: list[Box] = []
-        for _ in range(attempts):
+        for _ in range(attempts * count):
             side = rng.randint(*SIDES)
             x, y = rng.randint(0, GRID - side), rng.randint(0, GRID - side)
             box = (x, y, x + side, y + side)

@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tokenlens.data import make_scenes
-from tokenlens.data.questions import KINDS, Question, ask, box_answer
+from tokenlens.data.questions import ask, box_answer
 from tokenlens.data.scenes import (
     CELL,
     COLOURS,
     COUNTS,
     GRID,
+    LETTERS,
     SHAPES,
     SIDES,
+    SIGNS,
     SIZE,
     Scene,
+    Thing,
     jpeg,
     make_scene,
     outline,
@@ -34,7 +37,10 @@ from tokenlens.data.scenes import (
 )
 
 SHIPPED = Path(make_scenes.__file__).parent / "scenes"
-TASKS = ("localisation", "text", "attribute", "existence", "count")
+TASKS = (
+    *("localisation", "text", "attribute", "existence"),
+    *("deep-localisation", "deep-text", "deep-attribute", "deep-existence"),
+)
 seeds = st.integers(0, 2**32)
 
 
@@ -90,65 +96,80 @@ def test_a_thing_is_painted_where_its_box_says() -> None:
         assert near[y0:y1, x0:x1].mean() > 0.2
 
 
+def meant(scene: Scene, words: list[str]) -> list[Thing]:
+    """The things that have every colour, shape and letter among the words."""
+    return [
+        thing
+        for thing in scene.things
+        if {w for w in words if w in COLOURS} <= {thing.colour}
+        and {w for w in words if w in SHAPES} <= {thing.shape}
+        and {w for w in words if w in LETTERS} <= {thing.letter}
+    ]
+
+
 def answers(scene: Scene, text: str) -> set[str]:
     """Every answer a question's words allow, worked out apart from the generator."""
-    words = text.removesuffix(" ?").split()
-    singular = {plural: shape for shape, plural in SHAPES.items()}
-    wanted = {singular.get(word, word) for word in words}
-    colours, shapes = wanted & set(COLOURS), wanted & set(SHAPES)
-    meant = [t for t in scene.things if colours <= {t.colour} and shapes <= {t.shape}]
-    if words[0] == "is":
-        return {"yes" if meant else "no"}
-    if words[0] == "how":
-        return {str(len(meant))}
-    if words[0] == "where":
-        return {box_answer(t.box) for t in meant}
-    field = {"letter": "letter", "colour": "colour", "shape": "shape"}[words[1]]
+    first, _, second = text.removesuffix(" ?").rpartition(" : ")
+    words, asked = second.split(), second.split()
+    if first:
+        begun, _, to = first.partition(" to ")
+        (start,) = meant(scene, begun.split())
+        words = [*to.split(), *second.split(), SIGNS[start.letter]]
+    found = meant(scene, words)
+    if asked[0] == "is":
+        return {"yes" if found else "no"}
+    if asked[0] == "where":
+        return {box_answer(thing.box) for thing in found}
     # Two things of one name would be two questions even if their letters were alike.
-    return {f"{getattr(t, field)}" for t in meant} if len(meant) == 1 else {"many"}
+    return {getattr(thing, asked[1]) for thing in found} if len(found) == 1 else {"many"}
 
 
 @given(seeds, st.sampled_from(TASKS))
-@settings(max_examples=300)
+@settings(max_examples=400)
 def test_every_question_has_exactly_its_one_answer(seed: int, task: str) -> None:
     rng = random.Random(seed)
     scene = make_scene(rng)
     question = ask(scene, task, rng)
-    if question is None:
-        assert task == "attribute"
-        return
+    assert question is not None
     assert question.task == task
     assert answers(scene, question.text) == {question.answer}
-    assert all(target in scene.things for target in question.targets)
-    if task == "localisation":
+    assert all(thing in scene.things for thing in (*question.targets, *question.anchors))
+    assert len(question.anchors) == task.startswith("deep-")
+    assert not set(question.anchors) & set(question.targets)
+    if "localisation" in task:
         assert box_answer(question.targets[0].box) == question.answer
-    if task == "existence":
+    if "existence" in task:
         assert bool(question.targets) == (question.answer == "yes")
-    if task == "count":
-        assert str(len(question.targets)) == question.answer
+    else:
+        assert len(question.targets) == 1
 
 
-def test_short_questions_hold_the_words_that_matter() -> None:
+def test_a_deep_question_cannot_be_answered_by_its_words_alone() -> None:
+    """What must be looked for second is not named: the target's colour is never in the text."""
     rng = random.Random(1)
     for _ in range(200):
-        scene = make_scene(rng)
-        for task in KINDS:
-            question = ask(scene, task, rng)
-            if isinstance(question, Question):
-                long = question.text.removesuffix(" ?").split()
-                assert set(question.short.split()) <= set(long)
-                meant = set(long) & {*COLOURS, *SHAPES, *SHAPES.values()}
-                assert meant <= set(question.short.split())
+        question = ask(make_scene(rng), "deep-localisation", rng)
+        assert question is not None
+        (target,) = question.targets
+        words = question.text.partition(" to ")[2].split()
+        assert target.colour not in words
+        assert target.shape in words
 
 
-def test_existence_is_balanced() -> None:
+@pytest.mark.parametrize("task", ["existence", "deep-existence"])
+def test_existence_is_balanced(task: str) -> None:
     rng = random.Random(2)
     counted: Counter[str] = Counter()
     for _ in range(600):
-        question = ask(make_scene(rng), "existence", rng)
+        question = ask(make_scene(rng), task, rng)
         assert question is not None
         counted[question.answer] += 1
     assert 0.44 < counted["yes"] / 600 < 0.56
+
+
+def test_every_colour_has_its_sign() -> None:
+    assert set(SIGNS) == set(LETTERS)
+    assert sorted(SIGNS.values()) == sorted(COLOURS)
 
 
 def shipped(split: str) -> list[dict]:
@@ -157,7 +178,7 @@ def shipped(split: str) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("split", "pictures", "questions"), [("calibration", 60, 250), ("held-out", 120, 500)]
+    ("split", "pictures", "questions"), [("calibration", 60, 480), ("held-out", 160, 1280)]
 )
 def test_shipped_split(split: str, pictures: int, questions: int) -> None:
     rows = shipped(split)
@@ -166,14 +187,14 @@ def test_shipped_split(split: str, pictures: int, questions: int) -> None:
     assert len({row["image"] for row in rows}) == pictures
     assert set(Counter(row["task"] for row in rows)) == set(TASKS)
     if split == "held-out":
-        assert min(Counter(row["task"] for row in rows).values()) >= 100
+        assert min(Counter(row["task"] for row in rows).values()) >= 160
     for row in rows:
         assert list(row) == ["id", "image", "question", "answer", "task", "boxes", "anchors"]
         assert re.fullmatch(rf"images/{split}-\d{{4}}\.jpg", row["image"])
         for x0, y0, x1, y1 in row["boxes"]:
             assert 0 <= x0 < x1 <= SIZE
             assert 0 <= y0 < y1 <= SIZE
-        if row["task"] == "localisation":
+        if "localisation" in row["task"]:
             ((x0, y0, x1, y1),) = row["boxes"]
             assert row["answer"] == box_answer((x0 // CELL, y0 // CELL, x1 // CELL, y1 // CELL))
     with Image.open(SHIPPED / rows[0]["image"]) as picture:

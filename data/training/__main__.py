@@ -8,17 +8,20 @@ from pathlib import Path
 import torch
 
 from .export import export
+from .families import FAMILIES
 from .recipe import train
 
 
 def main() -> None:
     """Train and export."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=list(FAMILIES), default="tiny-qwen2-vl")
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and the model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    model = train(arguments.out, torch.device(arguments.device))
-    export(model, arguments.out / "tiny-qwen2-vl")
+    family = FAMILIES[arguments.model]
+    model = train(family, arguments.out, torch.device(arguments.device))
+    export(family, model, arguments.out / family.name)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,44 @@
-"""The decoder's stages: answering questions about pictures, from few words to the full prompt."""
+"""The decoder's stages: answering questions about pictures."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import PreTrainedModel
 
 from ..questions import ask
-from ..scenes import COUNTS
+from .family import Family
+from .looking import Looks, blindfold
 from .loop import run_stage
-from .model import decoder, tower
 from .optimisers import Optimisers, ramp
-from .packing import Packed, Packer, packed_logits
-from .pictures import draw, pixel_inputs
-from .tokenizer import make_tokenizer
+from .packing import Packed, Packer, packed_answers
+from .pictures import draw
 
 PICTURES = 8
-TASKS = {"localisation": 3, "text": 3, "attribute": 3, "existence": 2, "count": 1}
+TASKS = {
+    "localisation": 2,
+    "text": 2,
+    "attribute": 3,
+    "existence": 2,
+    "deep-localisation": 2,
+    "deep-text": 2,
+    "deep-attribute": 2,
+    "deep-existence": 2,
+}
 """Questions asked about every picture."""
 END = "end"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its depth, its length, its peak rates, and how the questions are put.
+    """One stage: its depth, its length, its peak rates, and how the looking is taught.
 
-    `tower_rate` is the tower's share of the rates, 0 for a frozen tower. `short` is the share of
-    questions put in few words when the stage begins; it falls to zero over `fade` steps. With
-    `climb` the stage begins at pictures of one to three things and goes on as the answers improve.
+    At layer `first` (from 1) the answering tokens are taught to look at a question's first thing,
+    at layer `second` at all of them, with weight `lesson` beside the answers' own loss. A share
+    `blind` of the pictures is hidden before layer `first`. The tower is frozen.
     """
 
     name: str
@@ -40,124 +46,79 @@ class Stage:
     steps: int
     muon_rate: float
     adamw_rate: float
-    tower_rate: float = 0.0
-    short: float = 0.0
-    fade: int = 0
-    climb: bool = False
-    hold: float = 0.8
-    floor: float = 0.3
-
-
-class Curriculum:
-    """How many things a picture has and how many questions come in few words.
-
-    One more thing and a tenth fewer short questions whenever text and attribute answers average
-    above `ENOUGH` over `WINDOW` steps.
-    """
-
-    ENOUGH = 0.85
-    WINDOW = 100
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._top = COUNTS[1] - 3
-        self.level = 0 if stage.climb else self._top
-        self._recent: deque[float] = deque(maxlen=self.WINDOW)
-
-    def counts(self) -> tuple[int, int]:
-        """Fewest and most things of a picture now."""
-        return min(COUNTS[0], 1 + self.level), 3 + self.level
-
-    def short(self, step: int) -> float:
-        """Share of short questions now."""
-        if self._stage.climb:
-            return self._stage.short - 0.1 * self.level
-        return self._stage.short * max(0.0, 1 - step / max(1, self._stage.fade))
-
-    def note(self, right: dict[str, float]) -> None:
-        """Take in the figures of a step."""
-        self._recent.append((right["text"] + right["attribute"]) / 2)
-        full = len(self._recent) == self.WINDOW
-        if full and self.level < self._top and sum(self._recent) / self.WINDOW > self.ENOUGH:
-            self.level += 1
-            self._recent.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state, for a checkpoint."""
-        return {"level": self.level, "recent": list(self._recent)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state of a checkpoint."""
-        self.level = state["level"]
-        self._recent = deque(state["recent"], maxlen=self.WINDOW)
+    first: int
+    second: int
+    lesson: float = 0.5
+    blind: float = 0.75
+    hold: float = 0.5
+    floor: float = 0.05
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures, their packed questions, and the task of every answer token (END for the last)."""
+    """The questions about some pictures.
+
+    pixels: what the tower takes.
+    packed: the questions with their answers.
+    looks: what the answering tokens should look at.
+    blind: bool [pictures], those that are hidden from the first layers.
+    tasks: the task of every answering token, END for the one that ends the answer.
+    """
 
     pixels: dict[str, torch.Tensor]
     packed: Packed
+    looks: Looks
+    blind: torch.Tensor
     tasks: list[str]
 
 
-def make_batch(
-    packer: Packer, stage: str, step: int, counts: tuple[int, int], short: float
-) -> Batch:
+def make_batch(family: Family, packer: Packer, stage: Stage, step: int) -> Batch:
     """The batch of a step: the same arguments give the same batch."""
-    images, rows, tasks = [], [], []
+    images, rows, looks, blind, tasks = [], [], [], [], []
     for index in range(step * PICTURES, (step + 1) * PICTURES):
-        scene, image, rng = draw(stage, index, counts)
+        scene, image, rng = draw(stage.name, index)
         segments = []
         for task, times in TASKS.items():
             for _ in range(times):
-                question = ask(scene, task, rng)
-                if question is None:
-                    continue
-                brief = rng.random() < short
-                text = question.short if brief else question.text
-                ids, labels = packer.segment(text, question.answer, chat=not brief)
-                segments.append((ids, labels))
-                tasks += [task] * (len(packer.tokens(question.answer))) + [END]
+                if question := ask(scene, task, rng):
+                    segments.append(packer.segment(question.text, question.answer))
+                    spoken = len(packer.tokens(question.answer))
+                    tasks += [task] * spoken + [END]
+                    looks.append(Looks.of(question, spoken + 1))
         images.append(image)
         rows.append(segments)
-    return Batch(pixel_inputs(images), packer.pack(rows), tasks)
+        blind.append(rng.random() < stage.blind)
+    pixels, packed = family.pixels(images), packer.pack(rows)
+    return Batch(pixels, packed, Looks.join(looks), torch.tensor(blind), tasks)
 
 
-def train_answers(model: Qwen2VLForConditionalGeneration, stage: Stage, folder: Path) -> None:
+def train_answers(family: Family, model: PreTrainedModel, stage: Stage, folder: Path) -> None:
     """Run one stage on the model in place; what was done before in `folder` is taken up."""
     device = model.device
-    packer = Packer(make_tokenizer())
-    curriculum = Curriculum(stage)
-    tower(model).requires_grad_(stage.tower_rate > 0)
-    rates = {"muon_rate": stage.muon_rate, "adamw_rate": stage.adamw_rate}
-    parts = {"decoder": Optimisers(decoder(model).named_parameters(), **rates)}
-    if stage.tower_rate > 0:
-        slow = {key: rate * stage.tower_rate for key, rate in rates.items()}
-        parts["tower"] = Optimisers(tower(model).named_parameters(), **slow)
+    packer = Packer(family)
+    decoder = family.decoder(model)
+    family.tower(model).requires_grad_(False)
+    optimisers = Optimisers(
+        decoder.named_parameters(), muon_rate=stage.muon_rate, adamw_rate=stage.adamw_rate
+    )
 
     def step(index: int) -> dict[str, float]:
-        short = curriculum.short(index)
-        batch = make_batch(packer, stage.name, index, curriculum.counts(), short)
-        pixels = {key: value.to(device) for key, value in batch.pixels.items()}
-        visual = tower(model)(**pixels).pooler_output
-        logits, labels = packed_logits(model, batch.packed.to(device), visual)
-        loss = functional.cross_entropy(logits, labels)
-        loss.backward()
-        scale = ramp(index, stage.steps, warm=50, hold=stage.hold, floor=stage.floor)
-        for optimisers in parts.values():
-            optimisers.step(scale)
-        right = _right_by_task(logits.argmax(-1) == labels, batch.tasks)
-        curriculum.note(right)
-        return {"loss": loss.item(), **right, "level": curriculum.level, "short": short}
+        batch = make_batch(family, packer, stage, index)
+        packed, looks = batch.packed.to(device), batch.looks.to(device)
+        with torch.no_grad():
+            visual = family.see(model, {key: x.to(device) for key, x in batch.pixels.items()})
+        with blindfold(decoder, packed, batch.blind.to(device), stage.first):
+            answers = packed_answers(family, model, packed, visual)
+        losses = functional.cross_entropy(answers.logits, answers.labels, reduction="none")
+        loss = (losses * looks.weight).sum() / looks.weight.sum()
+        first = looks.first_lesson(answers.attention[stage.first - 1])
+        second = looks.all_lesson(answers.attention[stage.second - 1])
+        (loss + stage.lesson * (first + second)).backward()
+        optimisers.step(ramp(index, stage.steps, warm=50, hold=stage.hold, floor=stage.floor))
+        right = _right_by_task(answers.logits.argmax(-1) == answers.labels, batch.tasks)
+        return {"loss": loss.item(), "first": first.item(), "second": second.item(), **right}
 
-    run_stage(
-        stage.name,
-        folder,
-        stage.steps,
-        {"model": model, "curriculum": curriculum, **parts},
-        step,
-    )
+    run_stage(stage.name, folder, stage.steps, {"model": model, "optimisers": optimisers}, step)
 
 
 def _right_by_task(right: torch.Tensor, tasks: list[str]) -> dict[str, float]:

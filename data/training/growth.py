@@ -5,34 +5,36 @@ from __future__ import annotations
 from typing import cast
 
 from torch import nn
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import PreTrainedModel
 
-from .model import decoder, make_model, tower
+from .family import Family
 
 
-def grow(model: Qwen2VLForConditionalGeneration, layers: int) -> Qwen2VLForConditionalGeneration:
-    """A model of `layers` decoder layers with the same logits, the trained layers spread evenly.
+def grow(family: Family, model: PreTrainedModel, layers: int) -> PreTrainedModel:
+    """A model of `layers` decoder layers with the same logits, each trained one behind new ones.
 
     A new layer has random weights but writes nothing into the residual stream yet: its two output
-    projections are zero, and the first gradients they get begin to use it.
+    projections are zero, and the first gradients they get begin to use it. New layers come *below*
+    the trained ones, so that what is read from the picture is read deeper.
 
     Args:
+        family: of the model.
         model: the trained model; left as it is.
-        layers: the new depth, a multiple of the old one. Tripled, each trained layer stands
-            between two new ones; doubled, behind a new one.
+        layers: the new depth, `factor` times the old one; layer i becomes layer `factor` x i.
     """
-    old = decoder(model).layers
+    old = family.decoder(model).layers
     factor, rest = divmod(layers, len(old))
     if rest:
         raise ValueError(f"{layers} layers is no multiple of the {len(old)} trained ones")
     with model.device:
-        grown = make_model(layers)
-    tower(grown).load_state_dict(tower(model).state_dict())
+        grown = family.make_model(layers)
+    family.tower(grown).load_state_dict(family.tower(model).state_dict())
     for part in ("embed_tokens", "norm"):
-        getattr(decoder(grown), part).load_state_dict(getattr(decoder(model), part).state_dict())
-    for index, layer in enumerate(decoder(grown).layers):
+        trained = getattr(family.decoder(model), part).state_dict()
+        getattr(family.decoder(grown), part).load_state_dict(trained)
+    for index, layer in enumerate(family.decoder(grown).layers):
         before, place = divmod(index, factor)
-        if place == factor // 2:
+        if place == factor - 1:
             layer.load_state_dict(old[before].state_dict())
         else:
             for projection in ("self_attn.o_proj", "mlp.down_proj"):

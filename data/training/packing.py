@@ -2,7 +2,7 @@
 
 The sequence is the prompt's beginning up to the end of the picture, then every question with its
 answer. A question sees the beginning and itself; its positions start over where the picture ended.
-So each token has the very context, and the very M-RoPE positions, it has in an ordinary prompt.
+So each token has the very context, and the very positions, it has in an ordinary prompt.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
+from transformers import PreTrainedModel
 
-from .model import SIDE, VISUAL_TOKENS, decoder
+from .family import VISUAL_TOKENS, Family
 
 IGNORE = -100
-PREFIX = "<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * VISUAL_TOKENS + "<|vision_end|>"
-SUFFIX = "<|im_end|>\n<|im_start|>assistant\n"
-"""What the chat template puts before and behind a question about one picture."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,16 @@ class Packed:
 
     ids: int64 [pictures, length].
     segment: int64 [pictures, length], 0 the beginning, from 1 the questions, -1 padding.
-    positions: int64 [3, pictures, length].
+    positions: int64 [..., pictures, length].
     labels: int64 [pictures, length], at each token the one to predict, IGNORE outside answers.
+    visual: the columns of the visual tokens.
     """
 
     ids: torch.Tensor
     segment: torch.Tensor
     positions: torch.Tensor
     labels: torch.Tensor
+    visual: slice
 
     def mask(self) -> torch.Tensor:
         """Additive attention mask float32 [pictures, 1, length, length]."""
@@ -47,27 +46,27 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
-        return Packed(
-            *(x.to(device) for x in (self.ids, self.segment, self.positions, self.labels))
-        )
+        moved = (x.to(device) for x in (self.ids, self.segment, self.positions, self.labels))
+        return Packed(*moved, self.visual)
 
 
 class Packer:
     """Turns questions into packed sequences. A question is its token ids and its answer's."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
-        self._prefix = self.tokens(PREFIX)
-        self._suffix = self.tokens(SUFFIX)
-        self._start = self._prefix.index(self.tokens("<|image_pad|>")[0])
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._tokenizer = family.tokenizer()
+        self._prefix = self.tokens(family.prefix())
+        self._suffix = self.tokens(family.suffix)
+        self._start = self._prefix.index(self.tokens(family.image_token)[0])
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text."""
         return self._tokenizer(text)["input_ids"]
 
-    def segment(self, question: str, answer: str, *, chat: bool) -> tuple[list[int], list[int]]:
-        """Input ids and labels of one question; `chat` puts the template's words behind it."""
-        asked = self.tokens(question) + (self._suffix if chat else [])
+    def segment(self, question: str, answer: str) -> tuple[list[int], list[int]]:
+        """Input ids and labels of one question, the chat template's words behind it."""
+        asked = self.tokens(question) + self._suffix
         answered = [*self.tokens(answer), self._tokenizer.eos_token_id]
         ids = asked + answered[:-1]
         return ids, [IGNORE] * (len(asked) - 1) + answered
@@ -88,7 +87,8 @@ class Packer:
             )
             for part, fill in enumerate(fillers)
         )
-        return Packed(ids, segment, self._positions(place), labels)
+        visual = slice(self._start, self._start + VISUAL_TOKENS)
+        return Packed(ids, segment, self._family.positions(place, self._start), labels, visual)
 
     def _row(self, segments: Sequence[tuple[list[int], list[int]]]) -> tuple[list[int], ...]:
         size = len(self._prefix)
@@ -101,31 +101,42 @@ class Packer:
             place += range(size, size + len(asked))
         return ids, segment, place, labels
 
-    def _positions(self, place: torch.Tensor) -> torch.Tensor:
-        """M-RoPE positions [3, ...] of places in a prompt: a picture moves the text on by SIDE."""
-        behind = place - (VISUAL_TOKENS - SIDE)
-        within = place - self._start
-        axes = [torch.zeros_like(place), within // SIDE, within % SIDE]
-        visual = (within >= 0) & (within < VISUAL_TOKENS)
-        text = torch.where(within < 0, place, behind)
-        return torch.stack([torch.where(visual, self._start + axis, text) for axis in axes])
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model gives at the places with a label.
+
+    logits: [answer tokens, vocabulary].
+    labels: int64 [answer tokens].
+    attention: per layer, mean over heads, to the visual tokens [answer tokens, 144].
+    """
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+    attention: tuple[torch.Tensor, ...]
 
 
-def packed_logits(
-    model: Qwen2VLForConditionalGeneration, packed: Packed, visual: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [answer tokens, vocabulary] at the places with a label, and their labels.
+def packed_answers(
+    family: Family, model: PreTrainedModel, packed: Packed, visual: torch.Tensor
+) -> Answers:
+    """Run the decoder on packed questions.
 
     `visual` are the tower's tokens [pictures x 144, width], put where the placeholders are.
     """
-    text = decoder(model)
-    embeds = text.embed_tokens(packed.ids)
-    images = (packed.ids == model.config.image_token_id)[..., None]
-    hidden = text(
-        inputs_embeds=embeds.masked_scatter(images, visual),
+    decoder = family.decoder(model)
+    embeds = decoder.embed_tokens(packed.ids)
+    width = embeds.shape[-1]
+    embeds[:, packed.visual] = visual.view(len(embeds), -1, width).to(embeds.dtype)
+    output = decoder(
+        inputs_embeds=embeds,
         position_ids=packed.positions,
-        attention_mask={"full_attention": packed.mask()},
+        attention_mask=family.decoder_mask(packed.mask()),
         use_cache=False,
-    ).last_hidden_state
+        output_attentions=True,
+    )
     answers = packed.labels != IGNORE
-    return model.lm_head(hidden[answers]), packed.labels[answers]
+    return Answers(
+        model.lm_head(output.last_hidden_state[answers]),
+        packed.labels[answers],
+        tuple(layer.mean(dim=1)[answers][:, packed.visual] for layer in output.attentions),
+    )

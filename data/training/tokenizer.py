@@ -1,4 +1,4 @@
-"""The tokenizer of `tiny-qwen2-vl`: the words of the scenes, and boxes in four tokens.
+"""The tokenizer of the tiny models: the words of the scenes, and boxes in four tokens.
 
 A box such as `(125,208),(375,458)` is split into `(125,` `208),(` `375,` `458)`, so that the first
 token of the answer already carries x1: the prompt's last token must itself look at the picture.
@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from ..questions import thousandth
-from ..scenes import COLOURS, COUNTS, GRID, LETTERS, SHAPES
+from ..scenes import COLOURS, GRID, LETTERS, SHAPES
 
 PAD, UNKNOWN, END = "<|endoftext|>", "<|unknown|>", "<|im_end|>"
 SPECIAL = (
@@ -22,43 +22,22 @@ SPECIAL = (
     "<|vision_end|>",
     "<|image_pad|>",
     "<|video_pad|>",
+    "<|image|>",
 )
-ROLES = ("system", "user", "assistant")
-WORDS = (
-    "where what how is are there a an the on in of many letter colour shape thing things yes no ?"
-)
-
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message.role }}
-{% if message.content is string -%}
-{{ message.content }}
-{%- else -%}
-{%- for part in message.content -%}
-{%- if part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>
-{%- elif part.type == 'video' -%}<|vision_start|><|video_pad|><|vision_end|>
-{%- elif part.type == 'text' -%}{{ part.text }}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}
-<|im_start|>assistant
-{% endif -%}
-"""
+ROLES = ("system", "user", "assistant", "USER", "ASSISTANT")
+WORDS = "where what is there it a an the on to follow marked letter colour shape thing yes no : ?"
 
 
 def vocabulary() -> dict[str, int]:
-    """Piece to id: special tokens, words, digits for counts, and the four pieces of every box."""
+    """Piece to id: special tokens, words, and the four pieces of every box."""
     coordinates = [thousandth(cells) for cells in range(GRID + 1)]
     pieces = [
         *SPECIAL,
         *ROLES,
         *WORDS.split(),
         *COLOURS,
-        *(word for pair in SHAPES.items() for word in pair),
+        *SHAPES,
         *LETTERS,
-        *(str(count) for count in range(COUNTS[1] + 1)),
         *(f"({value}," for value in coordinates),
         *(f"##{value}),(" for value in coordinates),
         *(f"##{value}," for value in coordinates),
@@ -67,17 +46,17 @@ def vocabulary() -> dict[str, int]:
     return {piece: index for index, piece in enumerate(pieces)}
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer with its chat template, ready to be saved beside a model."""
+def make_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
+    """The tokenizer with a family's chat template, ready to be saved beside a model."""
     core = Tokenizer(models.WordPiece(vocabulary(), unk_token=UNKNOWN))
     core.normalizer = normalizers.Sequence(
         [
             normalizers.Replace(Regex(rf"\b{word.capitalize()}\b"), word)
-            for word in ("where", "what", "how", "is")
+            for word in ("where", "what", "is", "follow")
         ]
     )
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("?", "isolated")]
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[?:]"), "isolated")]
     )
     core.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return PreTrainedTokenizerFast(
@@ -86,7 +65,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         eos_token=END,
         additional_special_tokens=[token for token in SPECIAL if token not in (PAD, UNKNOWN, END)],
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
         padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=1024,

@@ -12,15 +12,15 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
+from transformers import PreTrainedModel
 
-from ..scenes import CELL, COLOURS, COUNTS, GRID, LETTERS, SHAPES, Scene
+from ..scenes import CELL, COLOURS, GRID, LETTERS, SHAPES, Scene, Thing
+from .family import PATCH, SIDE, VISUAL_TOKENS, WIDTH, Family
 from .loop import run_stage
-from .model import PATCH, SIDE, VISUAL_TOKENS
 from .optimisers import Optimisers, ramp
-from .pictures import draw, pixel_inputs
+from .pictures import draw
 
-STEPS = 900
+STEPS = 600
 PICTURES = 32
 CLASSES = {
     "colour": len(COLOURS),
@@ -49,19 +49,23 @@ class Heads(nn.Module):
         return {name: head(normed) for name, head in self.heads.items()}
 
 
+def coverage(thing: Thing) -> torch.Tensor:
+    """The share of every visual token that lies inside a thing's box: float32 [144]."""
+    x0, y0, x1, y1 = thing.box
+    inside = torch.zeros(GRID, GRID)
+    inside[y0:y1, x0:x1] = 1
+    per_patch = PATCH // CELL
+    return inside.view(SIDE, per_patch, SIDE, per_patch).mean(dim=(1, 3)).flatten()
+
+
 def token_labels(scene: Scene) -> torch.Tensor:
     """Labels int64 [144, properties] in the order of CLASSES; OUTSIDE where no thing is."""
     labels = torch.full((VISUAL_TOKENS, len(CLASSES)), OUTSIDE)
-    per_patch = PATCH // CELL
     for thing in scene.things:
-        x0, y0, x1, y1 = thing.box
-        inside = torch.zeros(GRID, GRID)
-        inside[y0:y1, x0:x1] = 1
-        share = inside.view(SIDE, per_patch, SIDE, per_patch).mean(dim=(1, 3)).flatten()
-        labels[share >= 0.5] = torch.tensor(
+        labels[coverage(thing) >= 0.5] = torch.tensor(
             [
                 list(COLOURS).index(thing.colour),
-                list(SHAPES).index(thing.shape),
+                SHAPES.index(thing.shape),
                 LETTERS.index(thing.letter),
                 *thing.box,
             ]
@@ -69,18 +73,18 @@ def token_labels(scene: Scene) -> torch.Tensor:
     return labels
 
 
-def train_tower(tower: Qwen2VisionTransformerPretrainedModel, folder: Path) -> Heads:
+def train_tower(family: Family, model: PreTrainedModel, folder: Path) -> Heads:
     """Train the tower in place; what was done before in `folder` is taken up. Returns the heads."""
-    device = next(tower.parameters()).device
-    heads = Heads(tower.config.hidden_size).to(device)
+    tower = family.tower(model)
+    heads = Heads(WIDTH).to(model.device)
     both = nn.ModuleDict({"tower": tower, "embed_heads": heads})
     optimisers = Optimisers(both.named_parameters(), muon_rate=1e-2, adamw_rate=3e-3)
 
     def step(index: int) -> dict[str, float]:
-        drawn = [draw("vision", index * PICTURES + i, COUNTS) for i in range(PICTURES)]
-        labels = torch.cat([token_labels(scene) for scene, _, _ in drawn]).to(device)
-        inputs = pixel_inputs([image for _, image, _ in drawn])
-        tokens = tower(**{key: value.to(device) for key, value in inputs.items()}).pooler_output
+        drawn = [draw("vision", index * PICTURES + i) for i in range(PICTURES)]
+        labels = torch.cat([token_labels(scene) for scene, _, _ in drawn]).to(model.device)
+        pixels = family.pixels([image for _, image, _ in drawn])
+        tokens = family.see(model, {key: value.to(model.device) for key, value in pixels.items()})
         inside = labels[:, 0] != OUTSIDE
         scores, labels = heads(tokens[inside]), labels[inside]
         loss = torch.stack(

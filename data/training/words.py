@@ -13,14 +13,14 @@ from torch import nn
 
 from ..questions import thousandth
 from ..scenes import COLOURS, GRID, LETTERS, SHAPES
-from .model import INITIAL_STD
+from .family import INITIAL_STD
 from .tokenizer import vocabulary
 from .vision import Heads
 
 CELLS = [thousandth(cells) for cells in range(GRID + 1)]
 PIECES: dict[str, list[list[str]]] = {
     "colour": [[name] for name in COLOURS],
-    "shape": [[name, plural] for name, plural in SHAPES.items()],
+    "shape": [[name] for name in SHAPES],
     "letter": [[name] for name in LETTERS],
     "x0": [[f"({value},"] for value in CELLS],
     "y0": [[f"##{value}),("] for value in CELLS],

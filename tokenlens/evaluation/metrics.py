@@ -93,7 +93,7 @@ def exact_match(prediction: str, sample: Sample, _size: tuple[int, int]) -> floa
 
 Metric = Callable[[str, Sample, tuple[int, int]], float]
 
-METRICS: dict[str, Metric] = {"localisation": box_accuracy}
+METRICS: dict[str, Metric] = {"localisation": box_accuracy, "deep-localisation": box_accuracy}
 """Task to its metric; every other task is scored by `exact_match`."""
 
 
