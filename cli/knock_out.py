@@ -35,7 +35,9 @@ def knock_out(
         list[str] | None,
         typer.Option(help="Only samples of this task; may be repeated. Default: all."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Look at every n-th layer from 2 on.")] = 1,
+    every: Annotated[
+        int, typer.Option(min=1, help="Look at every n-th layer only, from layer 3 on.")
+    ] = 1,
     batch_size: BatchSize = 8,
     revision: Revision = None,
     device: Device = None,
@@ -60,7 +62,7 @@ def knock_out(
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or knock_out_directory(name, samples.name, len(samples))
-    layers = range(2, vlm.layers + 1, every)
+    layers = range(2 if every == 1 else 3, vlm.layers + 1, every)
     table = analysis.compute(
         vlm, samples, directory, layers=layers, batch_size=batch_size, show_progress=True
     )

@@ -134,7 +134,7 @@ def test_the_command_prints_every_table_and_continues(vlm, tmp_path, monkeypatch
             main()
         assert end.value.code == 0
         printed = capsys.readouterr().out
-        assert "| none | 4 |" in printed
+        assert "| none | 3 |" in printed
         assert "deep-text: anchors" in printed
         assert "stand in the bottom half of layers 1 to 1" in printed
     monkeypatch.setattr("sys.argv", ["tokenlens", *arguments, "--task", "depe-text"])

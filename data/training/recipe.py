@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,23 +14,30 @@ from .growth import grow
 from .vision import train_tower
 from .words import align_words
 
+VISION_STEPS = 600
 STAGES = (
     Stage("core", 8, 1400, muon_rate=5e-3, adamw_rate=2e-3, first=3, second=5),
     Stage("deepen", 24, 500, muon_rate=2e-3, adamw_rate=1e-3, first=9, second=15),
 )
 
 
-def train(family: Family, folder: Path, device: torch.device, seed: int = 0) -> PreTrainedModel:
-    """Run every stage, taking up what is in `folder` already; returns the trained model."""
+def train(
+    family: Family, folder: Path, device: torch.device, *, pace: float = 1.0, seed: int = 0
+) -> PreTrainedModel:
+    """Run every stage, taking up what is in `folder` already; returns the trained model.
+
+    `pace` is the share of every stage's steps that are made; the bundled `tiny-llava` took 0.7.
+    """
     torch.manual_seed(seed)
     with device:
         model = family.make_model(STAGES[0].layers)
-    heads = train_tower(family, model, folder)
+    model.set_attn_implementation("eager")
+    heads = train_tower(family, model, round(pace * VISION_STEPS), folder)
     align_words(family.decoder(model).embed_tokens, heads)
     for number, stage in enumerate(STAGES, start=1):
         torch.manual_seed(seed + number)
         if stage.layers != len(family.decoder(model).layers):
             model = grow(family, model, stage.layers)
         model.set_attn_implementation("eager")
-        train_answers(family, model, stage, folder)
+        train_answers(family, model, replace(stage, steps=round(pace * stage.steps)), folder)
     return model

@@ -20,7 +20,6 @@ from .loop import run_stage
 from .optimisers import Optimisers, ramp
 from .pictures import draw
 
-STEPS = 600
 PICTURES = 32
 CLASSES = {
     "colour": len(COLOURS),
@@ -73,7 +72,7 @@ def token_labels(scene: Scene) -> torch.Tensor:
     return labels
 
 
-def train_tower(family: Family, model: PreTrainedModel, folder: Path) -> Heads:
+def train_tower(family: Family, model: PreTrainedModel, steps: int, folder: Path) -> Heads:
     """Train the tower in place; what was done before in `folder` is taken up. Returns the heads."""
     tower = family.tower(model)
     heads = Heads(WIDTH).to(model.device)
@@ -91,11 +90,11 @@ def train_tower(family: Family, model: PreTrainedModel, folder: Path) -> Heads:
             [functional.cross_entropy(s, labels[:, i]) for i, s in enumerate(scores.values())]
         ).sum()
         loss.backward()
-        optimisers.step(ramp(index, STEPS, warm=20, hold=0.5, floor=0.05))
+        optimisers.step(ramp(index, steps, warm=20, hold=0.5, floor=0.05))
         return {"loss": loss.item()} | {
             name: (score.argmax(-1) == labels[:, i]).float().mean().item()
             for i, (name, score) in enumerate(scores.items())
         }
 
-    run_stage("vision", folder, STEPS, {"both": both, "optimisers": optimisers}, step)
+    run_stage("vision", folder, steps, {"both": both, "optimisers": optimisers}, step)
     return heads
