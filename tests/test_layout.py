@@ -16,9 +16,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from tokenlens.errors import ModelError
+from tokenlens.models.layout import Layout
 from tokenlens.models.loading import load
 from tokenlens.models.structure import decoder
-from tokenlens.models.vlm import VLM, Layout
+from tokenlens.models.vlm import VLM
 
 PATCH = 14
 PIXELS = 140 * 140
