@@ -5,7 +5,7 @@ resized bilinearly whatever a family's own filter is: its reach is short and the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -71,10 +71,12 @@ from tokenlens.models.processing import without_video
 from tokenlens.models.vlm import VLM
 
 BILINEAR = 2
-SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<video>", "<start>", "<end>", "<break>")
+PAD, UNKNOWN, FIRST, LAST = "<pad>", "<unk>", "<s>", "</s>"
+PICTURE, VIDEO, START, END, BREAK = "<image>", "<video>", "<start>", "<end>", "<break>"
+SPECIAL = (PAD, UNKNOWN, FIRST, LAST, PICTURE, VIDEO, START, END, BREAK)
 WORDS = ("what", "where", "is", "the", "star", "circle", "?", "\n", "user", "assistant")
 IDS = {piece: index for index, piece in enumerate((*SPECIAL, *WORDS))}
-IMAGE = IDS["<image>"]
+IMAGE = IDS[PICTURE]
 TEXT = {
     "vocab_size": 2048,
     "hidden_size": 32,
@@ -110,13 +112,16 @@ class Family:
         build: the model and its processor.
         token_px: pixels along a token's side, after resizing.
         passes: how often the picture is resized on its way into a tile.
-        sizes: more pictures than every family is tried on.
+        scale: how many times larger its pictures are, where blur would leave no room for a patch.
+        pads_first: whether padding is put around a picture before it is resized, so that the
+            picture's own border blurs into it.
     """
 
     build: Callable[[], tuple[PreTrainedModel, ProcessorMixin]]
     token_px: int
     passes: int = 1
-    sizes: tuple[tuple[int, int], ...] = field(default=())
+    scale: int = 1
+    pads_first: bool = False
 
 
 def local_vlm(family: Family) -> VLM:
@@ -141,16 +146,16 @@ def local_vlm(family: Family) -> VLM:
     return VLM.wrap(model, processor)
 
 
-def tokenizer(placeholder: str = "<image>", **extra: str) -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.WordLevel(IDS, unk_token="<unk>"))
+def tokenizer(placeholder: str = PICTURE, **extra: str) -> PreTrainedTokenizerFast:
+    core = Tokenizer(models.WordLevel(IDS, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.add_special_tokens(list(SPECIAL))
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        bos_token=FIRST,
+        eos_token=LAST,
         extra_special_tokens=extra,
         chat_template=TEMPLATE.replace("PLACEHOLDER", placeholder),
         clean_up_tokenization_spaces=False,
@@ -158,7 +163,11 @@ def tokenizer(placeholder: str = "<image>", **extra: str) -> PreTrainedTokenizer
 
 
 def _processor(
-    kind: Any, image_processor: Any, placeholder: str = "<image>", extra: Any = None, **settings: Any
+    kind: Any,
+    image_processor: Any,
+    placeholder: str = PICTURE,
+    extra: Any = None,
+    **settings: Any,
 ) -> ProcessorMixin:
     words = tokenizer(placeholder, **(extra or {}))
     return without_video(kind)(
@@ -252,7 +261,7 @@ def llava_onevision(aspect: str = "anyres_max_9") -> Any:
         vision_config=_siglip(side),
         text_config=_llama("qwen2"),
         image_token_index=IMAGE,
-        video_token_index=IDS["<video>"],
+        video_token_index=IDS[VIDEO],
         image_grid_pinpoints=pinpoints,
         vision_aspect_ratio=aspect,
         vision_feature_layer=-1,
@@ -278,10 +287,10 @@ def internvl() -> Any:
         image_seq_length=16,
     )
     names = {
-        "start_image_token": "<start>",
-        "end_image_token": "<end>",
-        "context_image_token": "<image>",
-        "video_token": "<video>",
+        "start_image_token": START,
+        "end_image_token": END,
+        "context_image_token": PICTURE,
+        "video_token": VIDEO,
     }
     image_processor = GotOcr2ImageProcessorPil(
         resample=BILINEAR, size=_square(32), min_patches=1, max_patches=6
@@ -325,11 +334,11 @@ def gemma3() -> Any:
         image_token_index=IMAGE,
         mm_tokens_per_image=16,
     )
-    names = {"boi_token": "<start>", "eoi_token": "<end>", "image_token": "<image>"}
+    names = {"boi_token": START, "eoi_token": END, "image_token": PICTURE}
     processor = _processor(
         Gemma3Processor,
         Gemma3ImageProcessorPil(resample=BILINEAR, size=_square(50)),
-        "<start>",
+        START,
         names,
         image_seq_length=16,
     )
@@ -345,7 +354,7 @@ def paligemma() -> Any:
     )
     image_processor = SiglipImageProcessorPil(resample=BILINEAR, size=_square(40))
     image_processor.image_seq_length = 25
-    words = tokenizer(image_token="<image>")
+    words = tokenizer(image_token=PICTURE)
     words.chat_template = None
     processor = PaliGemmaProcessor(image_processor=image_processor, tokenizer=words)
     return PaliGemmaForConditionalGeneration(config), processor
@@ -370,19 +379,19 @@ def mistral3() -> Any:
         PixtralImageProcessorPil(resample=BILINEAR, size={"longest_edge": 128}, patch_size=8),
         patch_size=8,
         spatial_merge_size=2,
-        image_token="<image>",
-        image_break_token="<break>",
-        image_end_token="<end>",
+        image_token=PICTURE,
+        image_break_token=BREAK,
+        image_end_token=END,
     )
     return Mistral3ForConditionalGeneration(config), processor
 
 
 def _qwen(config: Any, model_type: Any, processor_type: Any = Qwen2VLProcessor) -> Any:
     names = {
-        "image_token": "<image>",
-        "video_token": "<video>",
-        "vision_start_token": "<start>",
-        "vision_end_token": "<end>",
+        "image_token": PICTURE,
+        "video_token": VIDEO,
+        "vision_start_token": START,
+        "vision_end_token": END,
     }
     image_processor = Qwen2VLImageProcessorPil(
         resample=BILINEAR,
@@ -391,7 +400,7 @@ def _qwen(config: Any, model_type: Any, processor_type: Any = Qwen2VLProcessor) 
         temporal_patch_size=2,
         size={"shortest_edge": 32**2, "longest_edge": 128**2},
     )
-    placeholder = "<start><image><end>"
+    placeholder = START + PICTURE + END
     return model_type(config), _processor(processor_type, image_processor, placeholder, names)
 
 
@@ -400,9 +409,9 @@ def _qwen_config(config_type: Any, vision: Mapping[str, Any], rope: Any) -> Any:
         vision_config={"depth": 2, "num_heads": 2, "patch_size": 8, **vision},
         text_config={**TEXT, "rope_parameters": rope},
         image_token_id=IMAGE,
-        video_token_id=IDS["<video>"],
-        vision_start_token_id=IDS["<start>"],
-        vision_end_token_id=IDS["<end>"],
+        video_token_id=IDS[VIDEO],
+        vision_start_token_id=IDS[START],
+        vision_end_token_id=IDS[END],
     )
 
 
@@ -445,14 +454,14 @@ FAMILIES: dict[str, Family] = {
     "qwen3_vl": Family(qwen3_vl, 16),
     "llava": Family(llava_cropped, 8),
     "llava, small crop": Family(lambda: llava_cropped(size={"shortest_edge": 60}), 8),
-    "llava, padded": Family(llava_padded, 8),
+    "llava, padded": Family(llava_padded, 8, pads_first=True),
     "llava, siglip": Family(llava_siglip, 8),
     "llava_next": Family(llava_next, 8),
     "llava_onevision": Family(llava_onevision, 8),
     "llava_onevision, interpolated": Family(lambda: llava_onevision("anyres_max_3"), 8),
     "internvl": Family(internvl, 8),
-    "smolvlm": Family(smolvlm, 16, passes=3),
-    "idefics3": Family(idefics3, 16, passes=3),
+    "smolvlm": Family(smolvlm, 16, passes=3, scale=3),
+    "idefics3": Family(idefics3, 16, passes=3, scale=3),
     "idefics3, whole": Family(lambda: idefics3(do_image_splitting=False), 16, passes=2),
     "gemma3": Family(gemma3, 12),
     "paligemma": Family(paligemma, 8),

@@ -1,7 +1,7 @@
 """Bright patches on grey pictures: which visual tokens they move, and which boxes they touch.
 
-A patch's edges stay away from every box's edges by the reach of the resizing, so that what touches a
-box also shows in its pixels, and what does not touch it cannot.
+A patch's edges stay away from every box's edges by the reach of the resizing, so that what touches
+a box also shows in its pixels, and what does not touch it cannot.
 """
 
 from collections.abc import Sequence
@@ -34,22 +34,30 @@ def brightened(size: Size, patch: Rectangle) -> Image.Image:
 
 def embeddings(vlm: VLM, inputs: Any) -> Tensor:
     """What the decoder gets: [batch, length, hidden]."""
-    seen: list[Tensor] = []
 
-    def keep(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
-        seen.append(kwargs["inputs_embeds"])
+    def stop(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
+        raise _Reached(kwargs["inputs_embeds"])
 
-    handle = decoder(vlm.model).register_forward_pre_hook(keep, with_kwargs=True)
-    with torch.no_grad():
-        vlm.model(**inputs)
-    handle.remove()
-    return seen[0]
+    handle = decoder(vlm.model).register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            vlm.model(**inputs)
+    except _Reached as reached:
+        return reached.embeddings
+    finally:
+        handle.remove()
+    raise AssertionError("the decoder was not reached")
 
 
-def moved(vlm: VLM, before: Any, after: Any) -> list[list[int]]:
-    """For every sample, the positions whose embeddings differ between two inputs."""
-    differ = (embeddings(vlm, before) != embeddings(vlm, after)).any(dim=-1)
-    return [row.nonzero().flatten().tolist() for row in differ]
+class _Reached(Exception):  # noqa: N818 - no error: the rest of the model is not needed
+    def __init__(self, embeddings: Tensor) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+
+
+def moved(before: Tensor, after: Tensor) -> list[list[int]]:
+    """For every sample, the positions whose embeddings differ."""
+    return [row.nonzero().flatten().tolist() for row in (before != after).any(dim=-1)]
 
 
 def touched(layout: Layout, size: Size, patch: Rectangle, image: int = 0) -> list[int]:
@@ -62,13 +70,20 @@ def touched(layout: Layout, size: Size, patch: Rectangle, image: int = 0) -> lis
 
 
 def random_patches(
-    family: Family, layout: Layout, size: Size, count: int, image: int = 0
+    family: Family,
+    layout: Layout,
+    size: Size,
+    count: int,
+    image: int = 0,
+    *,
+    inside: bool = False,
 ) -> list[Rectangle]:
-    """Patches whose edges are clear of all boxes' edges, or the picture's own."""
+    """Patches whose edges are clear of all boxes' edges, or (unless `inside`) the picture's own."""
     generator = np.random.default_rng([*size, image])
     boxes = layout.boxes[layout.image_index == image].double().numpy()
-    columns = _clear_places(family, boxes[:, 0::2] * size[0], size[0])
-    rows = _clear_places(family, boxes[:, 1::2] * size[1], size[1])
+    inside = inside or family.pads_first
+    columns = _clear_places(family, boxes[:, 0::2] * size[0], size[0], inside)
+    rows = _clear_places(family, boxes[:, 1::2] * size[1], size[1], inside)
 
     def pair(places: Sequence[int]) -> list[int]:
         return sorted(generator.choice(places, 2, replace=False).tolist())
@@ -80,7 +95,7 @@ def random_patches(
     return patches
 
 
-def _clear_places(family: Family, spans: np.ndarray, length: int) -> list[int]:
+def _clear_places(family: Family, spans: np.ndarray, length: int, inside: bool) -> list[int]:
     """Whole pixels along a side that the resizing keeps apart from every edge of `spans` [n, 2]."""
     lengths = spans[:, 1] - spans[:, 0]
     inner = lengths[(spans[:, 0] > 1e-3) & (spans[:, 1] < length - 1e-3)]
@@ -89,5 +104,6 @@ def _clear_places(family: Family, spans: np.ndarray, length: int) -> list[int]:
     reach = family.passes * np.maximum(1, full / family.token_px) + 1
     places = np.arange(1, length)
     clear = (np.abs(places[:, None, None] - spans) >= reach[:, None] - 1e-6).all(axis=(1, 2))
-    assert clear.any(), f"no place for a patch along {length} pixels"
-    return [0, *places[clear].tolist(), length]
+    assert clear.sum() > 1, f"no room for a patch along {length} pixels"
+    found = places[clear].tolist()
+    return found if inside else [0, *found, length]
