@@ -1,4 +1,4 @@
-"""Pixtral's processor for pictures, which in transformers cannot be imported without torchvision."""
+"""Pixtral's processor for pictures; the one in transformers does not load without torchvision."""
 
 from typing import Any
 

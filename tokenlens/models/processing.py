@@ -13,7 +13,6 @@ from transformers.utils.import_utils import is_torchvision_available
 from tokenlens.errors import ModelError
 from tokenlens.models.pixtral import PixtralPictureProcessor
 
-
 _PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
 """Processors that take the place of those that cannot even be imported without torchvision."""
 
@@ -48,7 +47,6 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
 
 def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """A processor class that takes pictures and text only; everything else is inherited."""
-
     takes_videos = "video_processor" in inspect.signature(processor_class).parameters
 
     class PictureProcessor(processor_class):  # type: ignore[misc, valid-type]

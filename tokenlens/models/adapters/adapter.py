@@ -81,7 +81,7 @@ class Adapter:
         family: the name people use.
         model_type: `config.model_type`, by which the adapter is found.
         architecture: the Hugging Face class.
-        tokens: what a picture becomes, in words, for the support table.
+        tokens: what a picture becomes, in a few words, for the support table.
         pictures: the visual tokens of every picture, in order, over the whole batch.
         chat_template: Jinja, for families whose processors have none.
     """

@@ -24,7 +24,7 @@ def support_table() -> list[dict[str, str]]:
             "family": adapter.family,
             "model type": adapter.model_type,
             "architecture": adapter.architecture,
-            "visual tokens": adapter.tokens,
+            "tokens": adapter.tokens,
             "bundled": ", ".join(n for n, of in BUNDLED.items() if of == adapter.family) or "-",
             "alias": "\n".join(HUB_IDS.get(adapter.family, {})),
             "hub id": "\n".join(HUB_IDS.get(adapter.family, {}).values()),
