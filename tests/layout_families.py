@@ -304,6 +304,7 @@ def idefics3(
     model_type: Any = Idefics3ForConditionalGeneration,
     image_processor_type: Any = Idefics3ImageProcessorPil,
     processor_type: Any = Idefics3Processor,
+    parts: Any = None,
     **settings: Any,
 ) -> Any:
     config = config_type(
@@ -318,12 +319,18 @@ def idefics3(
         max_image_size={"longest_edge": 64},
         **settings,
     )
-    return model_type(config), _processor(processor_type, image_processor, image_seq_len=16)
+    return model_type(config), _processor(
+        processor_type, image_processor, image_seq_len=16, **(parts or {})
+    )
 
 
 def smolvlm() -> Any:
     return idefics3(
-        SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMImageProcessorPil, SmolVLMProcessor
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessorPil,
+        SmolVLMProcessor,
+        {"video_processor": None},
     )
 
 

@@ -4,6 +4,7 @@ The towers' attention is silenced, so that a feature depends on its own pixels a
 padding, tiles, merging, pooling and interpolation are the family's own.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from layout_patches import (
 
 from tokenlens.models.adapters import ADAPTERS, grid_boxes
 from tokenlens.models.layout import Layout
+from tokenlens.models.loading import load
 from tokenlens.models.vlm import VLM
 
 SIZES: list[Size] = [
@@ -130,6 +132,25 @@ def test_text_between_pictures_is_text(vlm: VLM, name: str) -> None:
     first = layout.image_index == 0
     assert layout.positions[first].max() < middle < layout.positions[~first].min()
     assert embeddings(vlm, inputs).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name", ["internvl", "llava_onevision", "mistral3", "paligemma", "smolvlm"], indirect=True
+)
+def test_a_saved_directory_gives_the_same_inputs_and_boxes(
+    vlm: VLM, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers.models.smolvlm.processing_smolvlm, "num2words", str)
+    processor: Any = vlm.processor
+    vlm.model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = load(tmp_path, device="cpu")
+    picture = brightened((140, 84), (20, 30, 50, 60))
+    here, there = (one.prepare(picture, QUESTION) for one in (vlm, loaded))
+    assert set(here) == set(there)
+    for key in here:
+        assert torch.equal(here[key], there[key]), key
+    assert torch.equal(vlm.layout(here)[0].boxes, loaded.layout(there)[0].boxes)
 
 
 @pytest.mark.parametrize(

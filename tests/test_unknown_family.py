@@ -10,7 +10,7 @@ import pytest
 from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
-from tokenlens.models.adapters import ADAPTERS
+from tokenlens.models import layout
 from tokenlens.probing.profile import Profile
 
 Command = Callable[..., Any]
@@ -19,7 +19,7 @@ Command = Callable[..., Any]
 @pytest.fixture
 def unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A model whose family has lost its adapter, and data with regions."""
-    monkeypatch.delitem(ADAPTERS, "qwen2_vl")
+    monkeypatch.setattr(layout, "find_adapter", lambda config: None)
     model = save_model_directory(tmp_path / "model", tiny_qwen2_vl(layers=4))
     lines = []
     for index in range(3):

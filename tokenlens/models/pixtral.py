@@ -38,14 +38,11 @@ class PixtralPictureProcessor(ProcessorMixin):
         self.image_break_token = image_break_token
         self.image_end_token = image_end_token
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
+        self.image_token_ids = tokenizer.convert_tokens_to_ids(
+            [image_token, image_break_token, image_end_token]
+        )
 
-    @property
-    def image_token_ids(self) -> list[int]:
-        """The ids that a picture's tokens have."""
-        names = (self.image_token, self.image_break_token, self.image_end_token)
-        return [self.tokenizer.convert_tokens_to_ids(name) for name in names]
-
-    def replace_image_token(self, image_inputs: BatchFeature, image_idx: int, **_: Any) -> str:
+    def replace_image_token(self, image_inputs: dict[Any, Any], image_idx: int, **_: Any) -> str:
         """The text of one picture's tokens."""
         side = self.patch_size * self.spatial_merge_size
         height, width = image_inputs["image_sizes"][image_idx]

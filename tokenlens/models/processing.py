@@ -1,7 +1,5 @@
 """Loading a model's processor so that it makes the same tensors with and without torchvision."""
 
-import inspect
-from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,21 +45,20 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
 
 def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """A processor class that takes pictures and text only; everything else is inherited."""
-    takes_videos = "video_processor" in inspect.signature(processor_class).parameters
 
     class PictureProcessor(processor_class):  # type: ignore[misc, valid-type]
         # SmolVLM asks the video half for its defaults before it looks for videos.
         video_processor = SimpleNamespace(num_frames=None, fps=None)
 
-        @wraps(processor_class.__init__)
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            if takes_videos:
-                kwargs.setdefault("video_processor", None)
-            super().__init__(*args, **kwargs)
-
         @classmethod
         def get_attributes(cls) -> list[Any]:
             return [name for name in super().get_attributes() if name != "video_processor"]
+
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
+            loaded = iter(super()._get_arguments_from_pretrained(*args, **kwargs))
+            parts = processor_class.get_attributes()
+            return [None if part == "video_processor" else next(loaded) for part in parts]
 
     return PictureProcessor
 
