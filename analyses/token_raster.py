@@ -14,11 +14,15 @@ def spread(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     `boxes` [n, 4] are what the tokens cover, normalised xyxy. Tokens on a grid give one pixel each;
     others (crops beside an overview) are drawn finer. Where tokens overlap, their mean; where there
-    is none, not-a-number.
+    is none, not-a-number. Tokens without area (newlines, mere padding) are nowhere.
 
-    >>> spread(np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]]), np.array([1.0, 2.0]))
+    >>> spread(np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [1, 0, 1, 1]]), np.array([1.0, 2.0, 9.0]))
     array([[1., 2.]])
     """
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, values = boxes[seen], values[..., seen]
+    if len(boxes) == 0:
+        return np.full((*values.shape[:-1], 1, 1), np.nan)
     spans = np.median(boxes[:, 2:] - boxes[:, :2], axis=0)
     across, down = (max(1, round(1 / float(span))) for span in spans)
     places = boxes * [across, down, across, down]

@@ -1,11 +1,14 @@
 """The entry point: the sub-commands, and the one place where errors meet the user."""
 
 import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
 
-from tokenlens.errors import TokenlensError
+from tokenlens.errors import TokenlensError, UnknownLayoutWarning
 
 from . import demo, env, knock_out, models, profile, report, run, select_layers
 
@@ -48,12 +51,29 @@ def _fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def _show_warning(
+    plain: Callable[..., None], message: Warning, category: type[Warning], *rest: object
+) -> None:
+    """Show the library's own warnings in one line, others as ever."""
+    if issubclass(category, UnknownLayoutWarning):
+        print(f"Warning: {message}.", file=sys.stderr)
+    else:
+        plain(message, category, *rest)
+
+
+def _run(arguments: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", UnknownLayoutWarning)
+        warnings.showwarning = partial(_show_warning, warnings.showwarning)
+        app(args=arguments)
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"])
+        _run([argument for argument in arguments if argument != "--debug"])
     except TokenlensError as error:
         if debug:
             raise

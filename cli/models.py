@@ -13,13 +13,12 @@ def register(app: typer.Typer) -> None:
 
 
 def models() -> None:
-    """List the model families, the bundled models and the aliases of hub ids."""
+    """List the model families, how they lay pictures out, and the aliases of hub ids."""
     from tokenlens.models.adapters import support_table
 
     table = Table("--model", "loads", title="What --model takes", title_justify="left", box=None)
     for row in support_table():
-        commands = "all commands" if row["visual layout"] == "yes" else "probe and engine in Python"
-        table.add_row(Text(f"\n{row['family']}", "bold"), Text(f"\n{commands}", "dim"))
+        table.add_row(Text(f"\n{row['family']}", "bold"), Text(f"\n{row['tokens']}", "dim"))
         if row["bundled"] != "-":
             table.add_row(row["bundled"], "bundled with tokenlens")
         for alias, hub_id in zip(
@@ -27,4 +26,7 @@ def models() -> None:
         ):
             table.add_row(alias, hub_id)
     console.print(table)
-    console.print("\nAny hub id or local directory of these families works as --model too.")
+    console.print(
+        "\nAny hub id or local directory of these families works as --model too. With other "
+        "families profile and run work; choosing layers by regions does not, and there are no maps."
+    )

@@ -1,10 +1,13 @@
 """A wrapped model: its structure, its inputs, and the hash it is known again by."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from builders import (
     IMAGE,
     VOCABULARY,
@@ -25,7 +28,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from tokenlens.errors import ModelError, SampleError
+from tokenlens.errors import ModelError, SampleError, UnknownLayoutWarning
+from tokenlens.models import layout
 from tokenlens.models.adapters import ADAPTERS, support_table
 from tokenlens.models.aliases import ALIASES, BUNDLED, HUB_IDS
 from tokenlens.models.loading import load
@@ -180,11 +184,50 @@ def test_the_hash_tells_checkpoints_apart_and_nothing_else(tmp_path: Path) -> No
     assert len(hashes) == 4
 
 
-def test_a_family_without_an_adapter_has_no_layout_but_works_otherwise() -> None:
+def test_a_family_without_an_adapter_has_flat_indices_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     vlm = VLM.wrap(tiny_llava())
-    assert vlm.config_hash
-    with pytest.raises(ModelError, match=r"model type 'llava' is unknown.*Qwen2-VL"):
-        vlm.layout({"input_ids": torch.tensor([[6]])})
+    inputs = {"input_ids": torch.tensor([[6, 1, 6], [1, 1, 6]])}
+    monkeypatch.setattr(layout, "find_adapter", lambda config: None)
+    with pytest.warns(UnknownLayoutWarning, match=r"model type 'llava' has no adapter.*Qwen2-VL"):
+        one, two = vlm.layout(inputs)
+    assert one.positions.tolist() == [0, 2]
+    assert two.positions.tolist() == [2]
+    assert one.boxes.shape == (2, 4)
+    assert one.boxes.isnan().all()
+    assert not one.placed
+    assert one.image_index.tolist() == [-1, -1]
+    assert one.grid == ((1, 1, 2),)
+
+
+def test_a_layout_says_what_it_lacks() -> None:
+    vlm = VLM.wrap(tiny_llava())
+    inputs: dict[str, Any] = {"input_ids": torch.tensor([[6, 6, 6, 6]])}
+    with pytest.raises(ModelError, match=r"'llava' model hold visual tokens but no pixel_values"):
+        vlm.layout(inputs)
+    inputs["pixel_values"] = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(
+        ModelError, match=r"sizes, which these inputs do not carry.*sizes=\[\(width"
+    ):
+        vlm.layout(inputs)
+    with pytest.raises(ModelError, match=r"how its processor treats pictures: give it"):
+        vlm.layout(inputs, sizes=[(8, 8)])
+    (empty,) = vlm.layout({"input_ids": torch.tensor([[1, 2]])})
+    assert empty.boxes.shape == (0, 4)
+    assert empty.placed
+
+
+def test_prepared_inputs_remember_sizes_beside_the_models_inputs(vlm: VLM) -> None:
+    inputs = vlm.prepare(pictures()[:2], QUESTIONS[:2])
+    assert inputs.sizes == ((40, 30), (20, 64))
+    assert "sizes" not in dict(**inputs)
+    for again in (inputs.to("cpu"), copy.copy(inputs), pickle.loads(pickle.dumps(inputs))):  # noqa: S301
+        assert again.sizes == inputs.sizes
+        assert torch.equal(again["input_ids"], inputs["input_ids"])
+    assert torch.equal(vlm.layout(dict(inputs))[0].boxes, vlm.layout(inputs)[0].boxes)
+    with pytest.raises(ModelError, match="hold 2 pictures but there are 1 sizes"):
+        vlm.layout(inputs, sizes=[(40, 30)])
 
 
 def test_the_fake_inputs_run_and_are_ragged() -> None:
@@ -197,14 +240,17 @@ def test_the_fake_inputs_run_and_are_ragged() -> None:
 
 def test_the_support_table_follows_adapters_and_aliases() -> None:
     table = {row["family"]: row for row in support_table()}
-    assert set(table) == set(HUB_IDS) >= {adapter.family for adapter in ADAPTERS.values()}
+    assert set(table) == set(HUB_IDS) == {adapter.family for adapter in ADAPTERS.values()}
+    assert set(BUNDLED.values()) <= set(table)
     for adapter in ADAPTERS.values():
         assert table[adapter.family]["architecture"] == adapter.architecture
-        assert table[adapter.family]["visual layout"] == "yes"
+        assert table[adapter.family]["tokens"] == adapter.tokens
+        assert hasattr(transformers, adapter.architecture)
+        assert ADAPTERS[adapter.model_type] is adapter
     for name, family in BUNDLED.items():
         assert name in table[family]["bundled"]
     listed = [alias for row in table.values() for alias in row["alias"].split("\n")]
-    assert listed == list(ALIASES)
+    assert set(listed) == set(ALIASES)
     assert len(listed) == sum(map(len, HUB_IDS.values())), "an alias stands twice"
 
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from tokenlens.models.adapters import support_table
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -14,6 +16,16 @@ def test_the_python_example_runs_and_answers_right() -> None:
     (answer,) = names["vlm"].decode(names["answer"][:, prompt:])
     assert answer in names["sample"].answers
     assert names["trace"].cost.total_macs < names["trace"].cost.unpruned.total_macs
+
+
+def test_its_table_of_families_is_the_adapters() -> None:
+    rows = ["| family | Hugging Face class | a picture becomes | `--model` |", "| --- " * 4 + "|"]
+    for row in support_table():
+        first = row["alias"].splitlines()[0]
+        rows.append(f"| {row['family']} | `{row['architecture']}` | {row['tokens']} | `{first}` |")
+    text = README.read_text(encoding="utf-8")
+    (table,) = re.findall(r"<!-- families -->\n\n(.*?)\n\n<!-- /families -->", text, re.DOTALL)
+    assert table.splitlines() == rows
 
 
 def test_the_pictures_and_files_it_names_are_there() -> None:

@@ -24,6 +24,7 @@ class Row:
     task: str
     importance: np.ndarray
     region: np.ndarray
+    boxes: np.ndarray
 
 
 class MadeUpProfile:
@@ -57,7 +58,12 @@ class MadeUpProfile:
         importance = self.rng.random((self.layers, n_visual)).astype(np.float32) / n_visual
         found = self.rng.random((self.layers, n_visual)) < np.array(capability)[:, None]
         importance[found & region] += 1 / n_visual
-        return Row(task=("where", "letter")[index % 2], importance=importance, region=region)
+        return Row(
+            task=("where", "letter")[index % 2],
+            importance=importance,
+            region=region,
+            boxes=np.ones((n_visual, 4)),
+        )
 
     def rows(self):
         """One row at a time, each fresh."""

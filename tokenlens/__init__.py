@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from tokenlens.evaluation.results import Results
     from tokenlens.measures.correlation import rank_correlation
     from tokenlens.measures.overlap import region_overlap
+    from tokenlens.models.layout import Layout
     from tokenlens.models.loading import load
-    from tokenlens.models.vlm import VLM, Layout
+    from tokenlens.models.vlm import VLM
     from tokenlens.probing.profile import Profile, profile_samples
     from tokenlens.probing.recording import Recording, probe
     from tokenlens.pruning.engine import prune
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tokenlens.selection.layers import select_layers
 
 _HOMES = {
-    "Layout": "tokenlens.models.vlm",
+    "Layout": "tokenlens.models.layout",
     "Profile": "tokenlens.probing.profile",
     "Recording": "tokenlens.probing.recording",
     "Results": "tokenlens.evaluation.results",

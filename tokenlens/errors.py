@@ -43,3 +43,7 @@ class ResultsError(TokenlensError):
 
 class OutputError(TokenlensError):
     """A place that cannot be written to, or that holds another run."""
+
+
+class UnknownLayoutWarning(UserWarning):
+    """A family without an adapter: its visual tokens are known, what they cover is not."""

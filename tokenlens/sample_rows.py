@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
-from tokenlens.models.vlm import Layout
+from tokenlens.models.layout import Layout
 from tokenlens.samples.sample import Sample
 
 SAMPLE_COLUMNS: dict[str, pa.DataType] = {

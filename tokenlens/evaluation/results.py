@@ -16,7 +16,7 @@ from PIL.Image import Image
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.answering import Answer
 from tokenlens.evaluation.metrics import score
-from tokenlens.models.vlm import Layout
+from tokenlens.models.layout import Layout
 from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
 from tokenlens.store import ShardReader

@@ -17,6 +17,13 @@ HUB_IDS: dict[str, dict[str, str]] = {
         "qwen2.5-vl-32b": "Qwen/Qwen2.5-VL-32B-Instruct",
         "qwen2.5-vl-72b": "Qwen/Qwen2.5-VL-72B-Instruct",
     },
+    "Qwen3-VL": {
+        "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+        "qwen3-vl-2b": "Qwen/Qwen3-VL-2B-Instruct",
+        "qwen3-vl-4b": "Qwen/Qwen3-VL-4B-Instruct",
+        "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+        "qwen3-vl-32b": "Qwen/Qwen3-VL-32B-Instruct",
+    },
     "LLaVA-1.5": {
         "llava-1.5": "llava-hf/llava-1.5-7b-hf",
         "llava-1.5-7b": "llava-hf/llava-1.5-7b-hf",
@@ -28,8 +35,44 @@ HUB_IDS: dict[str, dict[str, str]] = {
         "llava-next-13b": "llava-hf/llava-v1.6-vicuna-13b-hf",
         "llava-next-34b": "llava-hf/llava-v1.6-34b-hf",
     },
+    "LLaVA-OneVision": {
+        "llava-onevision": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+        "llava-onevision-0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    },
+    "InternVL": {
+        "internvl3": "OpenGVLab/InternVL3-2B-hf",
+        "internvl3-1b": "OpenGVLab/InternVL3-1B-hf",
+        "internvl3-2b": "OpenGVLab/InternVL3-2B-hf",
+        "internvl3-8b": "OpenGVLab/InternVL3-8B-hf",
+    },
+    "SmolVLM": {
+        "smolvlm2": "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+        "smolvlm2-256m": "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
+        "smolvlm2-500m": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+        "smolvlm2-2.2b": "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+    },
+    "Idefics3": {
+        "idefics3": "HuggingFaceM4/Idefics3-8B-Llama3",
+        "smolvlm": "HuggingFaceTB/SmolVLM-Instruct",
+        "smolvlm-256m": "HuggingFaceTB/SmolVLM-256M-Instruct",
+        "smolvlm-500m": "HuggingFaceTB/SmolVLM-500M-Instruct",
+    },
+    "Gemma3": {
+        "gemma3": "google/gemma-3-4b-it",
+        "gemma3-4b": "google/gemma-3-4b-it",
+        "gemma3-12b": "google/gemma-3-12b-it",
+        "gemma3-27b": "google/gemma-3-27b-it",
+    },
+    "Mistral3": {
+        "mistral-small-3.1": "mistralai/Mistral-Small-3.1-24B-Instruct-2503",
+    },
+    "PaliGemma": {
+        "paligemma": "google/paligemma-3b-mix-224",
+        "paligemma2": "google/paligemma2-3b-mix-224",
+    },
 }
-"""Family, then alias, then the id on the model hub."""
+"""Family, then alias, then the id on the model hub. The first SmolVLM is an Idefics3."""
 
 ALIASES: dict[str, str] = {
     alias: hub_id for aliases in HUB_IDS.values() for alias, hub_id in aliases.items()

@@ -8,7 +8,8 @@ from PIL.Image import Image
 from transformers import BatchFeature
 
 from tokenlens.errors import SampleError
-from tokenlens.models.vlm import VLM, Layout
+from tokenlens.models.layout import Layout
+from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 
 

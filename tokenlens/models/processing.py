@@ -1,6 +1,7 @@
 """Loading a model's processor so that it makes the same tensors with and without torchvision."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoImageProcessor, PreTrainedConfig, ProcessorMixin
@@ -8,6 +9,10 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
 from tokenlens.errors import ModelError
+from tokenlens.models.pixtral import PixtralPictureProcessor
+
+_PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
+"""Processors that take the place of those that cannot even be imported without torchvision."""
 
 
 def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
@@ -21,7 +26,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
         raise ModelError(f"{folder}: model type {config.model_type!r} has no processor")
     processor_class: Any = PROCESSOR_MAPPING[type(config)]
     if not is_torchvision_available():
-        processor_class = without_video(processor_class)
+        processor_class = without_video(_PICTURES_ONLY.get(config.model_type, processor_class))
     try:
         processor = processor_class.from_pretrained(folder, local_files_only=True)
         processor.image_processor = AutoImageProcessor.from_pretrained(
@@ -42,8 +47,26 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
     """A processor class that takes pictures and text only; everything else is inherited."""
 
     class PictureProcessor(processor_class):  # type: ignore[misc, valid-type]
+        # SmolVLM asks the video half for its defaults before it looks for videos.
+        video_processor = SimpleNamespace(num_frames=None, fps=None)
+
         @classmethod
         def get_attributes(cls) -> list[Any]:
             return [name for name in super().get_attributes() if name != "video_processor"]
 
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
+            loaded = iter(super()._get_arguments_from_pretrained(*args, **kwargs))
+            parts = processor_class.get_attributes()
+            return [None if part == "video_processor" else next(loaded) for part in parts]
+
     return PictureProcessor
+
+
+def picture_settings(processor: ProcessorMixin) -> dict[str, Any]:
+    """How a processor treats pictures: its image processor's settings, under its own defaults.
+
+    A processor passes its class's defaults on with every call, over what the image processor says.
+    """
+    settings: dict[str, Any] = processor.image_processor.to_dict()
+    return {**settings, **getattr(type(processor), "images_kwargs", {})}

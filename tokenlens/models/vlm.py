@@ -1,8 +1,7 @@
 """A vision-language model with its processor, and where its visual tokens lie."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,10 @@ from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, Proces
 
 from tokenlens.errors import ModelError, SampleError
 from tokenlens.files import hash_json
-from tokenlens.models.adapters import PictureTokens, find_adapter
+from tokenlens.models.adapters import Given, find_adapter
+from tokenlens.models.inputs import PreparedInputs
+from tokenlens.models.layout import Layout, find_layouts
+from tokenlens.models.processing import picture_settings
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
 from tokenlens.samples.pictures import as_rgb, open_picture
 
@@ -26,23 +28,6 @@ _VOLATILE = ("_name_or_path", "architectures", "transformers_version", "dtype")
 """Keys of a configuration that differ between a model built, saved and loaded again."""
 _SAMPLED_VALUES = 16
 """At least so many values of every weight go into the hash."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The visual tokens of one sample: where they stand and what they cover.
-
-    Attributes:
-        positions: int64 [n_visual], places in the (padded) sequence, ascending.
-        boxes: float32 [n_visual, 4], xyxy as shares of the original picture's width and height.
-        image_index: int64 [n_visual], which picture of the sample the token belongs to.
-        grid: (frames, rows, columns) of visual tokens, one per picture of the sample.
-    """
-
-    positions: Tensor
-    boxes: Tensor
-    image_index: Tensor
-    grid: tuple[tuple[int, int, int], ...]
 
 
 class VLM:
@@ -148,11 +133,6 @@ class VLM:
             SampleError: a picture that cannot be used, or lists of unequal length.
         """
         processor = self._required_processor()
-        if processor.chat_template is None:
-            raise ModelError(
-                f"the processor of this {self.architecture} has no chat template, which turns a "
-                "question into a prompt; set processor.chat_template"
-            )
         images, questions = (
             ([image], [question]) if isinstance(question, str) else (image, question)
         )
@@ -167,9 +147,11 @@ class VLM:
             )
         if not questions:
             raise SampleError("cannot prepare an empty list of questions; give at least one")
+        opened = [_opened(pictures) for pictures in images]
         try:
             inputs: Any = processor.apply_chat_template(
-                [_conversation(*pair) for pair in zip(images, questions, strict=True)],
+                [_conversation(*pair) for pair in zip(opened, questions, strict=True)],
+                chat_template=self._chat_template(processor),
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
@@ -180,25 +162,36 @@ class VLM:
             raise ModelError(f"the model's chat template is broken: {_one_line(error)}") from error
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
-        return inputs.to(self.device, dtype=self.dtype)
+        inputs.pop("labels", None)  # PaliGemma's processor makes them of every prompt
+        sizes = tuple(picture.size for pictures in opened for picture in pictures)
+        return PreparedInputs(inputs, sizes=sizes).to(self.device, dtype=self.dtype)
 
-    def layout(self, inputs: Mapping[str, Any]) -> list[Layout]:
+    def layout(
+        self, inputs: Mapping[str, Any], *, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Layout]:
         """For every sample of prepared inputs, its visual tokens and the boxes they cover.
 
+        Visual tokens are the places of the model's own image token, so that LLaVA-NeXT's newline
+        tokens are among them and Pixtral's break tokens are not. For a family without an adapter
+        the tokens are known and what they cover is not: warns with `UnknownLayoutWarning`.
+
+        Args:
+            inputs: from `prepare`, or made otherwise.
+            sizes: (width, height) of every original picture, in order, over the whole batch. What
+                `prepare` returns carries them; only some families need them.
+
         Raises:
-            ModelError: a family without an adapter, or inputs whose pictures and visual tokens
-                disagree.
+            ModelError: inputs whose pictures and visual tokens disagree, or that do not say what
+                the family's boxes depend on.
         """
-        pictures = find_adapter(self.model.config).pictures(self.model.config, inputs)
-        mask = visual_mask(self.model, inputs["input_ids"]).cpu()
-        expected = sum(len(picture.boxes) for picture in pictures)
-        if expected != int(mask.sum()):
-            raise ModelError(
-                f"the inputs hold {int(mask.sum())} visual tokens but their pictures make "
-                f"{expected}; make them with prepare(...)"
-            )
-        left = iter(pictures)
-        return [_sample_layout(row.nonzero().flatten(), left) for row in mask]
+        known = getattr(inputs, "sizes", None) if sizes is None else sizes
+        given = Given(
+            config=self.model.config,
+            inputs=inputs,
+            sizes=None if known is None else tuple(known),
+            settings=None if self.processor is None else picture_settings(self.processor),
+        )
+        return find_layouts(given, visual_mask(self.model, inputs["input_ids"]).cpu())
 
     def decode(self, token_ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Generated tokens ([batch, length]) as text, without special tokens and outer space."""
@@ -206,6 +199,17 @@ class VLM:
         return [
             text.strip() for text in processor.batch_decode(token_ids, skip_special_tokens=True)
         ]
+
+    def _chat_template(self, processor: ProcessorMixin) -> Any:
+        """The processor's own template, or the family's where its processors have none."""
+        adapter = find_adapter(self.model.config)
+        template = processor.chat_template or (adapter and adapter.chat_template)
+        if template is None:
+            raise ModelError(
+                f"the processor of this {self.architecture} has no chat template, which turns a "
+                "question into a prompt; set processor.chat_template"
+            )
+        return template
 
     def _required_processor(self) -> ProcessorMixin:
         if self.processor is None:
@@ -216,35 +220,17 @@ class VLM:
         return self.processor
 
 
-def _conversation(pictures: Any, question: str) -> list[dict[str, Any]]:
+def _opened(pictures: Any) -> list[Image]:
     many = isinstance(pictures, Sequence) and not isinstance(pictures, str)
-    images = [
+    return [
         as_rgb(picture) if isinstance(picture, Image) else open_picture(Path(picture))
         for picture in (pictures if many else [pictures])
     ]
-    content = [{"type": "image", "image": image} for image in images]
+
+
+def _conversation(pictures: Sequence[Image], question: str) -> list[dict[str, Any]]:
+    content = [{"type": "image", "image": image} for image in pictures]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
-
-
-def _sample_layout(positions: Tensor, left: Iterator[PictureTokens]) -> Layout:
-    """Take from `left` the pictures that fill `positions`, the visual tokens of one sample."""
-    pictures: list[PictureTokens] = []
-    filled = 0
-    while filled < len(positions):
-        pictures.append(next(left))
-        filled += len(pictures[-1].boxes)
-    if filled > len(positions):
-        raise ModelError(
-            f"a sample holds {len(positions)} visual tokens but its pictures make {filled}; make "
-            "the inputs with prepare(...)"
-        )
-    counts = torch.tensor([len(picture.boxes) for picture in pictures], dtype=torch.int64)
-    return Layout(
-        positions=positions,
-        boxes=torch.cat([torch.empty(0, 4), *(picture.boxes for picture in pictures)]),
-        image_index=torch.repeat_interleave(torch.arange(len(pictures)), counts),
-        grid=tuple(picture.grid for picture in pictures),
-    )
 
 
 def _stable(config: Any) -> Any:

@@ -158,9 +158,14 @@ def shallow_deep_section(
 
 def map_section(
     profile: Profile, chosen: Sequence[int], count: int, figures: FigureFolder
-) -> MapSection:
-    """Importance of every layer on some of the profile's pictures, all on one colour scale."""
+) -> MapSection | None:
+    """Importance of every layer on some of the profile's pictures, all on one colour scale.
+
+    None where no sample is to be shown, or none's visual tokens are placed in its picture.
+    """
     rows = _chosen_rows(profile, count)
+    if not rows:
+        return None
     scale = importance_maps.Scale.shared(row.importance for row in rows)
     cases = []
     for number, row in enumerate(rows, start=1):
@@ -193,6 +198,7 @@ def _chosen_rows(profile: Profile, count: int) -> list[ProfileRow]:
         (
             Candidate(index, row.task, row.image, bool(row.region.any()))
             for index, row in enumerate(profile.rows())
+            if np.isfinite(row.boxes).all()
         ),
         count,
     )

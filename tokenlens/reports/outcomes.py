@@ -133,15 +133,21 @@ def result_section(
 def stage_cases(
     comparison: Comparison, arm: str, schedule: Schedule, count: int, figures: FigureFolder
 ) -> list[StageCase]:
-    """What every stage kept, on some of the pictures that the arm answered about."""
+    """What every stage kept, on some of the pictures that the arm answered about.
+
+    Only on those whose visual tokens are placed in the picture.
+    """
     results = comparison.arms[arm].rows
     unpruned = next(iter(comparison.arms.values())).rows
     places = choose_samples(
         (
-            Candidate(index, task, image, len(boxes) + len(polygons) > 0)
-            for index, (task, image, boxes, polygons) in enumerate(
-                results[["task", "image", "region_boxes", "polygons"]].itertuples(index=False)
+            Candidate(index, task, image, len(regions) + len(polygons) > 0)
+            for index, (task, image, boxes, regions, polygons) in enumerate(
+                results[["task", "image", "boxes", "region_boxes", "polygons"]].itertuples(
+                    index=False
+                )
             )
+            if np.isfinite(boxes).all()
         ),
         count,
     )

@@ -12,6 +12,7 @@ from tokenlens.analyses.picture_sheet import REGION
 from tokenlens.files import write_text
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import (
+    NO_BOXES,
     NO_PICTURES,
     NO_PROFILE,
     NO_REGION,
@@ -110,11 +111,12 @@ def _measured(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str,
     profile, chosen = inputs.profile, inputs.chosen
     if profile is None:
         return dict.fromkeys(("correlation", "overlap", "shallow_deep", "maps"), NO_PROFILE)
+    maps = map_section(profile, chosen, pictures, figures) or NO_BOXES
     return {
         "correlation": correlation_section(profile, chosen, figures),
         "overlap": overlap_section(profile, chosen, figures) or NO_REGION,
         "shallow_deep": shallow_deep_section(profile, chosen, figures),
-        "maps": map_section(profile, chosen, pictures, figures) if pictures else NO_PICTURES,
+        "maps": maps if pictures else NO_PICTURES,
     }
 
 
@@ -123,9 +125,10 @@ def _outcomes(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str,
     comparison, arm, schedule = inputs.comparison, inputs.arm, inputs.schedule
     if comparison is None or arm is None or schedule is None:
         return dict.fromkeys(("stats", "kept", "results"), NO_RESULTS)
+    kept = stage_cases(comparison, arm, schedule, pictures, figures) or NO_BOXES
     return {
         "stats": headline_stats(comparison, arm),
-        "kept": stage_cases(comparison, arm, schedule, pictures, figures) or NO_PICTURES,
+        "kept": kept if pictures else NO_PICTURES,
         "results": result_section(comparison, inputs.chosen, figures),
     }
 

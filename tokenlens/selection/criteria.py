@@ -47,6 +47,10 @@ class Row(Protocol):
         """[layers, n_visual]."""
 
     @property
+    def boxes(self) -> Any:
+        """[n_visual, 4]; not-a-number where it is not known what a token covers."""
+
+    @property
     def region(self) -> Any:
         """Bool [n_visual]."""
 
@@ -69,7 +73,8 @@ class Evidence:
 def gather_evidence(rows: Iterable[Row], criterion: str) -> Evidence:
     """Read a profile once, one sample in memory at a time.
 
-    Raises `SelectionError` for an unknown criterion, and where no sample has a region.
+    Raises `SelectionError` for an unknown criterion, where no sample has a region, and where it is
+    not known what the visual tokens cover.
     """
     if criterion not in CRITERIA:
         raise SelectionError(
@@ -80,6 +85,12 @@ def gather_evidence(rows: Iterable[Row], criterion: str) -> Evidence:
     correlation: Array | None = None
     n_visual: list[int] = []
     for row in rows:
+        if np.isnan(row.boxes).any():
+            raise SelectionError(
+                f"criterion {criterion!r} compares importance with regions, and what the visual "
+                "tokens of this profile cover is not known: its model's family has no adapter (see "
+                "`tokenlens models`); choose the layers yourself in a schedule"
+            )
         matrix = sample_rank_correlation(row.importance)
         correlation = matrix if correlation is None else correlation + matrix
         n_visual.append(len(row.region))

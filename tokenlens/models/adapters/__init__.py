@@ -1,0 +1,20 @@
+"""One declarative adapter per model family: only what really differs between families.
+
+To add a family, write one function that says which part of its picture every visual token covers
+(there may be one already), and one entry in `ADAPTERS`; CONTRIBUTING.md works an example.
+"""
+
+from tokenlens.models.adapters.adapter import Adapter, Given, PictureTokens
+from tokenlens.models.adapters.boxes import grid_boxes
+from tokenlens.models.adapters.families import ADAPTERS
+from tokenlens.models.adapters.support import find_adapter, support_table
+
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Given",
+    "PictureTokens",
+    "find_adapter",
+    "grid_boxes",
+    "support_table",
+]

@@ -1,0 +1,94 @@
+"""What an adapter is, what it is given, and what it answers with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from tokenlens.errors import ModelError
+
+
+@dataclass(frozen=True)
+class PictureTokens:
+    """The visual tokens of one picture, in the order in which they stand in the prompt.
+
+    Attributes:
+        grid: (frames, rows, columns) of visual tokens in the finest view of the picture, without
+            newline tokens.
+        boxes: float32 [tokens, 4], xyxy as shares of the original picture's width and height, 0 to
+            1. A token that sees nothing of the picture has a box without area: a newline token at
+            the right edge of its row, a token of mere padding at the nearest edge.
+    """
+
+    grid: tuple[int, int, int]
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the visual tokens of a prompt are worked out from.
+
+    Attributes:
+        config: the model's.
+        inputs: what goes into the model.
+        sizes: (width, height) of every original picture, in order, over the whole batch; None where
+            nobody said.
+        settings: how the processor treats pictures; None without a processor.
+    """
+
+    config: PreTrainedConfig
+    inputs: Mapping[str, Any]
+    sizes: tuple[tuple[int, int], ...] | None
+    settings: Mapping[str, Any] | None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One of the inputs. Raises `ModelError` where it is missing."""
+        if name not in self.inputs:
+            raise ModelError(
+                f"the inputs of this {self.config.model_type!r} model hold visual tokens but no "
+                f"{name}; make them with prepare(...)"
+            )
+        value: Tensor = self.inputs[name]
+        return value
+
+    def known_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The original sizes. Raises `ModelError` where they are not known."""
+        if self.sizes is None:
+            raise ModelError(
+                f"the boxes of {self.config.model_type!r} depend on the original pictures' sizes, "
+                "which these inputs do not carry: make them with prepare(...), or give "
+                "layout(inputs, sizes=[(width, height), …])"
+            )
+        return self.sizes
+
+    def setting(self, name: str) -> Any:
+        """A setting of the image processor, or None. Raises `ModelError` without a processor."""
+        if self.settings is None:
+            raise ModelError(
+                f"the boxes of {self.config.model_type!r} depend on how its processor treats "
+                "pictures: give it with VLM.wrap(model, processor)"
+            )
+        return self.settings.get(name)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What tokenlens must know about a family.
+
+    Attributes:
+        family: the name people use.
+        model_type: `config.model_type`, by which the adapter is found.
+        architecture: the Hugging Face class.
+        tokens: what a picture becomes, in a few words, for the support table.
+        pictures: the visual tokens of every picture, in order, over the whole batch.
+        chat_template: Jinja, for families whose processors have none.
+    """
+
+    family: str
+    model_type: str
+    architecture: str
+    tokens: str
+    pictures: Callable[[Given], list[PictureTokens]]
+    chat_template: str | None = None

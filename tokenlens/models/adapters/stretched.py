@@ -1,0 +1,42 @@
+"""Families that stretch a picture onto a fixed or fitting grid: its cells are the boxes."""
+
+import math
+
+from tokenlens.models.adapters.adapter import Given, PictureTokens
+from tokenlens.models.adapters.boxes import cell_boxes, grid_boxes, spans
+
+
+def merged_grids(given: Given) -> list[PictureTokens]:
+    """Qwen's towers: `merge` x `merge` patches of the resized picture make a token.
+
+    Both sides are stretched to a multiple of the token's side, so a token's share of the original
+    picture is its cell of the grid, whatever the picture's size.
+    """
+    merge = given.config.vision_config.spatial_merge_size
+    grids = [(t, h // merge, w // merge) for t, h, w in given["image_grid_thw"].tolist()]
+    return [PictureTokens((t, h, w), grid_boxes(h, w).repeat(t, 1)) for t, h, w in grids]
+
+
+def pixtral_rows(given: Given) -> list[PictureTokens]:
+    """Pixtral's tower: as many patches as the picture needs, merged in Mistral3.
+
+    The break token after a row is another id and carries no feature: it is text.
+    """
+    side = given.config.vision_config.patch_size * getattr(given.config, "spatial_merge_size", 1)
+    grids = [(h // side, w // side) for h, w in given["image_sizes"].tolist()]
+    return [PictureTokens((1, rows, columns), grid_boxes(rows, columns)) for rows, columns in grids]
+
+
+def square_grid(given: Given) -> list[PictureTokens]:
+    """A picture stretched onto the tower's square, as in PaliGemma and Gemma3.
+
+    Gemma3 averages neighbouring patches down to `mm_tokens_per_image`. Its pan and scan, which it
+    leaves off, would make pictures of its own from the crops.
+    """
+    vision = given.config.vision_config
+    patches = vision.image_size // vision.patch_size
+    pooled = getattr(given.config, "mm_tokens_per_image", None)
+    side = patches if pooled is None else math.isqrt(pooled)
+    along = spans(side, patches // side * vision.patch_size, vision.image_size)
+    tokens = PictureTokens((1, side, side), cell_boxes(along, along))
+    return [tokens] * len(given["pixel_values"])

@@ -1,0 +1,33 @@
+"""Which families are supported: finding an adapter, and the table that people read."""
+
+from transformers import PreTrainedConfig
+
+from tokenlens.models.adapters.adapter import Adapter
+from tokenlens.models.adapters.families import ADAPTERS
+from tokenlens.models.aliases import BUNDLED, HUB_IDS
+
+
+def find_adapter(config: PreTrainedConfig) -> Adapter | None:
+    """The adapter of a configuration's family, None for a family without one.
+
+    >>> from transformers import Qwen2VLConfig
+    >>> find_adapter(Qwen2VLConfig()).family
+    'Qwen2-VL'
+    """
+    return ADAPTERS.get(config.model_type)
+
+
+def support_table() -> list[dict[str, str]]:
+    """One row per family with its bundled models and the aliases of its hub ids, for printing."""
+    return [
+        {
+            "family": adapter.family,
+            "model type": adapter.model_type,
+            "architecture": adapter.architecture,
+            "tokens": adapter.tokens,
+            "bundled": ", ".join(n for n, of in BUNDLED.items() if of == adapter.family) or "-",
+            "alias": "\n".join(HUB_IDS.get(adapter.family, {})),
+            "hub id": "\n".join(HUB_IDS.get(adapter.family, {}).values()),
+        }
+        for adapter in ADAPTERS.values()
+    ]

@@ -1,0 +1,30 @@
+"""A model's inputs that remember the pictures they were made from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import BatchFeature
+
+
+class PreparedInputs(BatchFeature):
+    """A model's inputs, ready for `model(**inputs)`, with the original pictures' sizes beside them.
+
+    Attributes:
+        sizes: (width, height) of every picture, in order, over the whole batch. It is no key: the
+            model does not see it. None in inputs made from other inputs' keys.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        sizes: tuple[tuple[int, int], ...] | None = None,
+    ) -> None:
+        super().__init__(None if data is None else dict(data))
+        self.sizes = sizes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"data": self.data, "sizes": self.sizes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.data, self.sizes = state["data"], state["sizes"]

@@ -1,0 +1,60 @@
+"""Pixtral's processor for pictures; the one in transformers does not load without torchvision."""
+
+from typing import Any
+
+from transformers import BatchFeature, ProcessorMixin
+
+
+class PixtralPictureProcessor(ProcessorMixin):
+    """Makes the same prompt and tensors as transformers' `PixtralProcessor`.
+
+    A picture becomes rows of image tokens with a break token after each row but the last, which an
+    end token closes. Differs in nothing but that it needs no torchvision.
+
+    Attributes:
+        patch_size: pixels along a patch's side in the tower.
+        spatial_merge_size: patches along a token's side.
+    """
+
+    text_kwargs = {"return_tensors": "pt"}  # noqa: RUF012 - transformers reads it from the class
+    images_kwargs = {"return_tensors": "pt"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        patch_size: int = 16,
+        spatial_merge_size: int = 1,
+        chat_template: str | None = None,
+        image_token: str = "[IMG]",  # noqa: S107 - a token of a vocabulary
+        image_break_token: str = "[IMG_BREAK]",  # noqa: S107
+        image_end_token: str = "[IMG_END]",  # noqa: S107
+        **_: Any,
+    ) -> None:
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        self.patch_size = patch_size
+        self.spatial_merge_size = spatial_merge_size
+        self.image_token = image_token
+        self.image_break_token = image_break_token
+        self.image_end_token = image_end_token
+        self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
+        self.image_token_ids = tokenizer.convert_tokens_to_ids(
+            [image_token, image_break_token, image_end_token]
+        )
+
+    def replace_image_token(self, image_inputs: dict[Any, Any], image_idx: int, **_: Any) -> str:
+        """The text of one picture's tokens."""
+        side = self.patch_size * self.spatial_merge_size
+        height, width = image_inputs["image_sizes"][image_idx]
+        row = self.image_token * (width // side)
+        return self.image_break_token.join([row] * (height // side)) + self.image_end_token
+
+    def _process_images(self, images: Any, **settings: Any) -> tuple[BatchFeature, list[str]]:
+        settings["patch_size"] = self.patch_size * self.spatial_merge_size
+        processed: tuple[BatchFeature, list[str]] = super()._process_images(images, **settings)
+        return processed
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """The keys it makes."""
+        return [*super().model_input_names, "image_sizes"]
