@@ -8,6 +8,8 @@ from typing import Any
 
 from tokenlens.errors import ModelError, ResultsError, SampleError
 from tokenlens.evaluation.answering import answer
+from tokenlens.evaluation.boxes import box_reader
+from tokenlens.evaluation.metrics import find_metric
 from tokenlens.evaluation.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.files import hash_json
 from tokenlens.models.batch import Batch
@@ -52,6 +54,8 @@ class Run:
             )
         if not self.samples:
             raise SampleError("there are no samples to answer; give at least one")
+        for sample in self.samples:
+            find_metric(sample)
         for name in ("batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ResultsError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -137,8 +141,16 @@ class Run:
                         max_new_tokens=self.max_new_tokens,
                         any_model=self.any_model,
                     )
+                    readers = [box_reader(self.vlm, layout) for layout in batch.layouts]
                     rows = list(
-                        map(result_row, batch.samples, batch.images, batch.layouts, answers)
+                        map(
+                            result_row,
+                            batch.samples,
+                            batch.images,
+                            batch.layouts,
+                            answers,
+                            readers,
+                        )
                     )
                     for row in rows[known:]:
                         store.append(row)
