@@ -7,7 +7,7 @@ import typer
 
 from tokenlens.errors import TokenlensError
 
-from . import demo, env, models, profile, report, run, select_layers
+from . import benchmarks, demo, env, models, profile, report, run, select_layers
 
 app = typer.Typer(
     name="tokenlens",
@@ -18,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (profile, select_layers, run, report, demo, models, env):
+for command in (profile, select_layers, run, report, demo, models, benchmarks, env):
     command.register(app)
 
 

@@ -1,5 +1,6 @@
 """POPE: both layouts, and its figures computed by hand."""
 
+import json
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 import tokenlens as tl
 from tokenlens.errors import SampleError
-from tokenlens.schedule import Schedule
+from tokenlens.schedule import ModelRef, Schedule
 
 QUESTION = "Is there a cup in the image?\nAnswer the question using a single word or phrase."
 
@@ -86,10 +87,14 @@ def test_a_bad_line_is_named(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_through_the_command_line(command: Callable[..., Ended], tmp_path: Path) -> None:
-    vlm = tl.load("tiny-qwen2-vl")
-    Schedule.preset("drop", vlm, budget="50%", layers=[3], n_visual=144).save(tmp_path / "out.json")
-    ended = command("run", "--data", f"pope:{pope(tmp_path / 'pope')}", "--limit", 6)
+    model = ModelRef(architecture="Qwen2VLForConditionalGeneration", layers=24)
+    schedule = Schedule.preset("drop", model, budget="50%", layers=[3], n_visual=144)
+    schedule.save(tmp_path / "out.json")
+    ended = command("run", "--data", f"pope:{pope(tmp_path / 'pope')}", "--limit", 3)
     assert ended.code == 0, ended.err
     for word in ("pope-test", "What the benchmark reports", "F1", "yes ratio", "adversarial"):
         assert word in ended.out
+    summary = json.loads(next(tmp_path.rglob("summary.json")).read_text())
+    assert {row["figure"] for row in summary["figures"]} >= {"F1", "precision"}

@@ -113,6 +113,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "sprung").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tables")
 def test_profile_and_layers_by_region_through_the_command_line(
     command: Callable[..., Ended], tmp_path: Path

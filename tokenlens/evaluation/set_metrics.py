@@ -11,26 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tokenlens.evaluation.answer_forms import is_yes_in_pope
-
-PERCEPTION = (
-    "existence",
-    "count",
-    "position",
-    "color",
-    "posters",
-    "celebrity",
-    "scene",
-    "landmark",
-    "artwork",
-    "OCR",
-)
-COGNITION = (
-    "commonsense_reasoning",
-    "numerical_calculation",
-    "text_translation",
-    "code_reasoning",
-)
-"""MME's subtasks (Fu et al., arXiv 2306.13394)."""
+from tokenlens.samples.benchmarks.mme import COGNITION, PERCEPTION
 
 
 class Figure(NamedTuple):

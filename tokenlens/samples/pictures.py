@@ -27,6 +27,11 @@ class StoredPicture(ABC):
     def read(self) -> bytes:
         """The picture's own file. Raises `SampleError` where it cannot be had."""
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """A text from which `samples.benchmarks.stored.find_picture` finds it again."""
+
 
 def open_picture(path: Path | StoredPicture) -> Image.Image:
     """The picture at `path` as RGB, turned as its EXIF orientation says, transparency on white.

@@ -68,9 +68,10 @@ class Sample:
         """The picture in RGB as displayed. Raises `SampleError` if it or a region is unusable."""
         if isinstance(self.image, Image.Image):
             image = as_rgb(self.image)
+        elif isinstance(self.image, StoredPicture):
+            image = open_picture(self.image)
         else:
-            stored = isinstance(self.image, StoredPicture)
-            image = open_picture(self.image if stored else Path(self.image))
+            image = open_picture(Path(self.image))
         check_regions(self, image.size)
         return image
 

@@ -17,6 +17,12 @@ BENCHMARKS: Mapping[str, str] = MappingProxyType(
         "refcoco+": "tokenlens.samples.benchmarks.refcoco",
         "refcocog": "tokenlens.samples.benchmarks.refcoco",
         "coco": "tokenlens.samples.benchmarks.coco",
+        "textvqa": "tokenlens.samples.benchmarks.textvqa",
+        "vqav2": "tokenlens.samples.benchmarks.vqav2",
+        "gqa": "tokenlens.samples.benchmarks.gqa",
+        "scienceqa": "tokenlens.samples.benchmarks.scienceqa",
+        "mme": "tokenlens.samples.benchmarks.mme",
+        "mmbench": "tokenlens.samples.benchmarks.mmbench",
         "pope": "tokenlens.samples.benchmarks.pope",
     }
 )

@@ -1,10 +1,11 @@
 """Tables of the Hugging Face hub and of its layout on disk, read with `datasets`."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tokenlens.errors import SampleError
 from tokenlens.samples.pictures import StoredPicture
@@ -68,6 +69,17 @@ class TablePicture(StoredPicture):
             raise SampleError(f"{self}: {self.table.image}: there is no picture")
         content: bytes | None = value.get("bytes")
         return content or Path(value["path"]).read_bytes()
+
+    @property
+    def address(self) -> str:
+        """See `StoredPicture.address`."""
+        return "table:" + json.dumps([*astuple(self.table), self.index])
+
+    @classmethod
+    def at(cls, *parts: Any) -> Self:
+        """The picture with an address of these parts."""
+        *table, index = parts
+        return cls(Table(*table), index)
 
     def __str__(self) -> str:
         return self.table.place(self.index)
