@@ -129,14 +129,12 @@ def _print(comparison: "Comparison") -> None:
 
 def _print_figures(comparison: "Comparison") -> None:
     """What the benchmark itself reports, where it has more than a mean score."""
-    from tokenlens.evaluation.set_metrics import Figure
-
-    figures = comparison.figures()
-    if figures.empty:
+    reported = comparison.reported()
+    if not reported:
         return
     table = Table("task", "figure", title="What the benchmark reports")
     for arm in comparison.arms:
         table.add_column(arm, justify="right")
-    for (task, figure), part in figures.groupby(["task", "figure"], sort=False):
-        table.add_row(task, figure, *(Figure(task, figure, value).text for value in part["value"]))
+    for task, figure, values in reported:
+        table.add_row(task, figure, *values)
     console.print(table)

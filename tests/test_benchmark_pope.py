@@ -88,13 +88,19 @@ def test_a_bad_line_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("tables")
 def test_through_the_command_line(command: Callable[..., Ended], tmp_path: Path) -> None:
     model = ModelRef(architecture="Qwen2VLForConditionalGeneration", layers=24)
     schedule = Schedule.preset("drop", model, budget="50%", layers=[3], n_visual=144)
     schedule.save(tmp_path / "out.json")
-    ended = command("run", "--data", f"pope:{pope(tmp_path / 'pope')}", "--limit", 3)
+    ended = command("run", "--data", f"pope:{pope_hub(tmp_path / 'pope')}", "--limit", 3)
     assert ended.code == 0, ended.err
     for word in ("pope-test", "What the benchmark reports", "F1", "yes ratio", "adversarial"):
         assert word in ended.out
     summary = json.loads(next(tmp_path.rglob("summary.json")).read_text())
     assert {row["figure"] for row in summary["figures"]} >= {"F1", "precision"}
+    ended = command("report", "--pictures", 1)
+    assert ended.code == 0, ended.err
+    page = next(tmp_path.rglob("report.html")).read_text()
+    assert "yes ratio" in page
+    assert "given in memory" not in page

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from benchmark_files import pope, pope_hub
 from conftest import Ended
+from grading import graded
 from test_public_names import loaded_by
 
 import tokenlens as tl
@@ -142,3 +143,27 @@ def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
     sample = tl.Sample("s", Path("s.png"), "what?", metric="vqaa")
     with pytest.raises(SampleError, match="did you mean 'vqa'"):
         find_metric(sample)
+
+
+def test_a_manifest_may_name_its_metric(tmp_path: Path) -> None:
+    from benchmark_files import picture, write_lines
+
+    picture(tmp_path / "p.png")
+    row = {"id": "1", "image": "p.png", "question": "how many?", "answer": ["2"] * 3 + ["3"] * 7}
+    data = write_lines(tmp_path / "data.jsonl", [row, {**row, "id": "2", "metric": "vqa"}])
+    scores = graded(tl.load_samples(data), ["two", "two"])["score"].to_list()
+    assert scores == pytest.approx([0, 0.9])
+
+
+def test_results_of_before_there_were_metrics_still_load(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+    import synthetic
+
+    from tokenlens.evaluation.results import Results
+
+    samples = [synthetic.sample(index, tmp_path / "pictures") for index in range(3)]
+    folder = synthetic.write_results(tmp_path / "results", samples)
+    shards = sorted(folder.rglob("*.parquet"))
+    for shard in shards:
+        pq.write_table(pq.read_table(shard).drop_columns(["metric", "group"]), shard)
+    assert Results.load(shards[0].parent).metrics["figures"] == {}

@@ -13,7 +13,7 @@ from tokenlens.environment import versions
 from tokenlens.errors import OutputError, ResultsError
 from tokenlens.evaluation.results import Results, task_groups
 from tokenlens.evaluation.run import Run
-from tokenlens.evaluation.set_metrics import set_figures
+from tokenlens.evaluation.set_metrics import Figure, set_figures
 from tokenlens.evaluation.statistics import score_statistics
 from tokenlens.files import write_json
 from tokenlens.models.vlm import VLM
@@ -96,6 +96,13 @@ class Comparison:
             for task, figure, value in set_figures(results.rows)
         ]
         return pd.DataFrame(rows, columns=["task", "figure", "arm", "value"])
+
+    def reported(self) -> list[tuple[str, str, list[str]]]:
+        """`figures` as people write them: task, figure, and its value for every arm in turn."""
+        return [
+            (task, name, [Figure(task, name, value).text for value in part["value"]])
+            for (task, name), part in self.figures().groupby(["task", "figure"], sort=False)
+        ]
 
     def tokens_per_layer(self) -> pd.DataFrame:
         """Visual tokens entering each layer, mean over samples, as columns arm, layer, tokens."""

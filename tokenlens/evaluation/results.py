@@ -89,7 +89,9 @@ class Results:
                 f"{directory} holds an unfinished run ({len(reader)} rows); finish it by the same "
                 "command that began it"
             )
-        return cls(reader.table(ROW_SCHEMA.names), reader.identity)
+        rows = reader.table(ROW_SCHEMA.names)
+        # Runs of before samples could name a metric or a group have no such columns.
+        return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
 
     @property
     def tokens_per_layer(self) -> NDArray[np.float64]:
