@@ -186,7 +186,7 @@ def test_mme_golden(tmp_path: Path) -> None:
         "existence/b",
         "code_reasoning/c",
     ]
-    rows = graded(samples, ["Yes", "No.", "yes, it is", "Yes", "It is", "no"])
+    rows = graded(samples, ["Yes", "No.", "yes, it is", "Yes", "It is, yes", "no"])
     assert figures(rows) == {
         "existence": {"accuracy": 0.75, "accuracy⁺": 0.5, "score": 125},
         "code_reasoning": {"accuracy": 0.5, "accuracy⁺": 0, "score": 50},
