@@ -10,7 +10,7 @@ import typer
 
 from tokenlens.errors import TokenlensError, UnknownLayoutWarning
 
-from . import demo, env, knock_out, models, profile, report, run, select_layers
+from . import benchmarks, demo, env, knock_out, models, profile, report, run, select_layers
 
 app = typer.Typer(
     name="tokenlens",
@@ -21,7 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (profile, select_layers, run, report, knock_out, demo, models, env):
+COMMANDS = (profile, select_layers, run, report, knock_out, demo, models, benchmarks, env)
+for command in COMMANDS:
     command.register(app)
 
 

@@ -46,7 +46,8 @@ DeviceMap = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="`scenes`, a JSON Lines manifest, or a directory holding one (README: Your data)."
+        help="`scenes`, a JSON Lines manifest, a directory holding one (README: Your data), or a "
+        "benchmark such as pope:DIR (see `tokenlens benchmarks`)."
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use at most this many samples.")]

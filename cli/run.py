@@ -120,7 +120,21 @@ def _print(comparison: "Comparison") -> None:
                 f"{1e3 * row['decode_s']:.1f}",
             )
     console.print(scores)
+    _print_figures(comparison)
     console.print(costs)
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
         console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")
+
+
+def _print_figures(comparison: "Comparison") -> None:
+    """What the benchmark itself reports, where it has more than a mean score."""
+    reported = comparison.reported()
+    if not reported:
+        return
+    table = Table("task", "figure", title="What the benchmark reports")
+    for arm in comparison.arms:
+        table.add_column(arm, justify="right")
+    for task, figure, values in reported:
+        table.add_row(task, figure, *values)
+    console.print(table)

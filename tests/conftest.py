@@ -54,3 +54,14 @@ def command(
         return Ended(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what `datasets` makes of tables in this test's own directory, and forget them."""
+    import datasets
+
+    from tokenlens.samples.benchmarks import tables
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
+    tables.load_table.cache_clear()

@@ -139,6 +139,8 @@ def _outcome(index: int, number: int, steps: Schedule | None) -> dict[str, Any]:
         kept = np.sort(order[: keep_count(stage.keep, GRID * GRID)])
         selected.append((FIRST + kept).tolist())
     return {
+        "metric": "",
+        "group": "",
         "prediction": f"answer {index}",
         "score": float((index + number) % 7 != 0),
         "tokens_per_layer": tokens,

@@ -11,7 +11,7 @@ from tokenlens import __version__
 from tokenlens.schedule import Schedule
 
 Command = Callable[..., Ended]
-COMMANDS = ("profile", "select-layers", "run", "report", "demo", "models", "env")
+COMMANDS = ("profile", "select-layers", "run", "report", "demo", "models", "benchmarks", "env")
 
 
 def test_version(command: Command) -> None:

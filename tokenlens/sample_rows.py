@@ -7,6 +7,7 @@ import pyarrow as pa
 from PIL.Image import Image
 
 from tokenlens.models.layout import Layout
+from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Sample
 
 SAMPLE_COLUMNS: dict[str, pa.DataType] = {
@@ -22,9 +23,10 @@ SAMPLE_COLUMNS: dict[str, pa.DataType] = {
     "boxes": pa.list_(pa.float32()),
     "grid": pa.list_(pa.list_(pa.int32())),
 }
-"""`image` is the picture's path, empty for a picture in memory; `size` its width and height in
-pixels; `region_boxes` and `polygons` are in pixels; `positions` (in the prompt without padding) and
-`boxes` (xyxy, shares of width and height, flattened) are of the visual tokens."""
+"""`image` is the picture's path or its address inside another file, empty for one in memory; `size`
+its width and height in pixels; `region_boxes` and `polygons` are in pixels; `positions` (in the
+prompt without padding) and `boxes` (xyxy, shares of width and height, flattened) are of the visual
+tokens."""
 
 
 def sample_row(sample: Sample, image: Image, layout: Layout) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def sample_row(sample: Sample, image: Image, layout: Layout) -> dict[str, Any]:
         "task": sample.task,
         "question": sample.question,
         "answers": list(sample.answers),
-        "image": str(sample.image) if isinstance(sample.image, Path) else "",
+        "image": _address(sample.image),
         "size": image.size,
         "region_boxes": sample.boxes,
         "polygons": sample.polygons,
@@ -42,3 +44,9 @@ def sample_row(sample: Sample, image: Image, layout: Layout) -> dict[str, Any]:
         "boxes": layout.boxes.flatten().numpy(),
         "grid": layout.grid,
     }
+
+
+def _address(image: Path | StoredPicture | Image) -> str:
+    if isinstance(image, StoredPicture):
+        return image.address
+    return "" if isinstance(image, Image) else str(image)

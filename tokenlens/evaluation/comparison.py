@@ -13,6 +13,7 @@ from tokenlens.environment import versions
 from tokenlens.errors import OutputError, ResultsError
 from tokenlens.evaluation.results import Results, task_groups
 from tokenlens.evaluation.run import Run
+from tokenlens.evaluation.set_metrics import Figure, set_figures
 from tokenlens.evaluation.statistics import score_statistics
 from tokenlens.files import write_json
 from tokenlens.models.vlm import VLM
@@ -83,6 +84,25 @@ class Comparison:
         return pd.DataFrame(rows).sort_values(
             "task", key=lambda tasks: tasks.map(order), kind="stable", ignore_index=True
         )
+
+    def figures(self) -> pd.DataFrame:
+        """What benchmarks report of a whole set of answers, as columns task, figure, arm, value.
+
+        Empty for samples that ask for nothing but their mean score.
+        """
+        rows = [
+            (task, figure, arm, value)
+            for arm, results in self.arms.items()
+            for task, figure, value in set_figures(results.rows)
+        ]
+        return pd.DataFrame(rows, columns=["task", "figure", "arm", "value"])
+
+    def reported(self) -> list[tuple[str, str, list[str]]]:
+        """`figures` as people write them: task, figure, and its value for every arm in turn."""
+        return [
+            (task, name, [Figure(task, name, value).text for value in part["value"]])
+            for (task, name), part in self.figures().groupby(["task", "figure"], sort=False)
+        ]
 
     def tokens_per_layer(self) -> pd.DataFrame:
         """Visual tokens entering each layer, mean over samples, as columns arm, layer, tokens."""
@@ -161,7 +181,7 @@ def _manifest() -> dict[str, Any]:
 
 
 def _summary(comparison: Comparison) -> dict[str, Any]:
-    table = comparison.table().to_dict("records")
+    tables = {"table": comparison.table(), "figures": comparison.figures()}
     return {
         "schema": _SCHEMA,
         "versions": versions(),
@@ -169,7 +189,13 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         "tokens_per_layer": {
             name: results.tokens_per_layer.tolist() for name, results in comparison.arms.items()
         },
-        "table": [{key: _json_value(value) for key, value in row.items()} for row in table],
+        **{
+            name: [
+                {key: _json_value(value) for key, value in row.items()}
+                for row in table.to_dict("records")
+            ]
+            for name, table in tables.items()
+        },
     }
 
 

@@ -1,41 +1,24 @@
-"""What an answer is worth: one metric per task, each 0 to 1 per sample.
+"""What an answer is worth: one metric per sample, each 0 to 1.
 
-A malformed answer scores 0 and never raises; a sample without ground truth scores NaN, so that it
-is reported rather than counted.
+What only a set of answers has (F1, accuracy⁺) is in `evaluation.set_metrics`. A malformed answer
+scores 0 and never raises; a sample without ground truth scores NaN, so that it is reported rather
+than counted.
 """
 
-import re
 from collections.abc import Callable
 from math import nan
 
+from tokenlens.errors import SampleError
+from tokenlens.evaluation.answer_forms import is_yes_in_pope, letter, yes_or_no_in_mme
+from tokenlens.evaluation.boxes import BoxReader, parse_box
+from tokenlens.evaluation.vqa import soft_accuracy
 from tokenlens.samples.sample import Box, Sample
+from tokenlens.suggest import one_of
 
 THRESHOLD = 0.5
 """Overlap from which a box counts as found: Acc@0.5, as on RefCOCO."""
 
-_CORNER = r"\(\s*([0-9]{1,4})\s*,\s*([0-9]{1,4})\s*\)"
-_BOX = re.compile(_CORNER + r"\s*,?\s*" + _CORNER)
 _EDGES = ".,;:!?\"'`()[]{}<>"
-
-
-def parse_box(answer: str) -> Box | None:
-    """The first box in an answer of Qwen2-VL, as fractions (x0, y0, x1, y1) of the picture.
-
-    Qwen2-VL writes `(x1,y1),(x2,y2)` in thousandths of the picture; spaces and the special tokens
-    around it are optional. None where there is no such box, or it is inverted, empty or outside.
-
-    >>> parse_box("<|box_start|>(125,208),(375,458)<|box_end|>")
-    (0.125, 0.208, 0.375, 0.458)
-    >>> parse_box("(125, 208) (375, 458)") == parse_box("at (125,208),(375,458).")
-    True
-    >>> parse_box("(375,458),(125,208)") is parse_box("upper left") is None
-    True
-    """
-    found = _BOX.search(answer)
-    if found is None:
-        return None
-    x0, y0, x1, y1 = (int(number) / 1000 for number in found.groups())
-    return (x0, y0, x1, y1) if x0 < x1 <= 1 and y0 < y1 <= 1 else None
 
 
 def iou(a: Box, b: Box) -> float:
@@ -66,14 +49,17 @@ def normalise(answer: str) -> str:
     return " ".join(word for word in words if word) or answer.strip().casefold()
 
 
-def box_accuracy(prediction: str, sample: Sample, size: tuple[int, int]) -> float:
+def box_accuracy(
+    prediction: str, sample: Sample, size: tuple[int, int], read_box: BoxReader = parse_box
+) -> float:
     """1 where the predicted box has an IoU of at least 0.5 with the sample's first box, else 0.
 
-    `size` is the (width, height) of the picture in pixels. NaN for a sample without a box.
+    `size` is the (width, height) of the picture in pixels; `read_box` reads boxes as the model
+    writes them. NaN for a sample without a box.
     """
     if not sample.boxes:
         return nan
-    predicted = parse_box(prediction)
+    predicted = read_box(prediction)
     if predicted is None:
         return 0.0
     (x0, y0, x1, y1), (width, height) = sample.boxes[0], size
@@ -81,22 +67,76 @@ def box_accuracy(prediction: str, sample: Sample, size: tuple[int, int]) -> floa
     return float(iou(predicted, truth) >= THRESHOLD)
 
 
-def exact_match(prediction: str, sample: Sample, _size: tuple[int, int]) -> float:
+def exact_match(prediction: str, sample: Sample, *_picture: object) -> float:
     """1 where the normalised prediction equals one of the normalised answers, else 0.
 
-    NaN for a sample without answers.
+    NaN for a sample without answers. GQA's metric; case and outer punctuation count for nothing.
     """
     if not sample.answers:
         return nan
     return float(normalise(prediction) in {normalise(answer) for answer in sample.answers})
 
 
-Metric = Callable[[str, Sample, tuple[int, int]], float]
+def vqa_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """The soft accuracy of VQAv2 and TextVQA (`evaluation.vqa`); NaN without answers."""
+    return soft_accuracy(prediction, sample.answers) if sample.answers else nan
 
-METRICS: dict[str, Metric] = {"localisation": box_accuracy, "deep-localisation": box_accuracy}
-"""Task to its metric; every other task is scored by `exact_match`."""
+
+def choice_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where the prediction names the right option by its letter, or else by its text, else 0.
+
+    The sample's answers are the letter and the text. MMBench asks ChatGPT where neither is found;
+    here such an answer is wrong. NaN without answers.
+    """
+    if not sample.answers:
+        return nan
+    right, *texts = sample.answers
+    named = letter(prediction)
+    if named is not None:
+        return float(named == right)
+    return float(normalise(prediction) in {normalise(text) for text in texts})
 
 
-def score(prediction: str, sample: Sample, size: tuple[int, int]) -> float:
-    """A prediction's worth by the metric of its task: 0 to 1, or NaN without ground truth."""
-    return METRICS.get(sample.task, exact_match)(prediction, sample, size)
+def pope_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where yes or no is right, as POPE reads answers, else 0; NaN without answers."""
+    if not sample.answers:
+        return nan
+    return float(is_yes_in_pope(prediction) == (sample.answers[0] == "yes"))
+
+
+def mme_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where yes or no is right, as MME reads answers, else 0; NaN without answers."""
+    return float(yes_or_no_in_mme(prediction) == sample.answers[0]) if sample.answers else nan
+
+
+Metric = Callable[[str, Sample, tuple[int, int], BoxReader], float]
+
+METRICS: dict[str, Metric] = {
+    "exact": exact_match,
+    "box": box_accuracy,
+    "vqa": vqa_accuracy,
+    "choice": choice_accuracy,
+    "mmbench": choice_accuracy,
+    "pope": pope_accuracy,
+    "mme": mme_accuracy,
+}
+"""Name to metric, as samples name theirs."""
+TASK_METRICS = {"localisation": "box", "deep-localisation": "box"}
+"""What scores the samples of a task that name none; every other task is scored by `exact`."""
+
+
+def find_metric(sample: Sample) -> Metric:
+    """What scores a sample; `SampleError` where it names a metric that is not known."""
+    name = sample.metric or TASK_METRICS.get(sample.task, "exact")
+    if name not in METRICS:
+        raise SampleError(
+            f"sample {sample.id!r}: metric: got {name!r}, expected {one_of(name, METRICS)}"
+        )
+    return METRICS[name]
+
+
+def score(
+    prediction: str, sample: Sample, size: tuple[int, int], read_box: BoxReader = parse_box
+) -> float:
+    """A prediction's worth by the metric of its sample: 0 to 1, or NaN without ground truth."""
+    return find_metric(sample)(prediction, sample, size, read_box)

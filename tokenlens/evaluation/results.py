@@ -15,7 +15,9 @@ from PIL.Image import Image
 
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.answering import Answer
+from tokenlens.evaluation.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics import score
+from tokenlens.evaluation.set_metrics import set_figures
 from tokenlens.models.layout import Layout
 from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
@@ -28,6 +30,8 @@ ALL, MACRO = "all", "macro"
 ROW_SCHEMA = pa.schema(
     {
         **SAMPLE_COLUMNS,
+        "metric": pa.string(),
+        "group": pa.string(),
         "prediction": pa.string(),
         "score": pa.float64(),
         "tokens_per_layer": pa.list_(pa.int32()),
@@ -41,15 +45,23 @@ ROW_SCHEMA = pa.schema(
         "selected": pa.string(),
     }
 )
-"""A row: the sample, its score (null without ground truth), and the fields of its `Answer`, with
-`selected` as JSON."""
+"""A row: the sample with its metric and group, its score (null without ground truth), and its
+`Answer`, whose field `selected` is JSON here."""
 
 
-def result_row(sample: Sample, image: Image, layout: Layout, answer: Answer) -> dict[str, Any]:
-    """The row of one answered sample, whose picture is `image`."""
-    points = score(answer.prediction, sample, image.size)
+def result_row(
+    sample: Sample,
+    image: Image,
+    layout: Layout,
+    answer: Answer,
+    read_box: BoxReader = parse_box,
+) -> dict[str, Any]:
+    """The row of one answered sample, whose picture is `image`; `read_box` as the model writes."""
+    points = score(answer.prediction, sample, image.size, read_box)
     return {
         **sample_row(sample, image, layout),
+        "metric": sample.metric,
+        "group": sample.group,
         **asdict(answer),
         "score": None if isnan(points) else points,
         "selected": json.dumps(answer.selected),
@@ -77,7 +89,9 @@ class Results:
                 f"{directory} holds an unfinished run ({len(reader)} rows); finish it by the same "
                 "command that began it"
             )
-        return cls(reader.table(ROW_SCHEMA.names), reader.identity)
+        rows = reader.table(ROW_SCHEMA.names)
+        # Runs of before samples could name a metric or a group have no such columns.
+        return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
 
     @property
     def tokens_per_layer(self) -> NDArray[np.float64]:
@@ -89,7 +103,8 @@ class Results:
         """Means over the run, JSON values throughout.
 
         `score` per task, over `all` samples and as `macro` average of the tasks, None where no
-        sample has ground truth; `samples` and how many of them are `unscored`; and per sample
+        sample has ground truth; `figures`, what benchmarks report of the whole set, per task (see
+        `evaluation.set_metrics`); `samples` and how many of them are `unscored`; and per sample
         `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
         """
         scores = {
@@ -98,6 +113,7 @@ class Results:
         }
         return {
             "score": {name: None if isnan(value) else value for name, value in scores.items()},
+            "figures": self._figures(),
             "samples": len(self.rows),
             "unscored": int(self.rows["score"].isna().sum()),
             "tokens": float(self.tokens_per_layer.mean()),
@@ -106,6 +122,12 @@ class Results:
                 for name in ("macs", "kv_bytes", "prefill_s", "decode_s")
             },
         }
+
+    def _figures(self) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {}
+        for task, name, value in set_figures(self.rows):
+            found.setdefault(task, {})[name] = None if isnan(value) else value
+        return found
 
 
 def task_groups(rows: pd.DataFrame) -> list[tuple[str, list[pd.DataFrame]]]:

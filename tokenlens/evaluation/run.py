@@ -11,6 +11,8 @@ from torch import Tensor
 
 from tokenlens.errors import ModelError, ResultsError, SampleError
 from tokenlens.evaluation.answering import answer
+from tokenlens.evaluation.boxes import box_reader
+from tokenlens.evaluation.metrics import find_metric
 from tokenlens.evaluation.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.files import hash_json
 from tokenlens.models.batch import Batch
@@ -56,6 +58,8 @@ class Run:
             )
         if not self.samples:
             raise SampleError("there are no samples to answer; give at least one")
+        for sample in self.samples:
+            find_metric(sample)
         for name in ("batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ResultsError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -143,8 +147,16 @@ class Run:
                         any_model=self.any_model,
                         recorded=recorded,
                     )
+                    readers = [box_reader(self.vlm, layout) for layout in batch.layouts]
                     rows = list(
-                        map(result_row, batch.samples, batch.images, batch.layouts, answers)
+                        map(
+                            result_row,
+                            batch.samples,
+                            batch.images,
+                            batch.layouts,
+                            answers,
+                            readers,
+                        )
                     )
                     for row in rows[known:]:
                         store.append(row)

@@ -63,6 +63,8 @@ class ResultSection:
     """The tables of results and their figures."""
 
     scores: list[tuple[str, list[dict[str, Any]]]]
+    arms: list[str]
+    reported: list[tuple[str, str, list[str]]]
     costs: list[dict[str, Any]]
     tokens: Plate
     quality: Plate
@@ -116,6 +118,8 @@ def result_section(
             (str(task), [_score_row(row, baseline["arm"]) for row in part.to_dict("records")])
             for task, part in table.groupby("task", sort=False)
         ],
+        arms=list(comparison.arms),
+        reported=comparison.reported(),
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
         tokens=figures.plate(
             "tokens-per-layer",

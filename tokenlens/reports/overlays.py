@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +12,7 @@ from tokenlens.analyses.importance_maps import Scale, backdrop
 from tokenlens.analyses.picture_sheet import Outline
 from tokenlens.analyses.token_raster import shrunk
 from tokenlens.errors import SampleError
+from tokenlens.samples.benchmarks.stored import find_picture
 from tokenlens.samples.pictures import open_picture
 
 LONGEST = 360
@@ -39,7 +39,7 @@ def read_picture(image: str, size: tuple[int, int]) -> tuple[Image.Image, str | 
     try:
         if not image:
             raise SampleError("the picture was given in memory and is not on disk")
-        picture = open_picture(Path(image))
+        picture = open_picture(find_picture(image))
         if picture.size != size:
             raise SampleError(
                 f"{image}: the picture has changed; it is {picture.width}x{picture.height} pixels "

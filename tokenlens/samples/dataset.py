@@ -1,6 +1,5 @@
-"""A data set: the bundled scenes, a manifest, or a directory of manifests."""
+"""A data set: the bundled scenes, a manifest, a directory of manifests, or a benchmark."""
 
-from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,9 +7,12 @@ from typing import overload
 
 from tokenlens.errors import SampleError
 from tokenlens.files import hash_bytes, hash_json
+from tokenlens.samples.benchmarks import Address
+from tokenlens.samples.benchmarks.checks import checked
 from tokenlens.samples.manifest import read_manifest
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Sample
+from tokenlens.samples.spread import spread
 from tokenlens.suggest import one_of
 from tokenlens.workspace import slug
 
@@ -24,8 +26,8 @@ class Samples(Sequence[Sample]):
     """The samples of one split, in order.
 
     Attributes:
-        source: what was asked for: "scenes" or an absolute path.
-        split: "calibration", "held-out", or None for a single manifest.
+        source: what was asked for: "scenes", an absolute path, or a benchmark's address.
+        split: "calibration", "held-out", a benchmark's own split, or None for a single manifest.
         name: short, fit for a folder: "scenes-calibration".
         hash: 16 hexadecimal digits of the manifest, the ids taken from it and their pictures' names
             and sizes in pixels, by which a run knows its data again (also after a truncated
@@ -71,27 +73,33 @@ def load_samples(
 
     Args:
         data: "scenes" (bundled), a JSON Lines manifest (see `read_manifest`), or a directory with
-            `calibration.jsonl` and `held-out.jsonl`, or with one `manifest.jsonl` for both.
-        split: "calibration" or "held-out"; a single manifest has no splits and is read whole.
-        limit: take this many samples, the tasks in turn, first come first; their order is kept.
+            `calibration.jsonl` and `held-out.jsonl`, or with one `manifest.jsonl` for both; or a
+            benchmark, `pope:DIRECTORY` or `pope:HUB_ID` (see `tokenlens benchmarks`), in which
+            `pope/random:DIRECTORY` names one of its own splits.
+        split: "calibration" or "held-out"; a single manifest has no splits and is read whole, and
+            so is a benchmark whose split is named.
+        limit: take this many samples, the tasks in turn, first come first; their order is kept, and
+            samples that a benchmark scores together stay together.
         tasks: take samples of these tasks only; of all where none is named.
 
     Raises:
-        SampleError: no such data set, split or task, a bad manifest (file, line and field are
-            named), or a limit below 1.
+        SampleError: no such data set, split or task, a bad row (file, line and field are named), or
+            a limit below 1 or below the size of a group.
 
     >>> samples = load_samples("scenes", "held-out", limit=4)
     >>> samples.name, sorted({sample.task for sample in samples})
     ('scenes-held-out', ['attribute', 'existence', 'localisation', 'text'])
     """
-    if limit is not None and limit < 1:
-        raise SampleError(f"the limit must be at least 1 sample, got {limit}")
     if split not in SPLITS:
         raise SampleError(f"no split {split!r}: expected one of {', '.join(SPLITS)}")
+    address = Address.of(str(data))
+    if address is not None:
+        return _benchmark_samples(address, split, limit, tasks)
     bundled = str(data) == BUNDLED
     place = _bundled_folder() if bundled else Path(data).expanduser().absolute()
     manifest, own_split = _find_manifest(place, split)
-    samples = _spread(_of_tasks(read_manifest(manifest), tasks), limit)
+    rows = _of_tasks(read_manifest(manifest), tasks)
+    samples = [rows[place] for place in spread(rows, limit)]
     stem = place.parent.name if place.name == "manifest.jsonl" else place.stem
     return Samples(
         samples,
@@ -99,6 +107,25 @@ def load_samples(
         split=own_split,
         name=slug("-".join(filter(None, (stem, own_split, *tasks)))),
         hash=_content_hash(manifest, samples),
+    )
+
+
+def _benchmark_samples(
+    address: Address, split: str, limit: int | None, tasks: Sequence[str]
+) -> Samples:
+    layout = address.layout
+    own = address.split or (layout.calibration if split == "calibration" else layout.held_out)
+    rows = list(address.rows(own))
+    wanted = {id(sample) for sample in _of_tasks([sample for _, sample in rows], tasks)}
+    samples, content = checked([row for row in rows if id(row[1]) in wanted], limit)
+    if not samples:
+        raise SampleError(f"{address}: the split {own!r} is empty")
+    return Samples(
+        samples,
+        source=str(address),
+        split=own,
+        name=slug("-".join((address.benchmark.name.replace("+", " plus"), own, *tasks))),
+        hash=content,
     )
 
 
@@ -112,8 +139,8 @@ def _find_manifest(place: Path, split: str) -> tuple[Path, str | None]:
         return place, None
     if not place.is_dir():
         raise SampleError(
-            f"no data set {place}: expected {BUNDLED!r}, a JSON Lines manifest or a directory that "
-            "holds one"
+            f"no data set {place}: expected {BUNDLED!r}, a JSON Lines manifest, a directory that "
+            "holds one, or a benchmark such as pope:DIRECTORY"
         )
     found = sorted(path.name for path in place.glob("*.jsonl"))
     if f"{split}.jsonl" in found:
@@ -135,18 +162,6 @@ def _of_tasks(samples: list[Sample], tasks: Sequence[str]) -> list[Sample]:
                 f"no samples of task {task!r}: expected {one_of(task, sorted(known))}"
             )
     return [sample for sample in samples if not tasks or sample.task in tasks]
-
-
-def _spread(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """The first `limit` samples when the tasks take turns, in their old order."""
-    if limit is None:
-        return samples
-    turns: Counter[str] = Counter()
-    keys = []
-    for place, sample in enumerate(samples):
-        keys.append((turns[sample.task], place))
-        turns[sample.task] += 1
-    return [samples[place] for place in sorted(place for _, place in sorted(keys)[:limit])]
 
 
 def _content_hash(manifest: Path, samples: Sequence[Sample]) -> str:

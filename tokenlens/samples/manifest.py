@@ -29,6 +29,7 @@ class _Row(BaseModel):
     boxes: tuple[Box, ...] = ()
     polygons: tuple[Polygon, ...] = ()
     anchors: tuple[Box, ...] = ()
+    metric: str = ""
 
 
 def read_manifest(path: Path) -> list[Sample]:
@@ -36,8 +37,9 @@ def read_manifest(path: Path) -> list[Sample]:
 
     Every line is an object with `id`, `image` (a path, relative to the manifest or absolute),
     `question`, `answer` (a string or a list of strings that count as right) and, where there are
-    any, `task`, `boxes`, `polygons` and `anchors` (pixels of the picture as displayed). Blank lines
-    are skipped. Of every picture only the header is read.
+    any, `task`, `metric` (what scores the answer: exact, box, vqa, choice, pope, mme), `boxes`,
+    `polygons` and `anchors` (pixels of the picture as displayed). Blank lines are skipped. Of every
+    picture only the header is read.
 
     Raises:
         SampleError: naming file, line and field, for the first thing that cannot be used.
@@ -97,5 +99,6 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         boxes=row.boxes,
         polygons=row.polygons,
         anchors=row.anchors,
+        metric=row.metric,
     )
     return sample, image

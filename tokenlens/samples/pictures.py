@@ -1,7 +1,9 @@
 """Pictures as people see them: whatever the file holds, RGB pixels in display orientation."""
 
+import io
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,23 @@ _TURNED = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
 
 
-def open_picture(path: Path) -> Image.Image:
+class StoredPicture(ABC):
+    """A picture kept inside another file, such as a table, and read when it is needed.
+
+    Its text is its place, as messages show it.
+    """
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The picture's own file. Raises `SampleError` where it cannot be had."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """A text from which `samples.benchmarks.stored.find_picture` finds it again."""
+
+
+def open_picture(path: Path | StoredPicture) -> Image.Image:
     """The picture at `path` as RGB, turned as its EXIF orientation says, transparency on white.
 
     CMYK, greyscale (8 and 16 bit) and palette pictures are converted. Raises `SampleError` for a
@@ -31,7 +49,7 @@ def open_picture(path: Path) -> Image.Image:
         raise SampleError(f"{path}: the picture is truncated or damaged ({error})") from error
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path | StoredPicture) -> tuple[int, int]:
     """(width, height) in pixels as displayed, from the file's header. Raises `SampleError`.
 
     No pixel is decoded, so a truncated file may still have a size, and an orientation that a PNG
@@ -67,14 +85,9 @@ def _scaled_grey(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.round(values / 257), 0, 255).astype(np.uint8))
 
 
-def _opened(path: Path) -> Image.Image:
-    if not path.is_file():
-        fault = "a directory, not a picture" if path.is_dir() else "no such picture"
-        raise SampleError(f"{path}: {fault}; expected an image file")
+def _opened(path: Path | StoredPicture) -> Image.Image:
     try:
-        if path.stat().st_size == 0:
-            raise SampleError(f"{path}: the picture is an empty file")
-        picture = Image.open(path)
+        picture = Image.open(_file(path))
     except (UnidentifiedImageError, SyntaxError) as error:
         raise SampleError(f"{path}: not a picture that Pillow can read") from error
     except Image.DecompressionBombError as error:
@@ -86,3 +99,18 @@ def _opened(path: Path) -> Image.Image:
         picture.close()
         raise SampleError(f"{path}: the picture has no pixels ({picture.width}x{picture.height})")
     return picture
+
+
+def _file(path: Path | StoredPicture) -> Path | io.BytesIO:
+    """What Pillow opens; a `SampleError` where it is missing or empty."""
+    if isinstance(path, Path):
+        if not path.is_file():
+            fault = "a directory, not a picture" if path.is_dir() else "no such picture"
+            raise SampleError(f"{path}: {fault}; expected an image file")
+        size = path.stat().st_size
+    else:
+        content = path.read()
+        size = len(content)
+    if size == 0:
+        raise SampleError(f"{path}: the picture is an empty file")
+    return path if isinstance(path, Path) else io.BytesIO(content)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from tokenlens.errors import SampleError
-from tokenlens.samples.pictures import as_rgb, open_picture
+from tokenlens.samples.pictures import StoredPicture, as_rgb, open_picture
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the picture as displayed, origin at the top left."""
@@ -26,13 +26,17 @@ class Sample:
 
     Attributes:
         id: unique within its data set.
-        image: path of the picture, or the picture itself.
+        image: path of the picture, a picture kept inside another file, or the picture itself.
         question: what is asked, as the model gets it.
         answers: those that count as right.
         task: kind of question; scores are taken per task.
         boxes: ground truth, xyxy in pixels of the picture as displayed.
         polygons: ground truth outlines, in the same pixels.
         anchors: boxes of things the question mentions but does not ask for.
+        metric: what scores the answer (a name of `evaluation.metrics.METRICS`); empty for the
+            metric of the task.
+        group: samples of one group count together where a benchmark says so, such as a question in
+            all orders of its options; empty for a sample that stands alone.
 
     Raises:
         SampleError: an empty id, question or task; a task called `all` or `macro`; answers that are
@@ -45,13 +49,15 @@ class Sample:
     """
 
     id: str
-    image: Path | Image.Image
+    image: Path | StoredPicture | Image.Image
     question: str
     answers: tuple[str, ...] = ()
     task: str = "question"
     boxes: tuple[Box, ...] = ()
     polygons: tuple[Polygon, ...] = ()
     anchors: tuple[Box, ...] = ()
+    metric: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -60,11 +66,12 @@ class Sample:
 
     def open_image(self) -> Image.Image:
         """The picture in RGB as displayed. Raises `SampleError` if it or a region is unusable."""
-        image = (
-            as_rgb(self.image)
-            if isinstance(self.image, Image.Image)
-            else open_picture(Path(self.image))
-        )
+        if isinstance(self.image, Image.Image):
+            image = as_rgb(self.image)
+        elif isinstance(self.image, StoredPicture):
+            image = open_picture(self.image)
+        else:
+            image = open_picture(Path(self.image))
         check_regions(self, image.size)
         return image
 

@@ -1,0 +1,33 @@
+"""`tokenlens benchmarks`: which benchmarks can be read, and by which name."""
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from .console import console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("benchmarks", epilog="Example: tokenlens benchmarks")(benchmarks)
+
+
+def benchmarks() -> None:
+    """List the benchmarks that --data takes, what they report, and their mirrors on the hub."""
+    from tokenlens.samples.benchmarks import BENCHMARKS, find_benchmark
+
+    table = Table("--data", "what is asked, and what is reported", box=None)
+    for benchmark in map(find_benchmark, BENCHMARKS):
+        files, hub = (
+            f"{layout.calibration} → {layout.held_out}"
+            for layout in (benchmark.files, benchmark.hub)
+        )
+        table.add_row(f"{benchmark.name}:", benchmark.about)
+        table.add_row("", Text(f"files {files}; {benchmark.hub_id} {hub}\n", "dim"))
+    console.print(table)
+    console.print(
+        "After the colon comes the directory of the published files, a copy of the mirror, or "
+        "the mirror's id: --data pope:coco/pope, --data refcoco:lmms-lab/RefCOCO.\n"
+        "The arrows are from the split that profile reads to the one that run reads; --data "
+        "refcoco/testB:DIR names another. Where both are the same, choose the layers on other data."
+    )

@@ -1,0 +1,135 @@
+"""Boxes in the words of each model family, read as fractions of the picture."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tokenlens.samples.sample import Box
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM, Layout
+
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+_CORNER = r"\(\s*([0-9]{1,4})\s*,\s*([0-9]{1,4})\s*\)"
+_CORNERS = re.compile(_CORNER + r"\s*,?\s*" + _CORNER)
+_NUMBER = r"\s*([0-9]{1,5}(?:\.[0-9]{0,9})?)\s*"
+_LIST = re.compile(r"[\[(]" + ",".join([_NUMBER] * 4) + r"[\])]")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a model was shown of a picture.
+
+    Attributes:
+        size: (width, height) in pixels after resizing; None where the family's tokens do not say.
+        view: the part of the original picture that its visual tokens cover, xyxy as fractions.
+    """
+
+    size: tuple[int, int] | None = None
+    view: Box = _WHOLE
+
+    @classmethod
+    def of(cls, vlm: "VLM", layout: "Layout") -> "Shown":
+        """What the visual tokens of a sample with one picture say of it."""
+        vision = getattr(vlm.model.config, "vision_config", None)
+        patch, merge = (getattr(vision, key, None) for key in ("patch_size", "spatial_merge_size"))
+        size = None
+        if isinstance(patch, int) and isinstance(merge, int) and len(layout.grid) == 1:
+            _, rows, columns = layout.grid[0]
+            size = (columns * patch * merge, rows * patch * merge)
+        if not len(layout.boxes):
+            return cls(size)
+        x0, y0 = layout.boxes[:, :2].amin(dim=0).tolist()
+        x1, y1 = layout.boxes[:, 2:].amax(dim=0).tolist()
+        return cls(size, (x0, y0, x1, y1))
+
+
+BoxFormat = Callable[[str, Shown], Box | None]
+BoxReader = Callable[[str], Box | None]
+"""From an answer to its box as fractions (x0, y0, x1, y1) of the original picture, or None."""
+
+
+def parse_box(answer: str, shown: Shown = Shown()) -> Box | None:
+    """The first box in an answer of Qwen2-VL, as fractions (x0, y0, x1, y1) of the picture.
+
+    Qwen2-VL writes `(x1,y1),(x2,y2)` in thousandths of the picture; spaces and the special tokens
+    around it are optional. None where there is no such box, or it is inverted, empty or outside.
+
+    >>> parse_box("<|box_start|>(125,208),(375,458)<|box_end|>")
+    (0.125, 0.208, 0.375, 0.458)
+    >>> parse_box("(125, 208) (375, 458)") == parse_box("at (125,208),(375,458).")
+    True
+    >>> parse_box("(375,458),(125,208)") is parse_box("upper left") is None
+    True
+    """
+    found = _CORNERS.search(answer)
+    if found is None:
+        return None
+    box = _proper(found.groups(), (1000, 1000))
+    return None if box is None or max(box) > 1 else _in_picture(box, shown)
+
+
+def parse_decimals(answer: str, shown: Shown = Shown()) -> Box | None:
+    """The first box in an answer of LLaVA: `[x1, y1, x2, y2]` in fractions of what it was shown.
+
+    None where there is no such box, or it is inverted or empty.
+
+    >>> parse_decimals("[0.12, 0.30, 0.45, 0.60]")
+    (0.12, 0.3, 0.45, 0.6)
+    >>> parse_decimals("[0.0, 0.0, 0.5, 1.0]", Shown(view=(0.25, 0.0, 0.75, 1.0)))
+    (0.25, 0.0, 0.5, 1.0)
+    """
+    found = _LIST.search(answer)
+    box = found and _proper(found.groups(), (1, 1))
+    return _in_picture(box, shown) if box else None
+
+
+def parse_pixels(answer: str, shown: Shown) -> Box | None:
+    """The first box in an answer of Qwen2.5-VL, in pixels of the *resized* picture.
+
+    It is written as JSON (`{"bbox_2d": [x1, y1, x2, y2], …}`), as a plain list or as two corners.
+    None where there is no such box, it is inverted or empty, or the resized size is not known.
+
+    >>> parse_pixels('[{"bbox_2d": [28, 14, 56, 28], "label": "cat"}]', Shown((56, 28)))
+    (0.5, 0.5, 1.0, 1.0)
+    >>> parse_pixels("(14,7),(28,14)", Shown((56, 28)))
+    (0.25, 0.25, 0.5, 0.5)
+    """
+    found = _LIST.search(answer) or _CORNERS.search(answer)
+    if found is None or shown.size is None:
+        return None
+    box = _proper(found.groups(), shown.size)
+    return _in_picture(box, shown) if box else None
+
+
+BOX_FORMATS: dict[str, BoxFormat] = {
+    "qwen2_vl": parse_box,
+    "qwen2_5_vl": parse_pixels,
+    "llava": parse_decimals,
+    "llava_next": parse_decimals,
+}
+"""Model type to the form its boxes have; that of every other family is taken to be Qwen2-VL's."""
+
+
+def box_reader(vlm: "VLM", layout: "Layout") -> BoxReader:
+    """How boxes are read from a model's answer about the picture with this layout."""
+    read, shown = BOX_FORMATS.get(vlm.model.config.model_type, parse_box), Shown.of(vlm, layout)
+    return lambda answer: read(answer, shown)
+
+
+def _proper(numbers: tuple[str, ...], size: tuple[int, int]) -> Box | None:
+    """Four numbers as fractions of a size; None for a box that is inverted or empty."""
+    x0, y0, x1, y1 = map(float, numbers)
+    box = (x0 / size[0], y0 / size[1], x1 / size[0], y1 / size[1])
+    return box if box[0] < box[2] and box[1] < box[3] else None
+
+
+def _in_picture(box: Box, shown: Shown) -> Box:
+    """A box in what was shown as a box in the original picture."""
+    if shown.view == _WHOLE:
+        return box
+    left, top, right, bottom = shown.view
+    width, height = right - left, bottom - top
+    x0, y0, x1, y1 = box
+    return (left + x0 * width, top + y0 * height, left + x1 * width, top + y1 * height)

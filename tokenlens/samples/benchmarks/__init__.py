@@ -1,0 +1,88 @@
+"""Benchmarks that people report, from their published files or from the hub, a file per reader."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+
+from tokenlens.errors import SampleError
+from tokenlens.samples.benchmarks.benchmark import Benchmark, Layout, Row
+from tokenlens.suggest import one_of
+
+BENCHMARKS: Mapping[str, str] = MappingProxyType(
+    {
+        "refcoco": "tokenlens.samples.benchmarks.refcoco",
+        "refcoco+": "tokenlens.samples.benchmarks.refcoco",
+        "refcocog": "tokenlens.samples.benchmarks.refcoco",
+        "coco": "tokenlens.samples.benchmarks.coco",
+        "textvqa": "tokenlens.samples.benchmarks.textvqa",
+        "vqav2": "tokenlens.samples.benchmarks.vqav2",
+        "gqa": "tokenlens.samples.benchmarks.gqa",
+        "scienceqa": "tokenlens.samples.benchmarks.scienceqa",
+        "mme": "tokenlens.samples.benchmarks.mme",
+        "mmbench": "tokenlens.samples.benchmarks.mmbench",
+        "pope": "tokenlens.samples.benchmarks.pope",
+    }
+)
+"""Name of each benchmark and the module that has it among its `BENCHMARKS`, imported when used."""
+
+_ADDRESS = re.compile(r"(?P<name>[\w+-]{2,})(?:/(?P<split>\w+))?:(?P<place>.+)", re.DOTALL)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a benchmark is: `name:place` or `name/split:place`.
+
+    Attributes:
+        benchmark: the benchmark.
+        split: the split that was named; None leaves it to the use.
+        place: an absolute directory or a hub id.
+        layout: how the benchmark is kept there.
+    """
+
+    benchmark: Benchmark
+    split: str | None
+    place: str
+    layout: Layout
+
+    @classmethod
+    def of(cls, data: str) -> "Address | None":
+        """The benchmark that `data` names; None where it has not the form of an address.
+
+        Raises `SampleError` for an unknown benchmark, and for a place that is no directory and no
+        hub id.
+        """
+        found = _ADDRESS.fullmatch(data)
+        if found is None or Path(data).exists():
+            return None
+        benchmark = find_benchmark(found["name"])
+        folder = Path(found["place"]).expanduser().absolute()
+        if folder.is_dir():
+            hub = next(folder.rglob("*.parquet"), None) is not None
+            layout = benchmark.hub if hub else benchmark.files
+            return cls(benchmark, found["split"], str(folder), layout)
+        if not _HUB_ID.fullmatch(found["place"]) or folder.exists():
+            raise SampleError(
+                f"{data}: {found['place']} is no directory and no hub id; expected "
+                f"{benchmark.name}:DIRECTORY or {benchmark.name}:{benchmark.hub_id}"
+            )
+        return cls(benchmark, found["split"], found["place"], benchmark.hub)
+
+    def __str__(self) -> str:
+        split = f"/{self.split}" if self.split else ""
+        return f"{self.benchmark.name}{split}:{self.place}"
+
+    def rows(self, split: str) -> Iterator[Row]:
+        """The rows of a split; `SampleError` naming the place of one that cannot be used."""
+        return self.layout.rows(self.place, split)
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark called `name`; `SampleError` with the nearest names where there is none."""
+    if name not in BENCHMARKS:
+        raise SampleError(f"no benchmark {name!r}: expected {one_of(name, BENCHMARKS)}")
+    module = import_module(BENCHMARKS[name])
+    return next(one for one in module.BENCHMARKS if one.name == name)
