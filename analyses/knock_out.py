@@ -63,9 +63,9 @@ ARMS: Mapping[str, Callable[[ModelRef, int], Schedule]] = MappingProxyType(
 )
 """What stays, by the name the table has for it."""
 MEANINGS = {
-    "none": "no token left from the layer on",
-    "random": f"a random {percent(SHARE)} left from the layer on",
-    "own": f"the layer's own {percent(SHARE)} left from layer {FIRST_PRUNED} on",
+    "none": "none left from the layer on",
+    "random": f"a random {percent(SHARE)} from the layer on",
+    "own": f"the layer's own {percent(SHARE)} from layer {FIRST_PRUNED} on",
 }
 
 
