@@ -154,6 +154,7 @@ def refuse_continuation(call: Mapping[str, Any], visual: Tensor, *, generating: 
     pictures = any(
         value is not None and (name.startswith("pixel_values") or name == "mm_encoder_outputs")
         for name, value in call.items()
+        if not (isinstance(value, Mapping) and not value)  # what generate() passes for none
     )
     written = generating or visual.shape[1] == 1
     if (pictures or not written) and bool(visual.any()):
