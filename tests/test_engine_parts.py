@@ -247,9 +247,7 @@ def test_masks_of_new_tokens_are_read_at_the_stored_keys(kind):
         "float": torch.where(full, 0.0, torch.finfo(torch.float32).min)[:, None, None, :],
         "flat": full,
     }[kind]
-    found = masks.extend(
-        mask, index, present, prompt_length=4, keys=6, queries=1, flat=kind == "flat"
-    )
+    found = masks.extend(mask, index, present, later_from=4, keys=6, queries=1, flat=kind == "flat")
     if kind == "none":
         expected = [[True, True, True, True], [False, True, True, True]]
     else:
@@ -258,4 +256,4 @@ def test_masks_of_new_tokens_are_read_at_the_stored_keys(kind):
     if kind == "float":
         found = found == 0
     assert found.tolist() == expected
-    assert masks.extend(None, index, None, prompt_length=4, keys=6, queries=1, flat=False) is None
+    assert masks.extend(None, index, None, later_from=4, keys=6, queries=1, flat=False) is None

@@ -60,6 +60,18 @@ def test_compiled_models(model, inputs):
         pass
 
 
+def test_compiled_forwards(inputs):
+    """`model.forward = torch.compile(model.forward)` leaves no mark on the module itself."""
+    model = model64().float()
+    for module in (model, model.model.language_model, model.model.language_model.layers[1]):
+        module.forward = torch.compile(module.forward, backend="eager")
+        with refused("the model is compiled"), tl.prune(model, PLAN):
+            pass
+        del module.forward
+    with tl.prune(model, PLAN):
+        model(**inputs)
+
+
 def test_prefill_chunking(model, inputs):
     with tl.prune(model, PLAN), refused("prefill_chunk_size"):
         model.generate(**inputs, max_new_tokens=2, prefill_chunk_size=8)

@@ -4,6 +4,7 @@ The model goes on building its masks, positions and offsets in full coordinates;
 remembers where in the sequence its stored keys belong, so that those masks can be read for them.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class PrunedLayer(DynamicLayer):
         last_number: int64 [batch], the rotary number of the prompt's last token, at position
             `last_index`; None while positions are the model's own.
         full_length: tokens the sequence has in full coordinates.
-        forgotten: keys of the prompt that a sliding window has left behind for good.
+        later_from: position of the first token stored after the prompt's.
+        window_from: keys before this position were left behind by a sliding window, for good.
     """
 
     def __init__(self, lease: Lease, slots: Slots, length: int, window: int | None) -> None:
@@ -47,8 +49,10 @@ class PrunedLayer(DynamicLayer):
         self.last_index = length - 1
         self.prompt_length = length
         self.full_length = 0
+        self.later_from = length
         self.record_past = False
-        self.forgotten = 0
+        self.window_from = 0
+        self._latest: list[int] = []
 
     def activate_past_recording(self) -> None:
         """Keep what a sliding window has left behind, so that `crop` can go back to it."""
@@ -66,23 +70,34 @@ class PrunedLayer(DynamicLayer):
         prefill = self.full_length == 0
         self.full_length += self.prompt_length if prefill else key_states.shape[-2]
         keys, values = super().update(key_states, value_states, *args, **kwargs)
-        if prefill and self.window is not None and not self.record_past:
-            self.forgotten = self._beyond(self.window)
-            self.keys, self.values = keys[:, :, self.forgotten :], values[:, :, self.forgotten :]
-            self._forget_slots(self.forgotten)
+        if self.window is not None and not self.record_past:
+            if prefill:
+                real = self.index if self.present is None else self.index.where(self.present, -1)
+                self._latest = real.amax(0).tolist()
+            self._leave_behind(self.full_length - self.window + 1)
         return keys, values
 
-    def _beyond(self, window: int) -> int:
-        """Stored keys, from the first, that no later token of any sample will see."""
-        reachable = self.index > self.prompt_length - window
-        if self.present is not None:
-            reachable &= self.present
-        return self.index.shape[1] - int(reachable.sum(1).max())
+    def _leave_behind(self, first: int) -> None:
+        """Forget the keys before position `first`, which no later token of any sample sees.
+
+        `_latest`, the last position in each column of the prompt, is on the host, so that no
+        decoding step waits for the device.
+        """
+        gone = bisect_left(self._latest, first)
+        later = max(0, first - self.later_from) if gone == len(self._latest) else 0
+        if gone + later == 0:
+            return
+        self.keys = self.keys[:, :, gone + later :]
+        self.values = self.values[:, :, gone + later :]
+        self._forget_slots(gone)
+        self.later_from += later
+        self.window_from = first
 
     def _forget_slots(self, first: int, last: int | None = None) -> None:
         self.index = self.index[:, first:last]
         self.present = None if self.present is None else self.present[:, first:last]
         self.whole = self.whole and first == 0
+        self._latest = self._latest[first:last]
 
     def get_seq_length(self) -> int:
         """Tokens the sequence has, the pruned ones included."""
@@ -111,19 +126,25 @@ class PrunedLayer(DynamicLayer):
             super().crop(tokens_to_remove)
             return
         remaining = self.full_length + tokens_to_remove
+        if self.window is not None and self.window_from > remaining - self.window + 1:
+            raise PruningError(
+                f"cannot crop the cache to {remaining} tokens: a sliding window has left keys "
+                "behind that would be seen again; call cache.activate_past_recording() before the "
+                "prompt, or run the shorter prompt anew"
+            )
         into_prompt = self.prompt_length - remaining
         if into_prompt > 0:
             columns = self.index.shape[1]
             tail = self.index[:, columns - min(into_prompt, columns) :]
             expected = torch.arange(remaining, self.prompt_length, device=tail.device)
             there = tail.shape[1] == into_prompt and torch.equal(tail, expected.expand_as(tail))
-            if self.forgotten or not there:
+            if not there:
                 raise PruningError(
                     f"cannot crop the cache to {remaining} tokens: keys of the prompt that would "
                     "be seen again were pruned; crop less, or run the shorter prompt anew"
                 )
             self._forget_slots(0, columns - into_prompt)
-            self.prompt_length = remaining
+            self.prompt_length = self.later_from = remaining
         super().crop(tokens_to_remove)
         self.full_length = remaining
 

@@ -28,7 +28,7 @@ class Continuation:
                 call.mask,
                 stored.index,
                 stored.present,
-                prompt_length=stored.prompt_length,
+                later_from=stored.later_from,
                 keys=stored.full_length + queries,
                 queries=queries,
                 flat=self._around.flat,

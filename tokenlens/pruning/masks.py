@@ -59,7 +59,7 @@ def extend(
     index: Tensor,
     present: Tensor | None,
     *,
-    prompt_length: int,
+    later_from: int,
     keys: int,
     queries: int,
     flat: bool,
@@ -70,12 +70,12 @@ def extend(
         mask: the layer's own mask in full coordinates.
         index: int64 [batch, stored], where the prompt's stored keys belong.
         present: bool [batch, stored], None where every stored key is a real one.
-        prompt_length: tokens of the padded prompt.
+        later_from: position of the first key stored after those.
         keys: tokens of the whole sequence, the new ones included.
         queries: new tokens.
         flat: whether the layer's attention wants [batch, keys] masks.
     """
-    later = keys - prompt_length
+    later = keys - later_from
     if mask is None:
         if present is None:
             return None
@@ -86,13 +86,13 @@ def extend(
         torch.ones_like(index, dtype=torch.bool) if present is None else present.to(mask.device)
     )
     if mask.ndim == 2:
-        return torch.cat([mask.gather(1, index) & present, mask[:, prompt_length:keys]], dim=1)
+        return torch.cat([mask.gather(1, index) & present, mask[:, later_from:keys]], dim=1)
     batch, (heads, rows) = len(index), mask.shape[1:3]
     mask = mask.expand(batch, -1, -1, -1)
     stored = mask.gather(3, index[:, None, None, :].expand(-1, heads, rows, -1))
     hidden = ~present[:, None, None, :]
     blocked = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-    return torch.cat([stored.masked_fill(hidden, blocked), mask[..., prompt_length:keys]], dim=3)
+    return torch.cat([stored.masked_fill(hidden, blocked), mask[..., later_from:keys]], dim=3)
 
 
 def _gather(mask: Tensor, rows: Tensor, keys: Tensor) -> Tensor:

@@ -20,15 +20,20 @@ _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 def refuse_compiled(model: Any) -> None:
     """Compiled models: their graphs do not see the engine's hooks."""
-    compiled = hasattr(model, "_orig_mod") or (
-        isinstance(model, nn.Module)
-        and any(module._compiled_call_impl is not None for module in model.modules())
-    )
-    if compiled:
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    if hasattr(model, "_orig_mod") or any(map(_is_compiled, modules)):
         raise PruningError(
             "the model is compiled (torch.compile), so its layers cannot be pruned; "
             "pass the model as it was before compiling"
         )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """By `module.compile()`, or by `module.forward = torch.compile(module.forward)`."""
+    forward = vars(module).get("forward")
+    wrapped = hasattr(forward, "_torchdynamo_orig_callable")
+    kept_out = getattr(forward, "_torchdynamo_disable", False)  # by torch.compiler.disable
+    return module._compiled_call_impl is not None or (wrapped and not kept_out)
 
 
 def refuse_model(model: PreTrainedModel) -> None:
@@ -149,6 +154,7 @@ def refuse_continuation(call: Mapping[str, Any], visual: Tensor, *, generating: 
     pictures = any(
         value is not None and (name.startswith("pixel_values") or name == "mm_encoder_outputs")
         for name, value in call.items()
+        if not (isinstance(value, Mapping) and not value)  # what generate() passes for none
     )
     written = generating or visual.shape[1] == 1
     if (pictures or not written) and bool(visual.any()):
