@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tokenlens.schedule import Schedule, Stage, merge_count
+from tokenlens.schedule import Schedule, Stage
+from tokenlens.token_counts import merge_count
 
 from .picture_sheet import REGION, Outline, Strip, Tile, box_outline, plot_sheet
 from .style import LIGHT, Theme

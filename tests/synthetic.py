@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw
 from tokenlens.evaluation.results import ROW_SCHEMA
 from tokenlens.files import write_json
 from tokenlens.sample_rows import SAMPLE_COLUMNS
-from tokenlens.schedule import Schedule, keep_count, tokens_entering
+from tokenlens.schedule import Schedule
 from tokenlens.store import ShardStore
+from tokenlens.token_counts import keep_count, tokens_entering
 from tokenlens.workspace import slug
 
 GRID, SIDE, FIRST = 6, 60, 5

@@ -7,8 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tokenlens.errors import BudgetError
-from tokenlens.schedule import ModelRef, Schedule, Stage, keep_count, stage_tokens, tokens_entering
+from tokenlens.schedule import ModelRef, Schedule, Stage
 from tokenlens.selection.budget import Budget, parse_budget, solve_budget, solved_schedule
+from tokenlens.token_counts import keep_count, stage_tokens, tokens_entering
 
 
 @st.composite

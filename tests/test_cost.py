@@ -10,7 +10,8 @@ import tokenlens as tl
 from tests.builders import fake_inputs, tiny_qwen2_5_vl, tiny_qwen2_vl
 from tests.engine_support import ONE, RAGGED, SCHEDULES, batch, model64, schedule, stage
 from tokenlens.pruning.cost import comparison_macs, decoder_cost, decoder_macs, grouping_macs
-from tokenlens.schedule import Schedule, tokens_entering
+from tokenlens.schedule import Schedule
+from tokenlens.token_counts import tokens_entering
 
 BYPASS = [
     stage(2, "after", 0.5, "bypass", merge=0.1),

@@ -19,7 +19,7 @@ from tests.engine_support import (
     tokens_for,
 )
 from tokenlens.errors import PruningError
-from tokenlens.schedule import tokens_entering
+from tokenlens.token_counts import tokens_entering
 
 PLAN = SCHEDULES["bypass three"]
 

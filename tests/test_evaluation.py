@@ -19,7 +19,8 @@ from tokenlens.evaluation.results import ROW_SCHEMA, Results
 from tokenlens.models.batch import Batch
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
-from tokenlens.schedule import Schedule, tokens_entering
+from tokenlens.schedule import Schedule
+from tokenlens.token_counts import tokens_entering
 
 TIMES = ["prefill_s", "decode_s"]
 QUESTIONS = (

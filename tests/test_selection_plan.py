@@ -9,12 +9,13 @@ import pytest
 from tokenlens.errors import BudgetError, SelectionError
 from tokenlens.measures.correlation import rank_correlation
 from tokenlens.measures.overlap import region_scores
-from tokenlens.schedule import Schedule, tokens_entering
+from tokenlens.schedule import Schedule
 from tokenlens.selection.budget import solve_budget
 from tokenlens.selection.criteria import CRITERIA, gather_evidence, layer_scores
 from tokenlens.selection.layers import area, select_layers
 from tokenlens.selection.plan import plan
 from tokenlens.selection.stages import swiftvlm_stages
+from tokenlens.token_counts import tokens_entering
 
 RISING = [0.05, 0.1, 0.2, 0.15, 0.3, 0.25, 0.45, 0.4, 0.7, 0.9, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2]
 

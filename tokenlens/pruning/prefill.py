@@ -19,7 +19,8 @@ from tokenlens.pruning.positions import Rotary
 from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, importance, select, text_rows
 from tokenlens.pruning.tokens import Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
-from tokenlens.schedule import Schedule, Stage, keep_count, merge_count
+from tokenlens.schedule import Schedule, Stage
+from tokenlens.token_counts import keep_count, merge_count
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,8 @@ from numbers import Integral, Real
 from typing import Literal
 
 from tokenlens.errors import BudgetError
-from tokenlens.schedule import (
-    BudgetNote,
-    ModelRef,
-    Schedule,
-    Scorer,
-    Stage,
-    keep_count,
-    stage_tokens,
-)
+from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Scorer, Stage
+from tokenlens.token_counts import keep_count, stage_tokens
 
 _RESOLUTION = 1e-9
 """Of the bisection: no two ratios that differ by less give different counts of any real sample."""

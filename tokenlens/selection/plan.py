@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenlens.schedule import ModelRef, Schedule, Why, tokens_entering
+from tokenlens.schedule import ModelRef, Schedule, Why
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
 from tokenlens.selection.choice import Choice, choose
 from tokenlens.selection.criteria import Evidence, gather_evidence, layer_scores
@@ -19,6 +19,7 @@ from tokenlens.selection.layers import (
     feasible_layers,
 )
 from tokenlens.selection.stages import swiftvlm_stages
+from tokenlens.token_counts import tokens_entering
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

@@ -1,0 +1,48 @@
+"""How many visual tokens a schedule leaves in every layer, before anything is run."""
+
+import math
+from collections.abc import Sequence
+
+from tokenlens.schedule import Keep, Schedule, Stage
+
+
+def keep_count(keep: Keep, n_visual: int) -> int:
+    """Tokens selected of a sample with `n_visual` visual tokens; a ratio keeps at least one.
+
+    >>> keep_count(0.5, 145), keep_count(0.001, 144), keep_count(24, 144), keep_count(24, 9)
+    (73, 1, 24, 9)
+    >>> keep_count("none", 144)
+    0
+    """
+    if keep == "none":
+        return 0
+    count = keep if isinstance(keep, int) else max(1, math.floor(keep * n_visual + 0.5))
+    return min(count, n_visual)
+
+
+def merge_count(merge: int | float, not_kept: int) -> int:
+    """Merged tokens that stand for `not_kept` tokens; a positive ratio makes at least one.
+
+    >>> merge_count(0.1, 72), merge_count(0.1, 3), merge_count(8, 3), merge_count(0, 72)
+    (7, 1, 3, 0)
+    """
+    if isinstance(merge, int) or merge == 0:
+        return min(int(merge), not_kept)
+    return min(not_kept, max(1, math.floor(merge * not_kept + 0.5)))
+
+
+def tokens_entering(schedule: Schedule, n_visual: int, layers: int) -> list[int]:
+    """Visual tokens entering each of `layers` layers, merged ones counted, for one sample."""
+    return stage_tokens(schedule.stages, n_visual, layers)
+
+
+def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
+    """As `tokens_entering`, for stages that are not in a schedule yet."""
+    entering = [n_visual] * layers
+    candidates = n_visual
+    for stage in stages:
+        kept = min(keep_count(stage.keep, n_visual), candidates)
+        alive = kept + merge_count(stage.merge, candidates - kept)
+        entering[stage.first_layer - 1 :] = [alive] * (layers - stage.first_layer + 1)
+        candidates = {"drop": kept, "merge": alive, "bypass": candidates}[stage.disposal]
+    return entering
