@@ -46,8 +46,10 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
-        moved = (x.to(device) for x in (self.ids, self.segment, self.positions, self.labels))
-        return Packed(*moved, self.visual)
+        ids, segment, positions, labels = (
+            x.to(device) for x in (self.ids, self.segment, self.positions, self.labels)
+        )
+        return Packed(ids, segment, positions, labels, self.visual)
 
 
 class Packer:

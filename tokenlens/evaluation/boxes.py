@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tokenlens.samples.sample import Box
 
 if TYPE_CHECKING:
-    from tokenlens.models.vlm import VLM, Layout
+    from tokenlens.models.layout import Layout
+    from tokenlens.models.vlm import VLM
 
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 _CORNER = r"\(\s*([0-9]{1,4})\s*,\s*([0-9]{1,4})\s*\)"
@@ -103,11 +104,22 @@ def parse_pixels(answer: str, shown: Shown) -> Box | None:
     return _in_picture(box, shown) if box else None
 
 
+def parse_decimals_or_thousandths(answer: str, shown: Shown = Shown()) -> Box | None:
+    """The first box in an answer of a LLaVA, the original's form or, as `tiny-llava`'s, Qwen2-VL's.
+
+    >>> parse_decimals_or_thousandths("[0.1, 0.2, 0.3, 0.4]")
+    (0.1, 0.2, 0.3, 0.4)
+    >>> parse_decimals_or_thousandths("(100,200),(300,400)")
+    (0.1, 0.2, 0.3, 0.4)
+    """
+    return parse_decimals(answer, shown) or parse_box(answer, shown)
+
+
 BOX_FORMATS: dict[str, BoxFormat] = {
     "qwen2_vl": parse_box,
     "qwen2_5_vl": parse_pixels,
-    "llava": parse_decimals,
-    "llava_next": parse_decimals,
+    "llava": parse_decimals_or_thousandths,
+    "llava_next": parse_decimals_or_thousandths,
 }
 """Model type to the form its boxes have; that of every other family is taken to be Qwen2-VL's."""
 

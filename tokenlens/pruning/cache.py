@@ -85,7 +85,7 @@ class PrunedLayer(DynamicLayer):
         """
         gone = bisect_left(self._latest, first)
         later = max(0, first - self.later_from) if gone == len(self._latest) else 0
-        if gone + later == 0:
+        if gone + later == 0 or self.keys is None or self.values is None:
             return
         self.keys = self.keys[:, :, gone + later :]
         self.values = self.values[:, :, gone + later :]
