@@ -12,7 +12,13 @@ from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
 import tokenlens.evaluation.run as run_module
-from tokenlens.errors import OutputError, ResultsError, SampleError, ScheduleError
+from tokenlens.errors import (
+    OutputError,
+    PruningError,
+    ResultsError,
+    SampleError,
+    ScheduleError,
+)
 from tokenlens.evaluation.answering import answer
 from tokenlens.evaluation.evaluate import evaluate
 from tokenlens.evaluation.results import ROW_SCHEMA, Results
@@ -339,3 +345,16 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(vlm, samples, 
     with pytest.raises(ResultsError, match="batch_size: got 0"):
         evaluate(vlm, samples, batch_size=0, out=out)
     assert not out.exists()
+
+
+def test_a_schedule_the_engine_refuses_leaves_no_folder_behind(vlm, samples, tmp_path):
+    """So that the mended schedule can be run into the same place."""
+    before_the_decoder = Schedule(
+        schema=1,
+        method="test",
+        model={"architecture": vlm.architecture, "layers": vlm.layers},
+        stages=[{"score_layer": 0, "when": "after", "keep": 0.5, "disposal": "drop"}],
+    )
+    with pytest.raises(PruningError, match="no attention to read"):
+        evaluate(vlm, samples, before_the_decoder, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.recording import probe
 from tokenlens.progress import progress
+from tokenlens.pruning.refusals import refuse_model, refuse_schedule
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule, require_schedule
 from tokenlens.store import ShardStore
@@ -66,6 +67,8 @@ class Run:
         for schedule in schedules:
             if schedule is not None:
                 require_schedule(schedule).check(self.vlm, any_model=self.any_model)
+                refuse_model(self.vlm.model)
+                refuse_schedule(schedule, self.vlm.model)
 
     def into(self, arms: Mapping[Path, Schedule | None]) -> list[Results]:
         """Answer all samples by every schedule (None: unpruned), each into a directory of its own.
