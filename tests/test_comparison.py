@@ -132,10 +132,10 @@ def watch(monkeypatch):
     """Who answers which batch, warm-ups left out."""
     seen, real = [], run_module.answer
 
-    def watched(vlm, batch, schedule, *, max_new_tokens, any_model):
+    def watched(vlm, batch, schedule, *, max_new_tokens, **options):
         if max_new_tokens != 2:
             seen.append((schedule and schedule.method, batch.samples[0].id[-1]))
-        return real(vlm, batch, schedule, max_new_tokens=max_new_tokens, any_model=any_model)
+        return real(vlm, batch, schedule, max_new_tokens=max_new_tokens, **options)
 
     monkeypatch.setattr(run_module, "answer", watched)
     return seen
