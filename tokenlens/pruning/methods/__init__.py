@@ -21,6 +21,9 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "swiftvlm": "tokenlens.pruning.methods.swiftvlm",
         "drop": "tokenlens.pruning.methods.drop",
         "fastv": "tokenlens.pruning.methods.fastv",
+        "fastv-paper": "tokenlens.pruning.methods.fastv_paper",
+        "pdrop": "tokenlens.pruning.methods.pdrop",
+        "pdrop-keep-positions": "tokenlens.pruning.methods.pdrop_keep_positions",
         "random": "tokenlens.pruning.methods.random_drop",
     }
 )
