@@ -7,6 +7,7 @@ layers are two of its families' (Llama, Qwen2).
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -118,3 +119,18 @@ def pdrop(
         scores = reading.attention(first)[:, -1].mean(0)
         found.append(reading.keep(reading.best(scores, count), renumber=renumber))
     return found
+
+
+def stride(reading: Reading, count: int) -> list[list[int]]:
+    """The middles of `count` equal parts of the visual tokens, before the first layer."""
+    there = reading.visual.nonzero().flatten().tolist()
+    part = Fraction(len(there), count)
+    middles = [there[math.floor(part * index + part / 2)] for index in range(count)]
+    chosen = torch.zeros_like(reading.visual)
+    chosen[middles] = True
+    return [reading.keep(chosen)]
+
+
+def first_ones(reading: Reading, count: int) -> list[list[int]]:
+    """The first `count` visual tokens: no rule of anyone's."""
+    return [reading.keep(reading.visual & (reading.visual.cumsum(0) <= count))]

@@ -16,8 +16,8 @@ from tokenlens.pruning.disposals import DISPOSALS, Aside, Cut
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
 from tokenlens.pruning.positions import Rotary
-from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, importance, select, text_rows
-from tokenlens.pruning.tokens import Slots, Tokens
+from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, Turn, importance, select, text_rows
+from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.token_counts import keep_count, merge_count
@@ -121,11 +121,11 @@ class Prefill:
             if self._renumbered:
                 tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
-        scores = self._scores_at(stage, call, tokens)
         keeping = tuple(
             min(keep_count(stage.keep, original), candidates)
             for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
         )
+        scores = self._scores_at(stage, call, tokens, keeping)
         rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
         kept, merged = select(scores, slots.visual, keeping), None
         if any(rest):
@@ -143,11 +143,11 @@ class Prefill:
         self._narrowed.clear()
         return tokens.hidden
 
-    def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens) -> Tensor:
+    def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
         scorer, device = self._around.schedule.scorer, tokens.hidden.device
         if scorer.query in DRAWS:
-            place = len(self._stages)
-            return DRAWS[scorer.query](self._prompt, tokens.slots, place, scorer)
+            turn = Turn(len(self._stages), keeping)
+            return DRAWS[scorer.query](self._prompt, tokens.slots, turn, scorer)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)

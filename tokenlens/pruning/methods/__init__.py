@@ -25,6 +25,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "pdrop": "tokenlens.pruning.methods.pdrop",
         "pdrop-keep-positions": "tokenlens.pruning.methods.pdrop_keep_positions",
         "random": "tokenlens.pruning.methods.random_drop",
+        "stride": "tokenlens.pruning.methods.stride",
     }
 )
 """Name of each method and the module that holds it as `METHOD`, imported when asked for."""

@@ -9,8 +9,8 @@ METHOD = Method(
     summary="drop once, by the mean attention of all tokens in layer 2",
     source=(
         "arXiv 2403.06764, K = 2, with the importance of the text: attention averaged over heads "
-        "and all rows of the prompt. Rows before a token do not see it and count as zero; the "
-        "paper leaves that open. The published code reads the last row alone: see `fastv`."
+        "and all rows of the prompt; rows before a token do not see it and count as zero. The "
+        "published code reads the last row alone: see `fastv`."
     ),
     own_layers=lambda _layers: [2],
     stages=single_drop,

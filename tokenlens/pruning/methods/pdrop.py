@@ -34,8 +34,8 @@ METHOD = Method(
         "is about to run, softmax over the whole sequence, mean over heads; survivors are numbered "
         "0, 1, 2, … anew. Stages [8, 16, 24] of 32, counted from 0, are taken at the same relative "
         "depth, and the ratios λ, λ², λ³ are solved for the budget instead of 1/2, 1/4, 1/8; "
-        "counts round half up. For small budgets the published stages [2, 8, 16] are "
-        "layers=[3, 9, 17] here."
+        "counts round half up. Budgets too small for these stages need earlier ones: [2, 8, 16] "
+        "is layers=[3, 9, 17] here."
     ),
     own_layers=pyramid_layers,
     stages=_renumbered,
