@@ -121,6 +121,50 @@ def pdrop(
     return found
 
 
+def feather(
+    reading: Reading, counts: Sequence[int], layers: Sequence[int], *, rotary: bool, grid: bool
+) -> list[list[int]]:
+    """FEATHER: by the last row of a layer over the visual tokens; at first a grid is added.
+
+    Each stage takes as many of the best as make the number that it is to keep.
+    """
+    found, done = [], 0
+    for place, (layer, count) in enumerate(zip(layers, counts, strict=True)):
+        reading.run(*range(done + 1, layer))
+        logits = reading.logits(layer, rotary=rotary)[:, -1]
+        visual = logits.masked_fill(~reading.visual, -math.inf)
+        scores = visual.softmax(-1).mean(0)
+        chosen = torch.zeros_like(reading.visual)
+        if grid and not place:
+            chosen[_every_third(reading)] = True
+        assert chosen.sum() < count
+        best = 0
+        while chosen.sum() < count:
+            best += 1
+            chosen = chosen | reading.best(scores, best)
+        reading.run(layer)
+        done = layer
+        found.append(reading.keep(chosen))
+    return found
+
+
+def _every_third(reading: Reading) -> list[int]:
+    """Every third row and column of square pictures, every ninth token of others."""
+    taken, run = [], []
+    for place, visual in enumerate([*reading.visual.tolist(), False]):
+        if visual:
+            run.append(place)
+            continue
+        side = round(len(run) ** 0.5)
+        for index, token in enumerate(run):
+            row, column = divmod(index, max(1, side))
+            square = side * side == len(run)
+            if (row % 3 == column % 3 == 0) if square else index % 9 == 0:
+                taken.append(token)
+        run = []
+    return taken
+
+
 def stride(reading: Reading, count: int) -> list[list[int]]:
     """The middles of `count` equal parts of the visual tokens, before the first layer."""
     there = reading.visual.nonzero().flatten().tolist()

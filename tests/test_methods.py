@@ -9,7 +9,7 @@ import torch
 import tokenlens as tl
 from tests.families import RAGGED, case
 from tests.family_models import LAYERS
-from tests.published_rules import Reading, fastv, first_ones, pdrop, stride
+from tests.published_rules import Reading, fastv, feather, first_ones, pdrop, stride
 from tokenlens.errors import BudgetError
 from tokenlens.schedule import ModelRef, Schedule
 
@@ -55,6 +55,14 @@ RULES = {
         partial(pdrop, firsts=FIRSTS, renumber=False),
         partial(pdrop, firsts=FIRSTS, renumber=True),
     ),
+    "feather": (
+        partial(feather, layers=(2, 3), rotary=False, grid=True),
+        partial(feather, layers=(2, 3), rotary=True, grid=True),
+    ),
+    "feather's grid": (
+        partial(feather, layers=(2, 3), rotary=False, grid=True),
+        partial(feather, layers=(2, 3), rotary=False, grid=False),
+    ),
     "stride": (one(stride), one(first_ones)),
 }
 """The rule of each preset, and one that is not quite it."""
@@ -64,7 +72,7 @@ RULES = {
 @pytest.mark.parametrize("name", RULES)
 def test_the_choice_is_that_of_the_published_rule(name, family):
     found = case(family, RAGGED)
-    plan = Schedule.preset(name, found.model, budget="60%")
+    plan = Schedule.preset(name.partition("'")[0], found.model, budget="45%")
     rule, another = RULES[name]
     chosen = chosen_by_engine(found, plan)
     assert chosen == chosen_by_rule(found, plan, rule)

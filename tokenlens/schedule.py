@@ -179,6 +179,8 @@ class Stage(_Part):
         disposal: what happens to the rest.
         merge: merged tokens: a ratio of the tokens not kept, or a count.
         positions: whether survivors keep their positions or are numbered anew.
+        stride: of a grid of visual tokens, every so many rows and columns, that are selected before
+            all others and counted in `keep`; None where the scores alone decide.
     """
 
     score_layer: Annotated[StrictInt, Field(ge=0)]
@@ -187,6 +189,7 @@ class Stage(_Part):
     disposal: Literal["drop", "merge", "bypass"]
     merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
     positions: Literal["keep", "renumber"] = "keep"
+    stride: Annotated[StrictInt, Field(ge=2)] | None = None
 
     @property
     def first_layer(self) -> int:

@@ -13,6 +13,7 @@ from tokenlens.pruning.attention import Heard, Listener, run_until_attention
 from tokenlens.pruning.cache import Lease, PrunedLayer, install, window_of
 from tokenlens.pruning.deepstack import Deepstack
 from tokenlens.pruning.disposals import DISPOSALS, Aside, Cut
+from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
 from tokenlens.pruning.positions import Rotary
@@ -127,7 +128,7 @@ class Prefill:
         )
         scores = self._scores_at(stage, call, tokens, keeping)
         rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
-        kept, merged = select(scores, slots.visual, keeping), None
+        kept, merged = select(scores, slots.visual, keeping, self._grid_of(stage, slots)), None
         if any(rest):
             merging = tuple(merge_count(stage.merge, count) for count in rest)
             tokens, merged, self._aside = DISPOSALS[stage.disposal](
@@ -142,6 +143,13 @@ class Prefill:
         self._slots = tokens.slots
         self._narrowed.clear()
         return tokens.hidden
+
+    def _grid_of(self, stage: Stage, slots: Slots) -> Tensor | None:
+        """Which of the slots are selected whatever their scores: bool [batch, width]."""
+        if stage.stride is None:
+            return None
+        grid = on_grid(self._whole.visual, stage.stride).to(slots.index.device)
+        return grid.gather(1, slots.index)
 
     def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
         scorer, device = self._around.schedule.scorer, tokens.hidden.device

@@ -253,14 +253,21 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def select(scores: Tensor, candidates: Tensor, counts: Sequence[int]) -> Tensor:
+def select(
+    scores: Tensor, candidates: Tensor, counts: Sequence[int], first: Tensor | None = None
+) -> Tensor:
     """The `counts[i]` candidates of each sample with the highest scores, ties to the lower slot.
+
+    Those of them that are in `first` (bool, like all others [batch, width]) go before the rest.
 
     >>> scores = torch.tensor([[0.1, 0.3, 0.3, 0.9]])
     >>> select(scores, torch.tensor([[True, True, True, False]]), [1])
     tensor([[False,  True, False, False]])
     """
     order = scores.masked_fill(~candidates, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    if first is not None:
+        early = (first & candidates).gather(1, order).int()
+        order = order.gather(1, early.argsort(dim=1, descending=True, stable=True))
     ranks = torch.empty_like(order)
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
     limits = torch.tensor(counts, device=order.device)[:, None]

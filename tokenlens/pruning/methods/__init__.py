@@ -24,6 +24,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "fastv-paper": "tokenlens.pruning.methods.fastv_paper",
         "pdrop": "tokenlens.pruning.methods.pdrop",
         "pdrop-keep-positions": "tokenlens.pruning.methods.pdrop_keep_positions",
+        "feather": "tokenlens.pruning.methods.feather",
         "random": "tokenlens.pruning.methods.random_drop",
         "stride": "tokenlens.pruning.methods.stride",
     }
@@ -58,7 +59,13 @@ def build(
         n_visual = _picture_tokens(model) or _NOMINAL_TOKENS
     chosen = method.own_layers(reference.layers) if layers is None else layers
     return solved_schedule(
-        name, reference, method.stages(chosen), target, n_visual=n_visual, scorer=method.scorer
+        name,
+        reference,
+        method.stages(chosen),
+        target,
+        n_visual=n_visual,
+        scorer=method.scorer,
+        step=method.step,
     )
 
 
