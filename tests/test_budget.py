@@ -1,12 +1,14 @@
 """The budget solver keeps its promise, or says what it could."""
 
 import math
+import re
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tokenlens.errors import BudgetError
+from tokenlens.pruning.methods import METHODS
 from tokenlens.schedule import ModelRef, Schedule, Stage
 from tokenlens.selection.budget import Budget, parse_budget, solve_budget, solved_schedule
 from tokenlens.token_counts import keep_count, stage_tokens, tokens_entering
@@ -99,6 +101,29 @@ def test_keeps_are_geometric(outline, where):
         narrowest = max(narrowest, low ** (1 / power))
         widest = min(widest, ((count + 0.51) / n_visual) ** (1 / power))
     assert narrowest <= widest, "one ratio must give all counts"
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(layers=st.integers(5, 48), n_visual=st.integers(4, 800), where=st.floats(0.001, 1))
+@settings(max_examples=50)
+def test_every_preset_meets_its_target_or_says_what_it_can(name, layers, n_visual, where):
+    """The range a refusal names is real: both its ends are met, each within a token."""
+    model, target = ModelRef(architecture="A", layers=layers), Budget(where * n_visual, "tokens")
+
+    def off(budget):
+        schedule = Schedule.preset(name, model, budget=budget, n_visual=n_visual)
+        entering = tokens_entering(schedule, n_visual, layers)
+        return abs(sum(entering) / layers - budget.tokens(n_visual))
+
+    try:
+        assert off(target) <= 1
+    except BudgetError as error:
+        least, most = map(float, re.findall(r"can be (\S+) to (\S+) tokens", str(error))[0])
+        assert not least <= target.amount <= most
+        with pytest.raises(BudgetError, match="out of reach"):
+            off(Budget(0.5 * least, "tokens"))
+        inside = Budget(least + 0.01 * (most - least) + 1e-3 * most, "tokens")
+        assert inside.amount > most or off(inside) <= 1
 
 
 @pytest.mark.parametrize(("average", "published"), [(192, 0.560), (128, 0.420), (64, 0.192)])

@@ -8,10 +8,21 @@ import pytest
 from conftest import Ended
 
 from tokenlens import __version__
+from tokenlens.pruning.methods import METHODS, find_method
 from tokenlens.schedule import Schedule
 
 Command = Callable[..., Ended]
-COMMANDS = ("profile", "select-layers", "run", "report", "demo", "models", "benchmarks", "env")
+COMMANDS = (
+    "profile",
+    "select-layers",
+    "run",
+    "report",
+    "demo",
+    "models",
+    "methods",
+    "benchmarks",
+    "env",
+)
 
 
 def test_version(command: Command) -> None:
@@ -32,6 +43,16 @@ def test_models_lists_bundled_names_and_aliases(command: Command) -> None:
     assert ended.code == 0
     for word in ("tiny-qwen2-vl", "qwen2-vl-7b", "Qwen/Qwen2-VL-2B-Instruct", "llava-1.5"):
         assert word in ended.out
+
+
+def test_methods_lists_every_preset_with_its_source(command: Command) -> None:
+    ended = command("methods")
+    assert ended.code == 0
+    words = " ".join(ended.out.split())
+    for name in METHODS:
+        assert f"\n {name} " in ended.out
+        assert find_method(name).summary in words
+        assert find_method(name).source in words
 
 
 def test_env_names_versions(command: Command) -> None:

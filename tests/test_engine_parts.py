@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenlens.pruning import masks
 from tokenlens.pruning.attention import Heard
 from tokenlens.pruning.disposals import DISPOSALS, Cut, group
-from tokenlens.pruning.scoring import Prompt, Rows, importance, random_scores, select
+from tokenlens.pruning.scoring import Prompt, Rows, Turn, importance, random_scores, select
 from tokenlens.pruning.tokens import Slots, Tokens, arrange
+from tokenlens.schedule import Scorer
 
 
 def tokens_of(counts, width, hidden=4, seed=0):
@@ -225,7 +226,8 @@ def test_draws_depend_on_seed_stage_and_question():
 
     def draw(ids, stage=0, seed=0):
         prompt = Prompt(torch.tensor([ids]), visual, torch.ones_like(visual), 5)
-        return random_scores(prompt, slots, stage, seed)[0, 1:4].tolist()
+        scorer = Scorer(query="random", seed=seed)
+        return random_scores(prompt, slots, Turn(stage, (1,)), scorer)[0, 1:4].tolist()
 
     first = draw([1, 2, 2, 2, 3])
     assert first == draw([1, 2, 2, 2, 3])

@@ -78,6 +78,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
                 "disposal": disposal,
                 "merge": 0 if disposal == "drop" else draw(st.one_of(amount, st.just(0))),
                 "positions": draw(st.sampled_from(["keep", "renumber"])),
+                "stride": draw(st.sampled_from([None, 2, 3])),
             }
         )
     return Schedule(
@@ -172,6 +173,8 @@ def damaged(path: str, value: Any) -> dict[str, Any]:
         ("stages.1.when", "during", ["stages[1].when", "'during'", "'before'"]),
         ("stages.1.disposal", "bypas", ["stages[1].disposal", "'bypas'", "'bypass'"]),
         ("stages.2.disposal", "bypass", ["stages[2].disposal", "last stage"]),
+        ("stages.1.stride", 1, ["stages[1].stride", "got 1"]),
+        ("stages.1.stride", 3.0, ["stages[1].stride", "an integer"]),
         ("stages.1.positions", "move", ["stages[1].positions", "'move'", "'renumber'"]),
         ("stages.1.kep", 0.5, ["stages[1].kep", "unknown key", "did you mean 'keep'"]),
         ("stages", [], ["stages", "at least one"]),

@@ -129,9 +129,10 @@ class Scorer(_Part):
     Attributes:
         query: the rows of attention that are averaged: of the "last" prompt token, of the
             "text" tokens after the last visual token (those that see the whole picture), of those
-            among them that are "raters", or of "all" tokens. Two read no attention while the model
-            is pruned: "random" importance is a seeded draw, "recorded" importance is that of
-            `layer` in the unpruned model, which is run first (see `tokenlens.prune`).
+            among them that are "raters", or of "all" tokens. Three read no attention while the
+            model is pruned: "random" importance is a seeded draw, "uniform" is that of tokens at
+            even distances, "recorded" importance is that of `layer` in the unpruned model, which
+            is run first (see `tokenlens.prune`).
         heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
             and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
@@ -140,7 +141,7 @@ class Scorer(_Part):
         layer: of query "recorded", and of no other, counted from 1.
     """
 
-    query: Literal["last", "text", "raters", "all", "random", "recorded"] = "last"
+    query: Literal["last", "text", "raters", "all", "random", "uniform", "recorded"] = "last"
     heads: Annotated[Heads, BeforeValidator(_check_heads)] = "mean"
     rotary: StrictBool = True
     softmax: Literal["all", "visual"] = "all"
@@ -178,6 +179,8 @@ class Stage(_Part):
         disposal: what happens to the rest.
         merge: merged tokens: a ratio of the tokens not kept, or a count.
         positions: whether survivors keep their positions or are numbered anew.
+        stride: of a grid of visual tokens, every so many rows and columns, that are selected before
+            all others and counted in `keep`; None where the scores alone decide.
     """
 
     score_layer: Annotated[StrictInt, Field(ge=0)]
@@ -186,6 +189,7 @@ class Stage(_Part):
     disposal: Literal["drop", "merge", "bypass"]
     merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
     positions: Literal["keep", "renumber"] = "keep"
+    stride: Annotated[StrictInt, Field(ge=2)] | None = None
 
     @property
     def first_layer(self) -> int:

@@ -13,11 +13,12 @@ from tokenlens.pruning.attention import Heard, Listener, run_until_attention
 from tokenlens.pruning.cache import Lease, PrunedLayer, install, window_of
 from tokenlens.pruning.deepstack import Deepstack
 from tokenlens.pruning.disposals import DISPOSALS, Aside, Cut
+from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
 from tokenlens.pruning.positions import Rotary
-from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, importance, select, text_rows
-from tokenlens.pruning.tokens import Slots, Tokens
+from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, Turn, importance, select, text_rows
+from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.token_counts import keep_count, merge_count
@@ -121,13 +122,13 @@ class Prefill:
             if self._renumbered:
                 tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
-        scores = self._scores_at(stage, call, tokens)
         keeping = tuple(
             min(keep_count(stage.keep, original), candidates)
             for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
         )
+        scores = self._scores_at(stage, call, tokens, keeping)
         rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
-        kept, merged = select(scores, slots.visual, keeping), None
+        kept, merged = select(scores, slots.visual, keeping, self._grid_of(stage, slots)), None
         if any(rest):
             merging = tuple(merge_count(stage.merge, count) for count in rest)
             tokens, merged, self._aside = DISPOSALS[stage.disposal](
@@ -143,11 +144,18 @@ class Prefill:
         self._narrowed.clear()
         return tokens.hidden
 
-    def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens) -> Tensor:
+    def _grid_of(self, stage: Stage, slots: Slots) -> Tensor | None:
+        """Which of the slots are selected whatever their scores: bool [batch, width]."""
+        if stage.stride is None:
+            return None
+        grid = on_grid(self._whole.visual, stage.stride).to(slots.index.device)
+        return grid.gather(1, slots.index)
+
+    def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
         scorer, device = self._around.schedule.scorer, tokens.hidden.device
         if scorer.query in DRAWS:
-            place = len(self._stages)
-            return DRAWS[scorer.query](self._prompt, tokens.slots, place, scorer)
+            turn = Turn(len(self._stages), keeping)
+            return DRAWS[scorer.query](self._prompt, tokens.slots, turn, scorer)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)

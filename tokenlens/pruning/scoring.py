@@ -7,6 +7,7 @@ A scorer is one function. Those in `ROWS` say which tokens' attention rows are a
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,24 +105,46 @@ def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
     return prompt.within(prompt.attended.clone())
 
 
-def random_scores(prompt: Prompt, slots: Slots, stage: int, scorer: Scorer) -> Tensor:
+class Turn(NamedTuple):
+    """Which stage it is, counted from 0, and how many tokens it selects of each sample."""
+
+    stage: int
+    keeping: Counts
+
+
+def random_scores(prompt: Prompt, slots: Slots, turn: Turn, scorer: Scorer) -> Tensor:
     """A draw for every candidate: float64 [batch, width].
 
-    It depends on the seed, the stage and the sample's own token ids, not on batch or padding.
+    It depends on the seed, the stage and the sample's own token ids, not on batch or padding. Every
+    function of `DRAWS` is given the prompt, the tokens there are, the turn and the scorer.
     """
     seed = scorer.seed or 0
     scores = torch.zeros(slots.index.shape, dtype=torch.float64)
     candidates = slots.visual.cpu()
     for sample, count in enumerate(slots.visuals):
         words = prompt.ids[sample][prompt.attended[sample]].cpu().numpy().tobytes()
-        key = f"{seed} {stage} {zlib.crc32(words)}".encode()
+        key = f"{seed} {turn.stage} {zlib.crc32(words)}".encode()
         generator = torch.Generator().manual_seed(zlib.crc32(key))
         drawn = torch.rand(count, generator=generator, dtype=torch.float64)
         scores[sample, candidates[sample]] = drawn
     return scores.to(slots.index.device)
 
 
-def recorded_scores(prompt: Prompt, slots: Slots, _: int, scorer: Scorer) -> Tensor:
+def uniform_scores(_: Prompt, slots: Slots, turn: Turn, __: Scorer) -> Tensor:
+    """1 for candidates at even distances, 0 for the others: float64 [batch, width].
+
+    Of n candidates, in the order of the sequence, the k that are selected are those at
+    floor((i + 1/2)·n/k).
+    """
+    scores = torch.zeros(slots.index.shape, dtype=torch.float64)
+    candidates = slots.visual.cpu()
+    for sample, (count, keep) in enumerate(zip(slots.visuals, turn.keeping, strict=True)):
+        places = (2 * torch.arange(keep) + 1) * count // max(1, 2 * keep)
+        scores[sample, candidates[sample].nonzero().flatten()[places]] = 1
+    return scores.to(slots.index.device)
+
+
+def recorded_scores(prompt: Prompt, slots: Slots, _: Turn, scorer: Scorer) -> Tensor:
     """What layer `scorer.layer` of the unpruned model saw in each candidate: [batch, width].
 
     The paper's capability profile prunes by it (SwiftVLM, arXiv 2602.03134, Fig. 4).
@@ -153,8 +176,9 @@ ROWS: dict[str, Callable[[Prompt, Tensor], Tensor]] = {
     "raters": rater_rows,
     "all": all_rows,
 }
-DRAWS: dict[str, Callable[[Prompt, Slots, int, Scorer], Tensor]] = {
+DRAWS: dict[str, Callable[[Prompt, Slots, Turn, Scorer], Tensor]] = {
     "random": random_scores,
+    "uniform": uniform_scores,
     "recorded": recorded_scores,
 }
 
@@ -229,14 +253,21 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def select(scores: Tensor, candidates: Tensor, counts: Sequence[int]) -> Tensor:
+def select(
+    scores: Tensor, candidates: Tensor, counts: Sequence[int], first: Tensor | None = None
+) -> Tensor:
     """The `counts[i]` candidates of each sample with the highest scores, ties to the lower slot.
+
+    Those of them that are in `first` (bool, like all others [batch, width]) go before the rest.
 
     >>> scores = torch.tensor([[0.1, 0.3, 0.3, 0.9]])
     >>> select(scores, torch.tensor([[True, True, True, False]]), [1])
     tensor([[False,  True, False, False]])
     """
     order = scores.masked_fill(~candidates, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    if first is not None:
+        early = (first & candidates).gather(1, order).int()
+        order = order.gather(1, early.argsort(dim=1, descending=True, stable=True))
     ranks = torch.empty_like(order)
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
     limits = torch.tensor(counts, device=order.device)[:, None]

@@ -8,6 +8,7 @@ as in PDrop (arXiv 2410.17247) and SwiftVLM (arXiv 2602.03134).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from numbers import Integral, Real
 from typing import Literal
 
@@ -82,7 +83,7 @@ def _as_budget(number: object) -> Budget | None:
 
 
 def solve_budget(
-    stages: Sequence[Stage], average: float, *, n_visual: int, layers: int
+    stages: Sequence[Stage], average: float, *, n_visual: int, layers: int, step: int = 1
 ) -> tuple[Stage, ...]:
     """The same stages with geometric keep ratios whose layer average is `average` tokens.
 
@@ -91,6 +92,7 @@ def solve_budget(
         average: visual tokens entering a layer, mean over all `layers`, for one sample.
         n_visual: visual tokens of that sample.
         layers: decoder layers of the model.
+        step: how much the power of the ratio grows from stage to stage: 1 for λ, λ², λ³, …
 
     Returns:
         Stages whose `stage_tokens` average to `average` within half a token, with the shortest
@@ -103,7 +105,7 @@ def solve_budget(
     def spread(ratio: float) -> list[Stage]:
         return [
             stage.model_copy(update={"keep": ratio**power})
-            for power, stage in enumerate(stages, start=1)
+            for power, stage in zip(count(1, step), stages, strict=False)
         ]
 
     def reached(ratio: float) -> float:
@@ -150,8 +152,12 @@ def solved_schedule(
     *,
     n_visual: int,
     scorer: Scorer | None = None,
+    step: int = 1,
 ) -> Schedule:
-    """A schedule of these stages that meets `budget` on a sample of `n_visual` visual tokens."""
+    """A schedule of these stages that meets `budget` on a sample of `n_visual` visual tokens.
+
+    See `solve_budget` for `step`.
+    """
     draft = Schedule(
         schema=1,
         method=method,
@@ -161,6 +167,10 @@ def solved_schedule(
         budget=budget.note(n_visual),
     )
     solved = solve_budget(
-        draft.stages, budget.tokens(n_visual), n_visual=n_visual, layers=model.layers
+        draft.stages,
+        budget.tokens(n_visual),
+        n_visual=n_visual,
+        layers=model.layers,
+        step=step,
     )
     return draft.replace(stages=solved)

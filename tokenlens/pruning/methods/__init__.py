@@ -21,7 +21,12 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "swiftvlm": "tokenlens.pruning.methods.swiftvlm",
         "drop": "tokenlens.pruning.methods.drop",
         "fastv": "tokenlens.pruning.methods.fastv",
+        "fastv-paper": "tokenlens.pruning.methods.fastv_paper",
+        "pdrop": "tokenlens.pruning.methods.pdrop",
+        "pdrop-keep-positions": "tokenlens.pruning.methods.pdrop_keep_positions",
+        "feather": "tokenlens.pruning.methods.feather",
         "random": "tokenlens.pruning.methods.random_drop",
+        "stride": "tokenlens.pruning.methods.stride",
     }
 )
 """Name of each method and the module that holds it as `METHOD`, imported when asked for."""
@@ -54,7 +59,13 @@ def build(
         n_visual = _picture_tokens(model) or _NOMINAL_TOKENS
     chosen = method.own_layers(reference.layers) if layers is None else layers
     return solved_schedule(
-        name, reference, method.stages(chosen), target, n_visual=n_visual, scorer=method.scorer
+        name,
+        reference,
+        method.stages(chosen),
+        target,
+        n_visual=n_visual,
+        scorer=method.scorer,
+        step=method.step,
     )
 
 

@@ -17,6 +17,8 @@ class Method:
         own_layers: the scoring layers for a model of so many layers, counted from 1.
         stages: the stages at given layers; their `keep` is set by the budget.
         scorer: how importance is read.
+        step: how much the power of the keep ratio grows from stage to stage: λ, λ², λ³, … or, with
+            2, λ, λ³, λ⁵, …
     """
 
     name: str
@@ -25,3 +27,4 @@ class Method:
     own_layers: Callable[[int], Sequence[int]]
     stages: Callable[[Sequence[int]], Sequence[Stage]]
     scorer: Scorer = field(default_factory=Scorer)
+    step: int = 1

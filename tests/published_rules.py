@@ -1,0 +1,180 @@
+"""What the published methods choose, in plain torch, on one sample without padding.
+
+As their own code does it: the decoder's layers run one after another, and between two of them
+tokens are taken out of the sequence. Nothing is shared with the engine but the model itself, whose
+layers are two of its families' (Llama, Qwen2).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+class Reading:
+    """A prompt on its way through the decoder; layers are counted from 1.
+
+    Attributes:
+        hidden: [1, tokens, size], before the next layer.
+        places: where in the prompt each of the tokens stood, int64 [tokens].
+        visual: bool [tokens].
+    """
+
+    def __init__(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> None:
+        self._decoder = model.get_decoder()
+        self._config = model.config.get_text_config()
+        seen = {}
+
+        def embeddings(_module, _args, kwargs):
+            seen["hidden"] = kwargs["inputs_embeds"]
+
+        def positions(_module, args, kwargs):
+            seen["positions"] = args[1] if len(args) > 1 else kwargs["position_ids"]
+
+        handles = [
+            self._decoder.register_forward_pre_hook(embeddings, with_kwargs=True),
+            self._decoder.rotary_emb.register_forward_pre_hook(positions, with_kwargs=True),
+        ]
+        with torch.no_grad():
+            model(**inputs, use_cache=False)
+        for handle in handles:
+            handle.remove()
+        self.hidden, self._positions = seen["hidden"], seen["positions"]
+        self.visual = inputs["input_ids"][0] == model.config.image_token_id
+        self.places = torch.arange(len(self.visual))
+
+    @torch.no_grad()
+    def run(self, *numbers: int) -> None:
+        """Let the tokens that are left go through layers."""
+        for number in numbers:
+            output = self._decoder.layers[number - 1](
+                self.hidden,
+                attention_mask=None,
+                position_embeddings=self._decoder.rotary_emb(self.hidden, self._positions),
+            )
+            self.hidden = output if isinstance(output, Tensor) else output[0]
+
+    @torch.no_grad()
+    def logits(self, number: int, *, rotary: bool = True) -> Tensor:
+        """Queries times keys of a layer on what it is about to read, [heads, tokens, tokens]."""
+        layer = self._decoder.layers[number - 1]
+        size = self._config.hidden_size // self._config.num_attention_heads
+        x = layer.input_layernorm(self.hidden)
+        query, key = (
+            project(x)[0].unflatten(-1, (-1, size)).transpose(0, 1)
+            for project in (layer.self_attn.q_proj, layer.self_attn.k_proj)
+        )
+        if rotary:
+            cos, sin = (part[0] for part in self._decoder.rotary_emb(self.hidden, self._positions))
+            query, key = (_turned(part, cos, sin) for part in (query, key))
+        key = key.repeat_interleave(len(query) // len(key), dim=0)
+        return query @ key.transpose(1, 2) / math.sqrt(size)
+
+    def attention(self, number: int) -> Tensor:
+        """The causal attention of a layer, [heads, tokens, tokens]."""
+        logits = self.logits(number)
+        later = torch.ones(logits.shape[1:], dtype=torch.bool).triu(1)
+        return logits.masked_fill(later, -math.inf).softmax(-1)
+
+    def best(self, scores: Tensor, count: int) -> Tensor:
+        """Which `count` visual tokens have the highest of `scores` [tokens]: bool [tokens]."""
+        found = scores.masked_fill(~self.visual, -math.inf).topk(count).indices
+        return torch.zeros_like(self.visual).index_fill(0, found, True)
+
+    def keep(self, chosen: Tensor, *, renumber: bool = False) -> list[int]:
+        """Take all visual tokens but the `chosen` (bool [tokens]) out; the places of those left."""
+        left = chosen | ~self.visual
+        self.hidden, self._positions = self.hidden[:, left], self._positions[..., left]
+        self.places, self.visual = self.places[left], self.visual[left]
+        if renumber:
+            self._positions = torch.arange(len(self.places)).expand_as(self._positions)
+        return self.places[self.visual].tolist()
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def fastv(reading: Reading, count: int, *, all_rows: bool) -> list[list[int]]:
+    """FastV with K = 2: by the second layer's attention, the mean of all rows or the last alone."""
+    reading.run(1)
+    attention = reading.attention(2).mean(0)
+    chosen = reading.best(attention.mean(0) if all_rows else attention[-1], count)
+    reading.run(2)
+    return [reading.keep(chosen)]
+
+
+def pdrop(
+    reading: Reading, counts: Sequence[int], firsts: Sequence[int], *, renumber: bool
+) -> list[list[int]]:
+    """PyramidDrop: before each of the layers `firsts`, by that layer's own last row."""
+    found, done = [], 0
+    for first, count in zip(firsts, counts, strict=True):
+        reading.run(*range(done + 1, first))
+        done = first - 1
+        scores = reading.attention(first)[:, -1].mean(0)
+        found.append(reading.keep(reading.best(scores, count), renumber=renumber))
+    return found
+
+
+def feather(
+    reading: Reading, counts: Sequence[int], layers: Sequence[int], *, rotary: bool, grid: bool
+) -> list[list[int]]:
+    """FEATHER: by the last row of a layer over the visual tokens; at first a grid is added.
+
+    Each stage takes as many of the best as make the number that it is to keep.
+    """
+    found, done = [], 0
+    for place, (layer, count) in enumerate(zip(layers, counts, strict=True)):
+        reading.run(*range(done + 1, layer))
+        logits = reading.logits(layer, rotary=rotary)[:, -1]
+        visual = logits.masked_fill(~reading.visual, -math.inf)
+        scores = visual.softmax(-1).mean(0)
+        chosen = torch.zeros_like(reading.visual)
+        if grid and not place:
+            chosen[_every_third(reading)] = True
+        assert chosen.sum() < count
+        best = 0
+        while chosen.sum() < count:
+            best += 1
+            chosen = chosen | reading.best(scores, best)
+        reading.run(layer)
+        done = layer
+        found.append(reading.keep(chosen))
+    return found
+
+
+def _every_third(reading: Reading) -> list[int]:
+    """Every third row and column of square pictures, every ninth token of others."""
+    taken, run = [], []
+    for place, visual in enumerate([*reading.visual.tolist(), False]):
+        if visual:
+            run.append(place)
+            continue
+        side = round(len(run) ** 0.5)
+        for index, token in enumerate(run):
+            row, column = divmod(index, max(1, side))
+            square = side * side == len(run)
+            if (row % 3 == column % 3 == 0) if square else index % 9 == 0:
+                taken.append(token)
+        run = []
+    return taken
+
+
+def stride(reading: Reading, count: int) -> list[list[int]]:
+    """The middles of `count` equal parts of the visual tokens, before the first layer."""
+    there = reading.visual.nonzero().flatten().tolist()
+    part = Fraction(len(there), count)
+    middles = [there[math.floor(part * index + part / 2)] for index in range(count)]
+    chosen = torch.zeros_like(reading.visual)
+    chosen[middles] = True
+    return [reading.keep(chosen)]
+
+
+def first_ones(reading: Reading, count: int) -> list[list[int]]:
+    """The first `count` visual tokens: no rule of anyone's."""
+    return [reading.keep(reading.visual & (reading.visual.cumsum(0) <= count))]

@@ -1,0 +1,15 @@
+"""PyramidDrop whose survivors stay where they were: what renumbering is compared with."""
+
+from tokenlens.pruning.methods.method import Method
+from tokenlens.pruning.methods.pdrop import pyramid_drops, pyramid_layers
+
+METHOD = Method(
+    name="pdrop-keep-positions",
+    summary="as pdrop, but the tokens that are left keep their positions",
+    source=(
+        "arXiv 2410.17247 with one deviation from `pdrop`, and all of that one's own: rotary "
+        "positions are not numbered anew."
+    ),
+    own_layers=pyramid_layers,
+    stages=pyramid_drops,
+)
