@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenlens.pruning import masks
 from tokenlens.pruning.attention import Heard
 from tokenlens.pruning.disposals import DISPOSALS, Cut, group
+from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.scoring import Prompt, Rows, Turn, importance, random_scores, select
 from tokenlens.pruning.tokens import Slots, Tokens, arrange
 from tokenlens.schedule import Scorer
@@ -259,3 +260,21 @@ def test_masks_of_new_tokens_are_read_at_the_stored_keys(kind):
         found = found == 0
     assert found.tolist() == expected
     assert masks.extend(None, index, None, later_from=4, keys=6, queries=1, flat=False) is None
+
+
+def test_the_first_go_before_better_ones():
+    scores = torch.tensor([[0.9, 0.1, 0.3, 0.8]])
+    candidates = torch.tensor([[True, True, True, False]])
+    first = torch.tensor([[False, True, True, True]])
+    for keep, expected in enumerate(([], [2], [1, 2], [0, 1, 2])):
+        found = select(scores, candidates, [keep], first)
+        assert found[0].nonzero().flatten().tolist() == expected
+    assert select(scores, candidates, [1])[0].nonzero().tolist() == [[0]], "the control"
+
+
+def test_a_grid_is_of_each_picture():
+    """A picture of 4 x 4, one of 10 tokens that is no square, and padding before both."""
+    visual = torch.tensor([[False, False, *[True] * 16, False, *[True] * 10, False]])
+    assert on_grid(visual, 3)[0].nonzero().flatten().tolist() == [2, 5, 14, 17, 19, 28]
+    assert on_grid(visual, 2)[0].nonzero().flatten().tolist() == [2, 4, 10, 12, 19, 23, 27]
+    assert not on_grid(torch.zeros(2, 5, dtype=torch.bool), 3).any()
