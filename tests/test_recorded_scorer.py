@@ -80,9 +80,12 @@ def test_with_none_kept_the_text_goes_on_alone(grids):
     assert (first - other_first).abs().max() > 1e-6
 
 
-def hidden_from(model, inputs, tokens, first_layer):
-    """The same model at full length, its visual keys hidden from `first_layer` on."""
-    visual = inputs["input_ids"] == model.config.image_token_id
+def hidden_from(model, inputs, tokens, first_layer, gone=None):
+    """The same model at full length, the keys of `gone` hidden from `first_layer` on.
+
+    By default all visual keys are; the rows of hidden tokens are read by nobody.
+    """
+    visual = inputs["input_ids"] == model.config.image_token_id if gone is None else gone
 
     def hide(module, args, kwargs):
         queries = args[0].shape[1]

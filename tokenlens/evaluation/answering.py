@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import BatchFeature, GenerationConfig
 
 from tokenlens.models.batch import Batch
-from tokenlens.models.structure import image_token_id, visual_mask
+from tokenlens.models.structure import image_token_id, video_token_id, visual_mask
 from tokenlens.models.vlm import VLM
 from tokenlens.pruning.cost import Cost, decoder_cost
 from tokenlens.pruning.engine import prune
@@ -114,7 +114,11 @@ def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
         top_k=50,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        suppress_tokens=[image_token_id(vlm.model)],
+        suppress_tokens=[
+            token
+            for token in (image_token_id(vlm.model), video_token_id(vlm.model))
+            if token is not None
+        ],
         pad_token_id=own.pad_token_id if own.pad_token_id is not None else min(ends, default=0),
     )
 

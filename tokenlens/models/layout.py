@@ -20,10 +20,10 @@ class Layout:
         boxes: float32 [n_visual, 4], xyxy as shares of the original picture's width and height. A
             token that sees nothing of it (a newline, mere padding) has a box without area. All
             not-a-number for a family without an adapter.
-        image_index: int64 [n_visual], which picture of the sample the token belongs to; all -1 for
-            a family without an adapter.
-        grid: (frames, rows, columns) of visual tokens in the finest view, one per picture of the
-            sample; for a family without an adapter one row of them all.
+        image_index: int64 [n_visual], which picture or video of the sample the token belongs to, in
+            the order in which they begin; all -1 for a family without an adapter.
+        grid: (frames, rows, columns) of visual tokens in the finest view, one per picture or video
+            of the sample; for a family without an adapter one row of them all.
     """
 
     positions: Tensor
@@ -32,35 +32,83 @@ class Layout:
     grid: tuple[tuple[int, int, int], ...]
 
     @property
+    def frame(self) -> Tensor:
+        """Which frame of its video each token belongs to, counted from 0: int64 [n_visual].
+
+        0 for a token of a picture. Qwen's towers make one frame of two of the video's.
+        """
+        frames = torch.zeros_like(self.image_index)
+        for index, (count, _, _) in enumerate(self.grid):
+            own = (self.image_index == index).nonzero().flatten()
+            frames[own] = torch.arange(len(own)) * count // max(1, len(own))
+        return frames
+
+    @property
     def placed(self) -> bool:
         """Whether it is known what the visual tokens cover."""
         return not bool(self.boxes.isnan().any())
 
 
-def find_layouts(given: Given, mask: Tensor) -> list[Layout]:
-    """The layout of every sample, `mask` (bool [batch, length]) saying which tokens are visual.
+def find_layouts(given: Given, mask: Tensor, videos: Tensor) -> list[Layout]:
+    """The layout of every sample.
 
-    Raises `ModelError` where pictures and visual tokens disagree. For a family without an adapter
-    warns with `UnknownLayoutWarning`.
+    Args:
+        given: what the family's boxes are worked out from.
+        mask: bool [batch, length], which tokens are visual.
+        videos: bool [batch, length], which of them are of videos.
+
+    Raises `ModelError` where pictures and visual tokens disagree, and for videos of a family whose
+    videos are not known. For a family without an adapter warns with `UnknownLayoutWarning`.
     """
     adapter = find_adapter(given.config)
     if adapter is None:
         _warn_unknown(given.config.model_type)
         return [_flat_layout(row.nonzero().flatten()) for row in mask]
-    pictures = adapter.pictures(given) if mask.any() else []
-    if given.sizes is not None and mask.any() and len(given.sizes) != len(pictures):
+    stills = mask & ~videos
+    pictures = adapter.pictures(given) if stills.any() else []
+    if given.sizes is not None and stills.any() and len(given.sizes) != len(pictures):
         raise ModelError(
             f"the inputs hold {len(pictures)} pictures but there are {len(given.sizes)} sizes; "
             "give the (width, height) of each"
         )
-    expected = sum(len(picture.boxes) for picture in pictures)
-    if expected != int(mask.sum()):
+    if videos.any() and adapter.videos is None:
         raise ModelError(
-            f"the inputs hold {int(mask.sum())} visual tokens but their pictures make "
-            f"{expected}; make them with prepare(...)"
+            f"the inputs hold a video, whose layout is not known for {adapter.family}; the probe "
+            "and the engine work without one"
         )
-    left = iter(pictures)
-    return [_sample_layout(row.nonzero().flatten(), left) for row in mask]
+    films = adapter.videos(given) if adapter.videos is not None and videos.any() else []
+    for tokens, found, kind in ((stills, pictures, "pictures"), (videos, films, "videos")):
+        expected = sum(len(one.boxes) for one in found)
+        if expected != int(tokens.sum()):
+            raise ModelError(
+                f"the inputs hold {int(tokens.sum())} visual tokens of {kind} but their {kind} "
+                f"make {expected}; make them with prepare(...)"
+            )
+    left, rolling = iter(pictures), iter(films)
+    return [
+        _joined(
+            _sample_layout(row.nonzero().flatten(), left),
+            _sample_layout(film.nonzero().flatten(), rolling),
+        )
+        for row, film in zip(stills, videos, strict=True)
+    ]
+
+
+def _joined(pictures: Layout, videos: Layout) -> Layout:
+    """The layout of a sample that holds both, its pictures and videos in the order they begin."""
+    if not len(videos.positions):
+        return pictures
+    grids = (*pictures.grid, *videos.grid)
+    positions = torch.cat([pictures.positions, videos.positions])
+    index = torch.cat([pictures.image_index, videos.image_index + len(pictures.grid)])
+    begins = torch.tensor([int(positions[index == one].min()) for one in range(len(grids))])
+    order, ranks = positions.argsort(), begins.argsort().argsort()
+    return Layout(
+        positions=positions[order],
+        boxes=torch.cat([pictures.boxes, videos.boxes])[order],
+        image_index=ranks[index][order],
+        grid=tuple(grids[one] for one in begins.argsort().tolist()),
+    )
 
 
 def _warn_unknown(model_type: str) -> None:

@@ -64,6 +64,21 @@ def image_token_id(model: PreTrainedModel) -> int:
     return token
 
 
+def video_token_id(model: PreTrainedModel) -> int | None:
+    """The token id that marks visual tokens of videos in the prompt; None where there is none."""
+    token = getattr(model.config, "video_token_id", None)
+    return token if isinstance(token, int) else None
+
+
 def visual_mask(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
-    """Which of `input_ids` (int64 [batch, length]) are visual tokens: bool [batch, length]."""
-    return torch.eq(input_ids, image_token_id(model))
+    """Which of `input_ids` (int64 [batch, length]) are visual tokens: bool [batch, length].
+
+    Those of pictures and, where the model has a token for them, of videos.
+    """
+    return torch.eq(input_ids, image_token_id(model)) | video_mask(model, input_ids)
+
+
+def video_mask(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
+    """Which of `input_ids` are visual tokens of videos: bool [batch, length]."""
+    token = video_token_id(model)
+    return torch.zeros_like(input_ids, dtype=torch.bool) if token is None else input_ids == token

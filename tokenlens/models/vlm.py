@@ -18,7 +18,7 @@ from tokenlens.models.adapters import Given, find_adapter
 from tokenlens.models.inputs import PreparedInputs
 from tokenlens.models.layout import Layout, find_layouts
 from tokenlens.models.processing import picture_settings
-from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
+from tokenlens.models.structure import decoder_layers, text_config, unwrap, video_mask, visual_mask
 from tokenlens.samples.pictures import as_rgb, open_picture
 
 Picture = Image | Path | str
@@ -171,8 +171,9 @@ class VLM:
     ) -> list[Layout]:
         """For every sample of prepared inputs, its visual tokens and the boxes they cover.
 
-        Visual tokens are the places of the model's own image token, so that LLaVA-NeXT's newline
-        tokens are among them and Pixtral's break tokens are not. For a family without an adapter
+        Visual tokens are the places of the model's own image token, and of its video token if it
+        has one, so that LLaVA-NeXT's newline tokens are among them and Pixtral's break tokens are
+        not. For a family without an adapter
         the tokens are known and what they cover is not: warns with `UnknownLayoutWarning`.
 
         Args:
@@ -191,7 +192,8 @@ class VLM:
             sizes=None if known is None else tuple(known),
             settings=None if self.processor is None else picture_settings(self.processor),
         )
-        return find_layouts(given, visual_mask(self.model, inputs["input_ids"]).cpu())
+        ids = inputs["input_ids"].cpu()
+        return find_layouts(given, visual_mask(self.model, ids), video_mask(self.model, ids))
 
     def decode(self, token_ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Generated tokens ([batch, length]) as text, without special tokens and outer space."""

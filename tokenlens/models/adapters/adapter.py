@@ -16,7 +16,7 @@ class PictureTokens:
 
     Attributes:
         grid: (frames, rows, columns) of visual tokens in the finest view of the picture, without
-            newline tokens.
+            newline tokens. Where there are several frames, the tokens are those of each in turn.
         boxes: float32 [tokens, 4], xyxy as shares of the original picture's width and height, 0 to
             1. A token that sees nothing of the picture has a box without area: a newline token at
             the right edge of its row, a token of mere padding at the nearest edge.
@@ -83,6 +83,7 @@ class Adapter:
         architecture: the Hugging Face class.
         tokens: what a picture becomes, in a few words, for the support table.
         pictures: the visual tokens of every picture, in order, over the whole batch.
+        videos: the same of every video; None where the layout of the family's videos is not known.
         chat_template: Jinja, for families whose processors have none.
     """
 
@@ -91,4 +92,5 @@ class Adapter:
     architecture: str
     tokens: str
     pictures: Callable[[Given], list[PictureTokens]]
+    videos: Callable[[Given], list[PictureTokens]] | None = None
     chat_template: str | None = None

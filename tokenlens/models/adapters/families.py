@@ -3,7 +3,12 @@
 from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.anyres import next_tiles, onevision_tiles
 from tokenlens.models.adapters.cropped import centre_crop
-from tokenlens.models.adapters.stretched import merged_grids, pixtral_rows, square_grid
+from tokenlens.models.adapters.stretched import (
+    merged_frames,
+    merged_grids,
+    pixtral_rows,
+    square_grid,
+)
 from tokenlens.models.adapters.tiles import idefics3_tiles, internvl_tiles
 
 _PALIGEMMA_PROMPT = (
@@ -25,6 +30,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Qwen2VLForConditionalGeneration",
             tokens=_DYNAMIC,
             pictures=merged_grids,
+            videos=merged_frames,
         ),
         Adapter(
             family="Qwen2.5-VL",
@@ -32,6 +38,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Qwen2_5_VLForConditionalGeneration",
             tokens=_DYNAMIC,
             pictures=merged_grids,
+            videos=merged_frames,
         ),
         Adapter(
             family="Qwen3-VL",
@@ -39,6 +46,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Qwen3VLForConditionalGeneration",
             tokens=_DYNAMIC,
             pictures=merged_grids,
+            videos=merged_frames,
         ),
         Adapter(
             family="LLaVA-1.5",

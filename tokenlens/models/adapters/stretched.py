@@ -12,8 +12,17 @@ def merged_grids(given: Given) -> list[PictureTokens]:
     Both sides are stretched to a multiple of the token's side, so a token's share of the original
     picture is its cell of the grid, whatever the picture's size.
     """
+    return _merged(given, "image_grid_thw")
+
+
+def merged_frames(given: Given) -> list[PictureTokens]:
+    """Qwen's videos: the same in every frame; a frame here is two of the video, in one patch."""
+    return _merged(given, "video_grid_thw")
+
+
+def _merged(given: Given, key: str) -> list[PictureTokens]:
     merge = given.config.vision_config.spatial_merge_size
-    grids = [(t, h // merge, w // merge) for t, h, w in given["image_grid_thw"].tolist()]
+    grids = [(t, h // merge, w // merge) for t, h, w in given[key].tolist()]
     return [PictureTokens((t, h, w), grid_boxes(h, w).repeat(t, 1)) for t, h, w in grids]
 
 
