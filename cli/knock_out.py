@@ -46,10 +46,11 @@ def knock_out(
 ) -> None:
     """Score the model with visual tokens gone from each layer on; a run that was stopped continues.
 
-    Three arms a layer: no token left from it on; a random fifth left from it on; what the layer
-    itself ranks highest, a fifth, left from layer 3 on (the paper's capability profile). Beside
-    them, of a profile of the same samples: how much of the targets and of the anchors each layer's
-    highest fifth holds, and how much of what deep layers want shallow ones would throw away.
+    Per layer: no token left from it on; a random fifth left from it on; its own
+    highest-ranked fifth left from layer 3 on (the paper's capability profile).
+
+    Beside it, how much of the targets and anchors each layer's highest fifth
+    holds, and how much of what deep layers want shallow ones would throw away.
     """
     from tokenlens.analyses import knock_out as analysis
     from tokenlens.analyses import looked_at, shallow_deep_overlap

@@ -17,6 +17,7 @@ COMMANDS = (
     "select-layers",
     "run",
     "report",
+    "knock-out",
     "demo",
     "models",
     "methods",
