@@ -77,13 +77,8 @@ def find_layouts(given: Given, mask: Tensor, videos: Tensor) -> list[Layout]:
             "and the engine work without one"
         )
     films = adapter.videos(given) if adapter.videos is not None and videos.any() else []
-    for tokens, found, kind in ((stills, pictures, "pictures"), (videos, films, "videos")):
-        expected = sum(len(one.boxes) for one in found)
-        if expected != int(tokens.sum()):
-            raise ModelError(
-                f"the inputs hold {int(tokens.sum())} visual tokens of {kind} but their {kind} "
-                f"make {expected}; make them with prepare(...)"
-            )
+    _check_counts("visual tokens but their pictures", stills, pictures)
+    _check_counts("visual tokens of videos but their videos", videos, films)
     left, rolling = iter(pictures), iter(films)
     return [
         _joined(
@@ -92,6 +87,14 @@ def find_layouts(given: Given, mask: Tensor, videos: Tensor) -> list[Layout]:
         )
         for row, film in zip(stills, videos, strict=True)
     ]
+
+
+def _check_counts(what: str, tokens: Tensor, found: list[PictureTokens]) -> None:
+    expected, held = sum(len(one.boxes) for one in found), int(tokens.sum())
+    if expected != held:
+        raise ModelError(
+            f"the inputs hold {held} {what} make {expected}; make them with prepare(...)"
+        )
 
 
 def _joined(pictures: Layout, videos: Layout) -> Layout:
