@@ -98,9 +98,9 @@ class Recording:
         given = inspect.signature(self._model.forward).bind_partial(*args, **kwargs).arguments
         input_ids, cache = given.get("input_ids"), given.get("past_key_values")
         if cache is not None and cache.get_seq_length() > 0:
-            # A single one is what the model itself has come up with.
-            several = input_ids is not None and input_ids.shape[1] > 1
-            if several and visual_mask(self._model, input_ids).any():
+            if input_ids is None or input_ids.shape[1] == 1:  # one is what the model itself wrote
+                return
+            if visual_mask(self._model, input_ids).any():
                 raise ProbeError(
                     "visual tokens were fed on top of a filled cache, where one row cannot show "
                     "all of them; run the whole prompt in one forward, without prefill_chunk_size"
