@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from tokenlens.pruning import masks
 from tokenlens.pruning.attention import Heard
-from tokenlens.pruning.disposals import DISPOSALS, Cut, group
+from tokenlens.pruning.disposal import Cut
 from tokenlens.pruning.grid import on_grid
-from tokenlens.pruning.scoring import Prompt, Rows, Turn, importance, random_scores, select
+from tokenlens.pruning.grouping import group
+from tokenlens.pruning.scorers.random_draw import random_scores
+from tokenlens.pruning.scoring import Prompt, Rows, Turn, importance, select
 from tokenlens.pruning.tokens import Slots, Tokens, arrange
+from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Scorer
 
 
@@ -105,9 +108,11 @@ def test_disposals_keep_order_and_counts(counts, data):
     merging = tuple(
         data.draw(st.integers(min(1, n - k), n - k)) for n, k in zip(counts, keeping, strict=True)
     )
-    kept = select(torch.rand(batch, width), slots.visual, keeping)
-    for name, dispose in DISPOSALS.items():
-        disposed = dispose(Cut(Tokens(hidden, slots), kept, keeping, merging))
+    scores = torch.rand(batch, width)
+    kept = select(scores, slots.visual, keeping)
+    for name in ("drop", "merge", "bypass"):
+        cut = Cut(Tokens(hidden, slots), kept, keeping, merging, scores)
+        disposed = DISPOSALS[name].apply(cut)
         now = disposed.tokens.slots
         expected = [
             1 + k + (0 if name == "drop" else z) for k, z in zip(keeping, merging, strict=True)
@@ -135,7 +140,7 @@ def test_what_is_aside_moves_with_its_group():
     """aside + (merged now - merged then), each by its own group."""
     tokens = tokens_of([6], 6)
     kept = torch.zeros(1, 6, dtype=torch.bool)
-    disposed = DISPOSALS["bypass"](Cut(tokens, kept, (0,), (2,)))
+    disposed = DISPOSALS["bypass"].apply(Cut(tokens, kept, (0,), (2,), kept.float()))
     moved = disposed.tokens._replace(
         hidden=disposed.tokens.hidden + torch.tensor([[[10.0], [100.0]]])
     )
@@ -228,7 +233,8 @@ def test_draws_depend_on_seed_stage_and_question():
     def draw(ids, stage=0, seed=0):
         prompt = Prompt(torch.tensor([ids]), visual, torch.ones_like(visual), 5)
         scorer = Scorer(query="random", seed=seed)
-        return random_scores(prompt, slots, Turn(stage, (1,)), scorer)[0, 1:4].tolist()
+        tokens = Tokens(slots.index[..., None], slots)
+        return random_scores(prompt, tokens, Turn(stage, (1,)), scorer)[0, 1:4].tolist()
 
     first = draw([1, 2, 2, 2, 3])
     assert first == draw([1, 2, 2, 2, 3])

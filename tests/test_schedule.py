@@ -189,7 +189,7 @@ def damaged(path: str, value: Any) -> dict[str, Any]:
         ("model.layers", ..., ["model.layers", "missing"]),
         ("model.layers", "12", ["model.layers", "an integer"]),
         ("model.layer", 3, ["model.layer", "did you mean 'layers'"]),
-        ("scorer.query", "first", ["scorer.query", "'first'", "'last'"]),
+        ("scorer.query", "first", ["scorer.query", "'first'", "one of last"]),
         ("scorer.query", "random", ["scorer", "seed"]),
         ("scorer.seed", 3, ["scorer", "seed 3"]),
         ("scorer.rotary", 1, ["scorer.rotary", "true or false"]),

@@ -37,6 +37,8 @@ from pydantic import (
 
 from tokenlens.errors import ScheduleError
 from tokenlens.files import write_json
+from tokenlens.registry import DISPOSALS, SCORERS, Registry
+from tokenlens.suggest import one_of
 from tokenlens.validation import one_line, read_object
 
 if TYPE_CHECKING:
@@ -70,6 +72,17 @@ _check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as
 _check_average = _amount(
     "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
 )
+
+
+def _known(registry: Registry) -> Callable[[Any], Any]:
+    """A validator of names in `registry`."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value not in registry:
+            raise ValueError(f"got {value!r}, expected {one_of(value, registry)}")
+        return value
+
+    return check
 
 
 def _check_keep(value: Any) -> Keep:
@@ -132,7 +145,7 @@ class Scorer(_Part):
             among them that are "raters", or of "all" tokens. Three read no attention while the
             model is pruned: "random" importance is a seeded draw, "uniform" is that of tokens at
             even distances, "recorded" importance is that of `layer` in the unpruned model, which
-            is run first (see `tokenlens.prune`).
+            is run first (see `tokenlens.prune`). Packages may add others (`tokenlens.registry`).
         heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
             and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
@@ -141,7 +154,7 @@ class Scorer(_Part):
         layer: of query "recorded", and of no other, counted from 1.
     """
 
-    query: Literal["last", "text", "raters", "all", "random", "uniform", "recorded"] = "last"
+    query: Annotated[StrictStr, BeforeValidator(_known(SCORERS))] = "last"
     heads: Annotated[Heads, BeforeValidator(_check_heads)] = "mean"
     rotary: StrictBool = True
     softmax: Literal["all", "visual"] = "all"
@@ -176,7 +189,7 @@ class Stage(_Part):
             tokens; "before": scored before that layer runs, and it is itself the first.
         keep: tokens selected: a ratio of the sample's original visual tokens, a count, or "none",
             which leaves the text alone.
-        disposal: what happens to the rest.
+        disposal: what happens to the rest: "drop", "merge", "bypass" or one that a package adds.
         merge: merged tokens: a ratio of the tokens not kept, or a count.
         positions: whether survivors keep their positions or are numbered anew.
         stride: of a grid of visual tokens, every so many rows and columns, that are selected before
@@ -186,7 +199,7 @@ class Stage(_Part):
     score_layer: Annotated[StrictInt, Field(ge=0)]
     when: Literal["after", "before"]
     keep: Annotated[Keep, BeforeValidator(_check_keep)]
-    disposal: Literal["drop", "merge", "bypass"]
+    disposal: Annotated[StrictStr, BeforeValidator(_known(DISPOSALS))]
     merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
     positions: Literal["keep", "renumber"] = "keep"
     stride: Annotated[StrictInt, Field(ge=2)] | None = None
@@ -200,10 +213,10 @@ class Stage(_Part):
     def _is_consistent(self) -> Self:
         if self.first_layer == 0:
             raise ValueError("got 'before' layer 0, expected 'after' 0, or 'before' 1 or deeper")
-        if self.disposal == "drop" and self.merge:
+        if self.merge and not DISPOSALS[self.disposal].settable:
             raise ValueError(
-                f"got merge {self.merge} with disposal 'drop', expected merge 0, or disposal "
-                "'merge' or 'bypass'"
+                f"got merge {self.merge} with disposal {self.disposal!r}, expected merge 0, or "
+                "disposal 'merge' or 'bypass'"
             )
         return self
 
@@ -278,7 +291,7 @@ class Schedule(_Part):
         """A published method or a baseline for `model`, meeting a budget.
 
         Args:
-            name: one of `tokenlens.pruning.methods.METHODS`.
+            name: one of `tokenlens.registry.METHODS`.
             model: what the schedule is for; its layer count and architecture are read from it.
             budget: visual tokens entering a layer, mean over all layers: a ratio (0.33 or "33%") or
                 a number of tokens (48 or "48 tokens").
@@ -392,13 +405,13 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"fewer tokens; expected one deeper than layer {stage.first_layer}, the first of "
                 f"stages[{index - 1}]"
             )
-        if stage.disposal == "bypass" and following.when != "before":
+        if DISPOSALS[stage.disposal].returns and following.when != "before":
             raise ScheduleError(
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
-                "is a bypass: its tokens come back before a layer is scored"
+                f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    if stages[-1].disposal == "bypass":
+    if DISPOSALS[stages[-1].disposal].returns:
         raise ScheduleError(
-            f"stages[{len(stages) - 1}].disposal: got 'bypass' at the last stage, expected 'drop' "
-            "or 'merge': no later stage brings the tokens back"
+            f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
+            "expected 'drop' or 'merge': no later stage brings the tokens back"
         )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Keep, Schedule, Stage
 
 
@@ -42,7 +43,8 @@ def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[in
     candidates = n_visual
     for stage in stages:
         kept = min(keep_count(stage.keep, n_visual), candidates)
-        alive = kept + merge_count(stage.merge, candidates - kept)
+        disposal = DISPOSALS[stage.disposal]
+        alive = kept + disposal.merged(stage.merge, candidates - kept)
         entering[stage.first_layer - 1 :] = [alive] * (layers - stage.first_layer + 1)
-        candidates = {"drop": kept, "merge": alive, "bypass": candidates}[stage.disposal]
+        candidates = {"kept": kept, "alive": alive, "all": candidates}[disposal.later]
     return entering

@@ -98,10 +98,9 @@ def comparison_macs(config: PreTrainedConfig, rows: ArrayLike, keys: ArrayLike) 
     return pairs * Widths.of(config).query
 
 
-def grouping_macs(config: PreTrainedConfig, rest: ArrayLike, merged: ArrayLike) -> Floats:
+def grouping_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
     """MACs of merging `rest` tokens into `merged` ones and of aligning them: 2RZd + Rd (§3.5)."""
-    r, z = np.asarray(rest, dtype=np.float64), np.asarray(merged, dtype=np.float64)
-    return np.where(z > 0, (2 * z + 1) * r * config.hidden_size, 0.0)
+    return np.where(merged > 0, (2 * merged + 1) * rest * hidden, 0.0)
 
 
 def windows(config: PreTrainedConfig) -> list[int | None]:

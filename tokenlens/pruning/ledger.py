@@ -1,5 +1,7 @@
 """The account of one prefill: tokens in every layer, and what scoring and merging took."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -8,13 +10,15 @@ from transformers import PreTrainedConfig
 
 from tokenlens.pruning.cost import (
     Cost,
+    Floats,
     comparison_macs,
     decoder_cost,
-    grouping_macs,
     projection_macs,
     windows,
 )
 from tokenlens.pruning.tokens import Counts, Slots
+
+Macs = Callable[[Floats, Floats, int], Floats]
 
 
 class Ledger:
@@ -51,13 +55,17 @@ class Ledger:
         """A layer's queries, keys and values were made for `slots` to score them."""
         self._scoring += projection_macs(self._config, slots.lengths)
 
-    def rated(self, rows: ArrayLike) -> None:
-        """Visual tokens were compared with `rows` (per sample) embeddings."""
-        self._scoring += np.asarray(self._whole.visuals) * rows * self._config.hidden_size
+    def scored(self, macs: Macs, candidates: Counts, text: Counts) -> None:
+        """So many candidates were scored, with so many text tokens after them."""
+        self._scoring += self._counted(macs, candidates, text)
 
-    def grouped(self, rest: Counts, merged: Counts) -> None:
+    def grouped(self, macs: Macs, rest: Counts, merged: Counts) -> None:
         """`rest` tokens were made into `merged` ones."""
-        self._merging += grouping_macs(self._config, rest, merged)
+        self._merging += self._counted(macs, rest, merged)
+
+    def _counted(self, macs: Macs, first: Counts, second: Counts) -> Floats:
+        counts = (np.asarray(numbers, dtype=np.float64) for numbers in (first, second))
+        return macs(*counts, self._config.hidden_size)
 
     def tokens(self) -> Tensor:
         """Visual tokens entering each layer: int64 [samples, layers]."""

@@ -12,16 +12,25 @@ from tokenlens.pruning import masks, positions
 from tokenlens.pruning.attention import Heard, Listener, run_until_attention
 from tokenlens.pruning.cache import Lease, PrunedLayer, install, window_of
 from tokenlens.pruning.deepstack import Deepstack
-from tokenlens.pruning.disposals import DISPOSALS, Aside, Cut
+from tokenlens.pruning.disposal import Aside, Cut
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
 from tokenlens.pruning.positions import Rotary
-from tokenlens.pruning.scoring import DRAWS, ROWS, Prompt, Rows, Turn, importance, select, text_rows
+from tokenlens.pruning.scoring import (
+    DirectScoring,
+    Prompt,
+    Rows,
+    RowScoring,
+    Turn,
+    importance,
+    select,
+)
 from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
+from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Schedule, Stage
-from tokenlens.token_counts import keep_count, merge_count
+from tokenlens.token_counts import keep_count
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Prefill:
         self._whole = whole
         self._slots = whole
         self._deepstack = Deepstack()
+        self._scoring = SCORERS[around.schedule.scorer.query]
         self._rows = torch.empty(0)
         self._scores: dict[Stage, Tensor] = {}
         self._aside: Aside | None = None
@@ -107,12 +117,13 @@ class Prefill:
             )
 
     def _choose_rows(self, embeddings: Tensor) -> None:
-        query = self._around.schedule.scorer.query
-        if query in ROWS:
-            self._rows = ROWS[query](self._prompt, embeddings)
-        if query == "raters":
-            rows = text_rows(self._prompt, embeddings).sum(1)
-            self._ledger.rated(rows.cpu().numpy())
+        if isinstance(self._scoring, RowScoring):
+            self._rows = self._scoring.rows(self._prompt, embeddings)
+            self._account(self._whole.visuals)
+
+    def _account(self, candidates: Counts) -> None:
+        """What scoring so many candidates takes beside reading attention."""
+        self._ledger.scored(self._scoring.macs, candidates, self._prompt.text_after())
 
     def _cut(self, stage: Stage, call: LayerCall, hidden: Tensor) -> Tensor:
         tokens = Tokens(hidden, self._slots)
@@ -130,12 +141,13 @@ class Prefill:
         rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
         kept, merged = select(scores, slots.visual, keeping, self._grid_of(stage, slots)), None
         if any(rest):
-            merging = tuple(merge_count(stage.merge, count) for count in rest)
-            tokens, merged, self._aside = DISPOSALS[stage.disposal](
-                Cut(tokens, kept, keeping, merging)
+            disposal = DISPOSALS[stage.disposal]
+            merging = tuple(disposal.merged(stage.merge, count) for count in rest)
+            tokens, merged, self._aside = disposal.apply(
+                Cut(tokens, kept, keeping, merging, scores)
             )
             if merged is not None:
-                self._ledger.grouped(rest, merged.slots.lengths)
+                self._ledger.grouped(disposal.macs, rest, merged.slots.lengths)
         self._renumbered = stage.positions == "renumber"
         if self._renumbered:
             tokens = tokens._replace(slots=tokens.slots.numbered())
@@ -153,18 +165,18 @@ class Prefill:
 
     def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
         scorer, device = self._around.schedule.scorer, tokens.hidden.device
-        if scorer.query in DRAWS:
+        if isinstance(self._scoring, DirectScoring):
+            self._account(tokens.slots.visuals)
             turn = Turn(len(self._stages), keeping)
-            return DRAWS[scorer.query](self._prompt, tokens.slots, turn, scorer)
+            return self._scoring.scores(self._prompt, tokens, turn, scorer).to(device)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)
 
     def _score_after(self, stage: Stage, call: LayerCall, hidden: Tensor) -> None:
-        scorer = self._around.schedule.scorer
-        if scorer.query in DRAWS:
+        if isinstance(self._scoring, DirectScoring):
             return
-        if not scorer.rotary:
+        if not self._around.schedule.scorer.rotary:
             self._score_now(stage, call, Tokens(hidden, self._slots))
             return
         self._around.listener.expect(call.attention, self._reader(stage, call, self._slots))

@@ -10,10 +10,9 @@ from transformers.utils.generic import is_flash_attention_requested
 from tokenlens.errors import PruningError
 from tokenlens.models.structure import decoder, decoder_layers, text_config
 from tokenlens.pruning.cost import windows
-from tokenlens.pruning.disposals import DISPOSALS
-from tokenlens.pruning.scoring import DRAWS, ROWS
+from tokenlens.pruning.scoring import DirectScoring
+from tokenlens.registry import SCORERS
 from tokenlens.schedule import Schedule, Scorer, Stage
-from tokenlens.suggest import one_of
 
 _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
@@ -65,11 +64,6 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     for place, stage in enumerate(schedule.stages):
         where = f"stages[{place}]"
         _refuse_unscored(where, stage, schedule.scorer)
-        if stage.disposal not in DISPOSALS:
-            raise PruningError(
-                f"{where}.disposal: got {stage.disposal!r}, expected "
-                f"{one_of(stage.disposal, DISPOSALS)}"
-            )
         if stage.positions == "renumber" and not hasattr(decoder(model), "rotary_emb"):
             raise PruningError(
                 f"{where}.positions: 'renumber' needs a decoder with a `rotary_emb`, this one "
@@ -78,11 +72,6 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
 
 
 def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
-    known = (*ROWS, *DRAWS)
-    if scorer.query not in known:
-        raise PruningError(
-            f"scorer.query: got {scorer.query!r}, expected {one_of(scorer.query, known)}"
-        )
     for layer, head in scorer.heads if scorer.heads != "mean" else ():
         if head >= n_heads:
             raise PruningError(
@@ -92,12 +81,12 @@ def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
 
 
 def _refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
-    if scorer.query in DRAWS:
+    if isinstance(SCORERS[scorer.query], DirectScoring):
         return
     if stage.score_layer == 0:
         raise PruningError(
             f"{where}.score_layer: got 0, where there is no attention to read for query "
-            f"{scorer.query!r}; use layer 1 or deeper, or query 'random'"
+            f"{scorer.query!r}; use layer 1 or deeper, or query 'random' or 'uniform'"
         )
     if scorer.heads != "mean" and stage.score_layer not in {layer for layer, _ in scorer.heads}:
         raise PruningError(

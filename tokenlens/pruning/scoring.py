@@ -1,21 +1,24 @@
-"""How visual tokens are scored: which rows of attention are read, and how they become importance.
+"""How visual tokens are scored: what a scorer is, and how attention rows become importance.
 
-A scorer is one function. Those in `ROWS` say which tokens' attention rows are averaged, those in
-`DRAWS` give scores without any attention and may therefore stand before the decoder (layer 0).
+The scorers themselves are in `scorers`, one function in one file each. Some say which tokens'
+attention rows are averaged; the others give scores without reading the decoder's attention and may
+therefore stand before it (layer 0).
 """
 
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenlens.errors import PruningError
 from tokenlens.pruning.attention import Heard
-from tokenlens.pruning.tokens import Counts, Slots, arrange, take_rows
+from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
 from tokenlens.schedule import Scorer
+
+Floats = NDArray[np.float64]
 
 _LARGEST_BLOCK = 2**25
 """Attention weights held at once while many rows are read; more are read in turns."""
@@ -47,62 +50,10 @@ class Prompt:
         rows[:, self.end :] = False
         return rows
 
-
-def last_row(prompt: Prompt, _: Tensor) -> Tensor:
-    """The last prompt token (FastV as coded, SwiftVLM).
-
-    Every function of `ROWS` is given the prompt and the embeddings [batch, length, hidden] that
-    enter layer 1, and returns the rows to read as bool [batch, length].
-    """
-    rows = torch.zeros_like(prompt.attended)
-    rows[:, prompt.end - 1] = True
-    return rows
-
-
-def text_rows(prompt: Prompt, _: Tensor) -> Tensor:
-    """The text tokens after the last visual token: those that see the whole picture."""
-    following = prompt.visual.flip(1).cumsum(1).flip(1) == 0
-    rows = prompt.within(following & ~prompt.visual)
-    without = ((~rows).all(1) & prompt.visual.any(1)).nonzero().flatten().tolist()
-    if without:
-        raise PruningError(
-            f"sample {without[0]}: there is no text after its last visual token for scorer.query "
-            "'text' or 'raters'; put the question after the picture, or use 'last' or 'all'"
-        )
-    return rows
-
-
-def rater_rows(prompt: Prompt, embeddings: Tensor) -> Tensor:
-    """SparseVLM's raters (arXiv 2410.04417, as coded): text tokens near to the picture.
-
-    Softmax over the text tokens after the picture of visual·textᵀ, on the embeddings that enter
-    layer 1, mean over visual tokens; raters are the text tokens above the mean. Deviation: where
-    none is above it, all of them are.
-    """
-    text = text_rows(prompt, embeddings)
-    n_text, n_visual = int(text.sum(1).max()), int(prompt.visual.sum(1).max())
-    if n_text == 0 or n_visual == 0:
-        return text
-    places = torch.arange(text.shape[1], device=text.device).expand_as(text)
-    text_order = arrange(places, text, n_text)
-    visual_order = arrange(places, prompt.visual, n_visual)
-    is_text, is_visual = text.gather(1, text_order), prompt.visual.gather(1, visual_order)
-    states = embeddings.to(accumulation_dtype(embeddings))
-    logits = take_rows(states, visual_order) @ take_rows(states, text_order).transpose(1, 2)
-    blocked = torch.finfo(logits.dtype).min
-    affinity = logits.masked_fill(~is_text[:, None], blocked).softmax(dim=2)
-    ratings = (affinity * is_visual[:, :, None]).sum(1) / is_visual.sum(1, keepdim=True).clamp(
-        min=1
-    )
-    mean = (ratings * is_text).sum(1, keepdim=True) / is_text.sum(1, keepdim=True).clamp(min=1)
-    above = (ratings > mean) & is_text
-    chosen = torch.zeros_like(text).scatter(1, text_order, above)
-    return chosen.where(chosen.any(1, keepdim=True), text)
-
-
-def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
-    """Every token of the prompt (FastV as published: the mean attention a token receives)."""
-    return prompt.within(prompt.attended.clone())
+    def text_after(self) -> Counts:
+        """Text tokens after the last visual token, per sample."""
+        following = self.visual.flip(1).cumsum(1).flip(1) == 0
+        return tuple(self.within(following & ~self.visual).sum(1).tolist())
 
 
 class Turn(NamedTuple):
@@ -112,75 +63,46 @@ class Turn(NamedTuple):
     keeping: Counts
 
 
-def random_scores(prompt: Prompt, slots: Slots, turn: Turn, scorer: Scorer) -> Tensor:
-    """A draw for every candidate: float64 [batch, width].
+def no_macs(visual: Floats, _text: Floats, _hidden: int) -> Floats:
+    """Scoring that compares nothing beside what the attention rows are compared with."""
+    return np.zeros_like(visual)
 
-    It depends on the seed, the stage and the sample's own token ids, not on batch or padding. Every
-    function of `DRAWS` is given the prompt, the tokens there are, the turn and the scorer.
+
+@dataclass(frozen=True)
+class Scoring:
+    """A way to score; one of its two kinds.
+
+    Attributes:
+        macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
+            candidates, text tokens after the last visual token, and numbers in a hidden state.
     """
-    seed = scorer.seed or 0
-    scores = torch.zeros(slots.index.shape, dtype=torch.float64)
-    candidates = slots.visual.cpu()
-    for sample, count in enumerate(slots.visuals):
-        words = prompt.ids[sample][prompt.attended[sample]].cpu().numpy().tobytes()
-        key = f"{seed} {turn.stage} {zlib.crc32(words)}".encode()
-        generator = torch.Generator().manual_seed(zlib.crc32(key))
-        drawn = torch.rand(count, generator=generator, dtype=torch.float64)
-        scores[sample, candidates[sample]] = drawn
-    return scores.to(slots.index.device)
+
+    macs: Callable[[Floats, Floats, int], Floats] = field(default=no_macs, kw_only=True)
 
 
-def uniform_scores(_: Prompt, slots: Slots, turn: Turn, __: Scorer) -> Tensor:
-    """1 for candidates at even distances, 0 for the others: float64 [batch, width].
+@dataclass(frozen=True)
+class RowScoring(Scoring):
+    """Importance is the mean of some tokens' attention rows, at the stage's layer.
 
-    Of n candidates, in the order of the sequence, the k that are selected are those at
-    floor((i + 1/2)·n/k).
+    Attributes:
+        rows: of the prompt and the embeddings [batch, length, hidden] that enter layer 1, the
+            tokens whose rows are read: bool [batch, length].
     """
-    scores = torch.zeros(slots.index.shape, dtype=torch.float64)
-    candidates = slots.visual.cpu()
-    for sample, (count, keep) in enumerate(zip(slots.visuals, turn.keeping, strict=True)):
-        places = (2 * torch.arange(keep) + 1) * count // max(1, 2 * keep)
-        scores[sample, candidates[sample].nonzero().flatten()[places]] = 1
-    return scores.to(slots.index.device)
+
+    rows: Callable[[Prompt, Tensor], Tensor]
 
 
-def recorded_scores(prompt: Prompt, slots: Slots, _: Turn, scorer: Scorer) -> Tensor:
-    """What layer `scorer.layer` of the unpruned model saw in each candidate: [batch, width].
+@dataclass(frozen=True)
+class DirectScoring(Scoring):
+    """Importance is given without reading the decoder's attention, so also at layer 0.
 
-    The paper's capability profile prunes by it (SwiftVLM, arXiv 2602.03134, Fig. 4).
+    Attributes:
+        scores: of the prompt, the tokens there are with their hidden states, the turn and the
+            schedule's scorer, the importance of every candidate (`tokens.slots.visual`): floats
+            [batch, width]; that of the others does not matter.
     """
-    given = prompt.recorded
-    if given is None or len(given) != len(slots.visuals) or scorer.layer is None:
-        raise PruningError(
-            f"scorer.query 'recorded' needs the importance of each of the {len(slots.visuals)} "
-            f"samples, got {'none' if given is None else len(given)}; give "
-            "tokenlens.prune(..., recorded=recording.importance) of a probe of the same inputs"
-        )
-    ordinal = prompt.visual.cumsum(1) - 1
-    scores = torch.zeros(slots.index.shape, dtype=torch.float32)
-    for sample, importance_of in enumerate(given):
-        if importance_of.shape[-1] != int(prompt.visual[sample].sum()):
-            raise PruningError(
-                f"recorded[{sample}] is of {importance_of.shape[-1]} visual tokens, the sample has "
-                f"{int(prompt.visual[sample].sum())}; probe the same inputs"
-            )
-        candidates = slots.visual[sample].cpu()
-        places = ordinal[sample][slots.index[sample][slots.visual[sample]]].cpu()
-        scores[sample, candidates] = importance_of[scorer.layer - 1].float().cpu()[places]
-    return scores.to(slots.index.device)
 
-
-ROWS: dict[str, Callable[[Prompt, Tensor], Tensor]] = {
-    "last": last_row,
-    "text": text_rows,
-    "raters": rater_rows,
-    "all": all_rows,
-}
-DRAWS: dict[str, Callable[[Prompt, Slots, Turn, Scorer], Tensor]] = {
-    "random": random_scores,
-    "uniform": uniform_scores,
-    "recorded": recorded_scores,
-}
+    scores: Callable[[Prompt, Tokens, Turn, Scorer], Tensor]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """From a budget to the keep ratio of every stage.
 
 A budget is the number of visual tokens entering a layer, averaged over *all* layers, merged tokens
-counted: at equal budget the methods cost (nearly) equal FLOPs. Keep ratios are geometric, λ, λ², …,
-as in PDrop (arXiv 2410.17247) and SwiftVLM (arXiv 2602.03134).
+counted: at equal budget the methods cost (nearly) equal FLOPs. One share λ is solved for; how the
+stages' keep ratios follow from it is a method's own, and λ, λ², … unless it says otherwise.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from numbers import Integral, Real
@@ -82,17 +82,39 @@ def _as_budget(number: object) -> Budget | None:
     return Budget(float(number), "tokens" if counted else "ratio")
 
 
+Spread = Callable[[Sequence[Stage], float], Sequence[Stage]]
+"""Stages, and a share λ in [0, 1], to the same stages at that share: 1 keeps everything."""
+
+
+def geometric(stages: Sequence[Stage], share: float, step: int = 1) -> list[Stage]:
+    """Keep ratios λ, λ², λ³, … (PDrop, arXiv 2410.17247, and SwiftVLM); with step 2 λ, λ³, λ⁵.
+
+    >>> stage = Stage(score_layer=2, when="after", keep=1.0, disposal="drop")
+    >>> [stage.keep for stage in geometric([stage, stage], 0.5)]
+    [0.5, 0.25]
+    """
+    return [
+        stage.model_copy(update={"keep": share**power})
+        for power, stage in zip(count(1, step), stages, strict=False)
+    ]
+
+
 def solve_budget(
-    stages: Sequence[Stage], average: float, *, n_visual: int, layers: int, step: int = 1
+    stages: Sequence[Stage],
+    average: float,
+    *,
+    n_visual: int,
+    layers: int,
+    spread: Spread = geometric,
 ) -> tuple[Stage, ...]:
-    """The same stages with geometric keep ratios whose layer average is `average` tokens.
+    """The same stages with keep ratios whose layer average is `average` tokens.
 
     Args:
         stages: stages in order of depth; their `keep` is ignored.
         average: visual tokens entering a layer, mean over all `layers`, for one sample.
         n_visual: visual tokens of that sample.
         layers: decoder layers of the model.
-        step: how much the power of the ratio grows from stage to stage: 1 for λ, λ², λ³, …
+        spread: how the stages share the budget.
 
     Returns:
         Stages whose `stage_tokens` average to `average` within half a token, with the shortest
@@ -102,14 +124,8 @@ def solve_budget(
         BudgetError: `average` is out of reach; the message says what is within.
     """
 
-    def spread(ratio: float) -> list[Stage]:
-        return [
-            stage.model_copy(update={"keep": ratio**power})
-            for power, stage in zip(count(1, step), stages, strict=False)
-        ]
-
     def reached(ratio: float) -> float:
-        return sum(stage_tokens(spread(ratio), n_visual, layers)) / layers
+        return sum(stage_tokens(spread(stages, ratio), n_visual, layers)) / layers
 
     low, high = 0.0, 1.0
     least, most = reached(low), reached(high)
@@ -126,7 +142,7 @@ def solve_budget(
     nearest = min((low, high), key=lambda ratio: abs(reached(ratio) - average))
     return tuple(
         stage.model_copy(update={"keep": _ratio(keep_count(stage.keep, n_visual), n_visual)})
-        for stage in spread(nearest)
+        for stage in spread(stages, nearest)
     )
 
 
@@ -152,11 +168,11 @@ def solved_schedule(
     *,
     n_visual: int,
     scorer: Scorer | None = None,
-    step: int = 1,
+    spread: Spread = geometric,
 ) -> Schedule:
     """A schedule of these stages that meets `budget` on a sample of `n_visual` visual tokens.
 
-    See `solve_budget` for `step`.
+    See `solve_budget` for `spread`.
     """
     draft = Schedule(
         schema=1,
@@ -171,6 +187,6 @@ def solved_schedule(
         budget.tokens(n_visual),
         n_visual=n_visual,
         layers=model.layers,
-        step=step,
+        spread=spread,
     )
     return draft.replace(stages=solved)

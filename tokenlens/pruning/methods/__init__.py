@@ -1,12 +1,11 @@
 """Published methods and baselines as presets of the one engine, a small file each."""
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tokenlens.errors import ScheduleError
 from tokenlens.pruning.methods.method import Method
+from tokenlens.registry import METHODS
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
 from tokenlens.suggest import one_of
@@ -15,21 +14,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tokenlens.models.vlm import VLM
-
-METHODS: Mapping[str, str] = MappingProxyType(
-    {
-        "swiftvlm": "tokenlens.pruning.methods.swiftvlm",
-        "drop": "tokenlens.pruning.methods.drop",
-        "fastv": "tokenlens.pruning.methods.fastv",
-        "fastv-paper": "tokenlens.pruning.methods.fastv_paper",
-        "pdrop": "tokenlens.pruning.methods.pdrop",
-        "pdrop-keep-positions": "tokenlens.pruning.methods.pdrop_keep_positions",
-        "feather": "tokenlens.pruning.methods.feather",
-        "random": "tokenlens.pruning.methods.random_drop",
-        "stride": "tokenlens.pruning.methods.stride",
-    }
-)
-"""Name of each method and the module that holds it as `METHOD`, imported when asked for."""
 
 _NOMINAL_TOKENS = 576
 """Visual tokens of LLaVA-1.5, which the published token budgets are of."""
@@ -40,7 +24,7 @@ def find_method(name: str) -> Method:
     """The method called `name`; `ScheduleError` with the nearest names where there is none."""
     if name not in METHODS:
         raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
-    method: Method = import_module(METHODS[name]).METHOD
+    method: Method = METHODS[name]
     return method
 
 
@@ -65,7 +49,7 @@ def build(
         target,
         n_visual=n_visual,
         scorer=method.scorer,
-        step=method.step,
+        spread=method.spread,
     )
 
 

@@ -1,9 +1,11 @@
 """FEATHER: two drops by scores without rotary embedding, the first of which spares a grid."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from tokenlens.pruning.methods.method import Method
 from tokenlens.schedule import Scorer, Stage
+from tokenlens.selection.budget import geometric
 
 _STRIDE = 3
 
@@ -45,5 +47,5 @@ METHOD = Method(
     own_layers=feather_layers,
     stages=_stages,
     scorer=Scorer(rotary=False, softmax="visual"),
-    step=2,
+    spread=partial(geometric, step=2),
 )

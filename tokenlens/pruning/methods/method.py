@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tokenlens.schedule import Scorer, Stage
+from tokenlens.selection.budget import Spread, geometric
 
 
 @dataclass(frozen=True)
@@ -11,14 +12,14 @@ class Method:
     """A way to prune, before it is fitted to a model and a budget.
 
     Attributes:
-        name: as in `METHODS`.
+        name: as in `tokenlens.registry.METHODS`.
         summary: one line for the user.
         source: where it was published, and every deviation from it.
         own_layers: the scoring layers for a model of so many layers, counted from 1.
         stages: the stages at given layers; their `keep` is set by the budget.
         scorer: how importance is read.
-        step: how much the power of the keep ratio grows from stage to stage: λ, λ², λ³, … or, with
-            2, λ, λ³, λ⁵, …
+        spread: the same stages at a share λ in [0, 1] that the budget is solved for: what each
+            keeps grows with λ, and at 1 it is everything. By default λ, λ², λ³, …
     """
 
     name: str
@@ -27,4 +28,4 @@ class Method:
     own_layers: Callable[[int], Sequence[int]]
     stages: Callable[[Sequence[int]], Sequence[Stage]]
     scorer: Scorer = field(default_factory=Scorer)
-    step: int = 1
+    spread: Spread = geometric

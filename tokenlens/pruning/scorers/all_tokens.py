@@ -1,0 +1,13 @@
+"""The rows of every token: the mean attention a token receives (FastV as published)."""
+
+from torch import Tensor
+
+from tokenlens.pruning.scoring import Prompt, RowScoring
+
+
+def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
+    """Rows to read: bool [batch, length]."""
+    return prompt.within(prompt.attended.clone())
+
+
+SCORER = RowScoring(all_rows)

@@ -1,0 +1,16 @@
+"""The last prompt token's row (FastV as coded, SwiftVLM)."""
+
+import torch
+from torch import Tensor
+
+from tokenlens.pruning.scoring import Prompt, RowScoring
+
+
+def last_row(prompt: Prompt, _: Tensor) -> Tensor:
+    """Rows to read: bool [batch, length]."""
+    rows = torch.zeros_like(prompt.attended)
+    rows[:, prompt.end - 1] = True
+    return rows
+
+
+SCORER = RowScoring(last_row)

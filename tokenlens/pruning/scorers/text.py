@@ -1,0 +1,22 @@
+"""The rows of the text tokens after the last visual token: those that see the whole picture."""
+
+from torch import Tensor
+
+from tokenlens.errors import PruningError
+from tokenlens.pruning.scoring import Prompt, RowScoring
+
+
+def text_rows(prompt: Prompt, _: Tensor) -> Tensor:
+    """Rows to read: bool [batch, length]."""
+    following = prompt.visual.flip(1).cumsum(1).flip(1) == 0
+    rows = prompt.within(following & ~prompt.visual)
+    without = ((~rows).all(1) & prompt.visual.any(1)).nonzero().flatten().tolist()
+    if without:
+        raise PruningError(
+            f"sample {without[0]}: there is no text after its last visual token for scorer.query "
+            "'text' or 'raters'; put the question after the picture, or use 'last' or 'all'"
+        )
+    return rows
+
+
+SCORER = RowScoring(text_rows)
