@@ -14,7 +14,8 @@ def register(app: typer.Typer) -> None:
 
 def methods() -> None:
     """List the pruning methods, what each does, where it comes from and how it deviates."""
-    from tokenlens.pruning.methods import METHODS, find_method
+    from tokenlens.pruning.methods import find_method
+    from tokenlens.registry import METHODS
 
     table = Table("method", "what it does", title="Pruning methods", title_justify="left", box=None)
     for name in METHODS:

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tokenlens.errors import BudgetError
-from tokenlens.pruning.methods import METHODS
+from tokenlens.registry import METHODS
 from tokenlens.schedule import ModelRef, Schedule, Stage
 from tokenlens.selection.budget import Budget, parse_budget, solve_budget, solved_schedule
 from tokenlens.token_counts import keep_count, stage_tokens, tokens_entering

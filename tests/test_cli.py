@@ -8,7 +8,8 @@ import pytest
 from conftest import Ended
 
 from tokenlens import __version__
-from tokenlens.pruning.methods import METHODS, find_method
+from tokenlens.pruning.methods import find_method
+from tokenlens.registry import METHODS
 from tokenlens.schedule import Schedule
 
 Command = Callable[..., Ended]

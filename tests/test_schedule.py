@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.models.vlm import VLM
-from tokenlens.pruning.methods import METHODS, find_method
+from tokenlens.pruning.methods import find_method
+from tokenlens.registry import METHODS
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.token_counts import keep_count, merge_count, tokens_entering
 

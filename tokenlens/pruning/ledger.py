@@ -64,8 +64,8 @@ class Ledger:
         self._merging += self._counted(macs, rest, merged)
 
     def _counted(self, macs: Macs, first: Counts, second: Counts) -> Floats:
-        counts = (np.asarray(numbers, dtype=np.float64) for numbers in (first, second))
-        return macs(*counts, self._config.hidden_size)
+        one, other = (np.asarray(counts, dtype=np.float64) for counts in (first, second))
+        return macs(one, other, self._config.hidden_size)
 
     def tokens(self) -> Tensor:
         """Visual tokens entering each layer: int64 [samples, layers]."""
