@@ -85,7 +85,7 @@ class Reading:
         return torch.zeros_like(self.visual).index_fill(0, found, True)
 
     def keep(self, chosen: Tensor, *, renumber: bool = False) -> list[int]:
-        """Take all visual tokens but the `chosen` (bool [tokens]) out; the places of those left."""
+        """Take all visual tokens but the `chosen` (bool [tokens]) out; the places of these."""
         left = chosen | ~self.visual
         self.hidden, self._positions = self.hidden[:, left], self._positions[..., left]
         self.places, self.visual = self.places[left], self.visual[left]
@@ -178,3 +178,81 @@ def stride(reading: Reading, count: int) -> list[list[int]]:
 def first_ones(reading: Reading, count: int) -> list[list[int]]:
     """The first `count` visual tokens: no rule of anyone's."""
     return [reading.keep(reading.visual & (reading.visual.cumsum(0) <= count))]
+
+
+def clusters(states: Tensor, count: int) -> list[list[int]]:
+    """SparseVLM's clusters of tokens [tokens, size]: of each its members, the centre first.
+
+    The better centre comes first; where two are equally dense, the earlier one is denser.
+    """
+    n = len(states)
+    distance = [[float((a - b).norm()) / math.sqrt(len(a)) for b in states] for a in states]
+    density = [math.exp(-sum(far**2 for far in sorted(row)[:count]) / count) for row in distance]
+    largest = max(max(row) for row in distance)
+    worth = []
+    for i in range(n):
+        denser = [
+            j for j in range(n) if density[j] > density[i] or (density[j] == density[i] and j < i)
+        ]
+        worth.append(min((distance[i][j] for j in denser), default=largest) * density[i])
+    centres = sorted(range(n), key=lambda i: (-worth[i], i))[:count]
+    found = {centre: [centre] for centre in centres}
+    for i in range(n):
+        if i not in found:
+            found[min(centres, key=lambda centre: distance[i][centre])].append(i)
+    return [found[centre] for centre in centres]
+
+
+def raters(reading: Reading) -> Tensor:
+    """SparseVLM's raters: text after the picture that is nearer to it than its mean, bool [tokens].
+
+    To be called before the first layer has run.
+    """
+    text = reading.places > reading.places[reading.visual].max()
+    visual, words = reading.hidden[0, reading.visual], reading.hidden[0, text]
+    rating = (visual @ words.T).softmax(-1).mean(0)
+    above = rating > rating.mean()
+    found = torch.zeros_like(text)
+    found[text] = above if above.any() else torch.ones_like(above)
+    return found
+
+
+def sparsevlm(
+    reading: Reading, counts: Sequence[int], layers: Sequence[int], *, cluster: bool, rate: bool
+) -> list[list[int]]:
+    """SparseVLM: by the mean attention of the raters, after each of `layers`.
+
+    The control rates by all text, or drops all that is not chosen.
+    """
+    rating = raters(reading) if rate else reading.places > reading.places[reading.visual].max()
+    rating_places = reading.places[rating]
+    found, done = [], 0
+    for layer, count in zip(layers, counts, strict=True):
+        reading.run(*range(done + 1, layer))
+        rows = torch.isin(reading.places, rating_places)
+        scores = reading.attention(layer)[:, rows].mean((0, 1))
+        chosen = reading.best(scores, min(count, int(reading.visual.sum())))
+        reading.run(layer)
+        done = layer
+        found.append(reading.places[chosen].tolist())
+        made = recycled(reading, scores, chosen) if cluster else {}
+        means = {centre: reading.hidden[0, members].mean(0) for centre, members in made.items()}
+        for centre, mean in means.items():
+            reading.hidden[0, centre] = mean
+            chosen[centre] = True
+        reading.keep(chosen, renumber=True)
+    return found
+
+
+def recycled(reading: Reading, scores: Tensor, chosen: Tensor) -> dict[int, list[int]]:
+    """Of what is not chosen the best three in ten are clustered: members by the centre's index.
+
+    Indices count the tokens that are left.
+    """
+    rest = (reading.visual & ~chosen).nonzero().flatten().tolist()
+    if not rest:
+        return {}
+    ranked = sorted(rest, key=lambda index: -float(scores[index]))
+    pool = ranked[: int(0.3 * len(rest)) + 1]
+    found = clusters(reading.hidden[0, pool], int(len(pool) / 10) + 1)
+    return {pool[members[0]]: [pool[member] for member in members] for members in found}

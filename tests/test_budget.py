@@ -26,7 +26,7 @@ def outlines(draw: st.DrawFn) -> tuple[list[Stage], int, int]:
         bypassed = bool(stages) and stages[-1].disposal == "bypass"
         when = "before" if bypassed else draw(st.sampled_from(["after", "before"]))
         last = index == count - 1
-        disposal = draw(st.sampled_from(["drop", "merge"] + ["bypass"] * (not last)))
+        disposal = draw(st.sampled_from(["drop", "merge", "recycle"] + ["bypass"] * (not last)))
         merge = draw(st.one_of(st.just(0), st.integers(1, 50), st.floats(0.01, 1.0)))
         stages.append(
             Stage(
@@ -34,7 +34,7 @@ def outlines(draw: st.DrawFn) -> tuple[list[Stage], int, int]:
                 when=when,
                 keep=1.0,
                 disposal=disposal,
-                merge=0 if disposal == "drop" else merge,
+                merge=0 if disposal in ("drop", "recycle") else merge,
             )
         )
     return stages, layers, n_visual

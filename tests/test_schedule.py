@@ -70,14 +70,16 @@ def schedules(draw: st.DrawFn) -> Schedule:
         after_bypass = bool(stages) and stages[-1]["disposal"] == "bypass"
         when = "before" if after_bypass else draw(st.sampled_from(["after", "before"]))
         last = index == count - 1
-        disposal = draw(st.sampled_from(["drop", "merge"] + ["bypass"] * (not last)))
+        disposal = draw(st.sampled_from(["drop", "merge", "recycle"] + ["bypass"] * (not last)))
         stages.append(
             {
                 "score_layer": first - (when == "after"),
                 "when": when,
                 "keep": draw(amount),
                 "disposal": disposal,
-                "merge": 0 if disposal == "drop" else draw(st.one_of(amount, st.just(0))),
+                "merge": 0
+                if disposal in ("drop", "recycle")
+                else draw(st.one_of(amount, st.just(0))),
                 "positions": draw(st.sampled_from(["keep", "renumber"])),
                 "stride": draw(st.sampled_from([None, 2, 3])),
             }
@@ -286,7 +288,10 @@ def test_tokens_entering_follows_the_tokens_themselves(schedule, n_visual):
             ranked = sorted(running, key=str)
             kept = set(ranked[: min(keep_count(stage.keep, n_visual), len(ranked))])
             rest = running - kept
-            groups = {("merged", number, g) for g in range(merge_count(stage.merge, len(rest)))}
+            count = merge_count(stage.merge, len(rest))
+            if stage.disposal == "recycle" and rest:
+                count = (len(rest) * 3 // 10 + 1) // 10 + 1
+            groups = {("merged", number, g) for g in range(count)}
             running = kept | groups
             if stage.disposal == "bypass":
                 aside, stand_ins = rest, groups

@@ -91,7 +91,10 @@ SCORERS = Registry(
 DISPOSALS = Registry(
     "disposal",
     "tokenlens.pruning.disposal:Disposal",
-    {name: f"tokenlens.pruning.disposals.{name}:DISPOSAL" for name in ("drop", "merge", "bypass")},
+    {
+        name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
+        for name in ("drop", "merge", "recycle", "bypass")
+    },
 )
 METHODS = Registry(
     "method",
@@ -105,6 +108,7 @@ METHODS = Registry(
             "fastv-paper": "fastv_paper",
             "pdrop": "pdrop",
             "pdrop-keep-positions": "pdrop_keep_positions",
+            "sparsevlm": "sparsevlm",
             "feather": "feather",
             "random": "random_drop",
             "stride": "stride",

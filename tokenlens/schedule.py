@@ -189,8 +189,9 @@ class Stage(_Part):
             tokens; "before": scored before that layer runs, and it is itself the first.
         keep: tokens selected: a ratio of the sample's original visual tokens, a count, or "none",
             which leaves the text alone.
-        disposal: what happens to the rest: "drop", "merge", "bypass" or one that a package adds.
-        merge: merged tokens: a ratio of the tokens not kept, or a count.
+        disposal: what happens to the rest: "drop", "merge", "bypass", "recycle" (clusters of the
+            best of them go on, SparseVLM) or one that a package adds.
+        merge: merged tokens of "merge" and "bypass": a ratio of the tokens not kept, or a count.
         positions: whether survivors keep their positions or are numbered anew.
         stride: of a grid of visual tokens, every so many rows and columns, that are selected before
             all others and counted in `keep`; None where the scores alone decide.

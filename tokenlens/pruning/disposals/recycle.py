@@ -1,0 +1,66 @@
+"""The best of the rest is clustered, and every cluster goes on as one token."""
+
+import numpy as np
+import torch
+
+from tokenlens.pruning.clustering import density_peaks
+from tokenlens.pruning.cost import Floats
+from tokenlens.pruning.disposal import Cut, Disposal, Disposed, in_order
+from tokenlens.pruning.scoring import accumulation_dtype
+
+
+def clustered(rest: int) -> int:
+    """How many of `rest` tokens are clustered: floor(0.3·rest) + 1, none of none.
+
+    >>> clustered(276), clustered(1), clustered(0)
+    (83, 1, 0)
+    """
+    return 3 * rest // 10 + 1 if rest else 0
+
+
+def recycled(_: int | float, rest: int) -> int:
+    """How many clusters `rest` tokens make: one, and another for every ten that are clustered.
+
+    >>> recycled(0, 276), recycled(0, 5), recycled(0, 0)
+    (9, 1, 0)
+    """
+    return clustered(rest) // 10 + 1 if rest else 0
+
+
+def recycle(cut: Cut) -> Disposed:
+    """Survivors and the means of clusters go on; the others leave (SparseVLM, arXiv 2410.04417).
+
+    As coded: of the tokens not kept those with the highest scores (`clustered`) are clustered by
+    the density peaks of their hidden states, in the order of their scores, and each cluster
+    becomes the mean of its members, summed in float32 (float64 for a float64 model). Deviations:
+    a cluster stands where its centre stood, not after the last visual token, since two tokens of
+    one place could not be told apart by causal masks; and ties are broken by score, not by noise.
+    """
+    tokens, slots = cut.tokens, cut.tokens.slots
+    hidden, centres = tokens.hidden.clone(), torch.zeros_like(slots.visual)
+    rest = slots.visual & ~cut.kept
+    ranked = cut.scores.masked_fill(~rest, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    dtype = accumulation_dtype(hidden)
+    for row, (visual, keeping, count) in enumerate(
+        zip(slots.visuals, cut.keeping, cut.merging, strict=True)
+    ):
+        if not count:
+            continue
+        pool = ranked[row, : clustered(visual - keeping)]
+        states = tokens.hidden[row, pool].to(dtype)
+        peaks, member_of = density_peaks(states, count)
+        belongs = torch.nn.functional.one_hot(member_of, count).to(dtype).T
+        means = (belongs @ states) / belongs.sum(1, keepdim=True)
+        hidden[row, pool[peaks]] = means.to(hidden.dtype)
+        centres[row, pool[peaks]] = True
+    merged = tokens._replace(hidden=hidden).take(centres, cut.merging, cut.merging)
+    return Disposed(in_order(cut.survivors(), merged), merged)
+
+
+def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
+    """Every two of the n clustered tokens are compared, and summed into k means: n²d + nkd."""
+    pool = 3 * rest // 10 + 1
+    return np.where(merged > 0, (pool + merged) * pool * hidden, 0.0)
+
+
+DISPOSAL = Disposal(recycle, merged=recycled, settable=False, macs=recycling_macs)
