@@ -58,14 +58,24 @@ def references(case: Case, plan: Schedule) -> list[FullLength]:
 
 
 def _told(case: Case, plan: Schedule, trace: Trace) -> list[FullLength]:
-    """The same where tokens are drawn by chance: the reference is told which."""
-    forced = [
-        {index: (at.selected[row] - offset).tolist() for index, at in enumerate(trace.stages)}
-        for row, offset in enumerate(case.offsets)
-    ]
+    """The same where scores are drawn by chance: the reference is told them."""
     return [
-        FullLength(case.model, inputs, plan, force)
-        for inputs, force in zip(case.alone, forced, strict=True)
+        FullLength(
+            case.model,
+            inputs,
+            plan,
+            drawn=[
+                dict(
+                    zip(
+                        (at.candidates[row] - offset).tolist(),
+                        at.scores[row].tolist(),
+                        strict=True,
+                    )
+                )
+                for at in trace.stages
+            ],
+        )
+        for row, (inputs, offset) in enumerate(zip(case.alone, case.offsets, strict=True))
     ]
 
 
@@ -127,7 +137,7 @@ def compare(
                 places = (getattr(found, what)[row] - case.offsets[row]).tolist()
                 if places != getattr(record, what):
                     choices.append(f"{row}: {what} {places} for {getattr(record, what)}")
-            if not drawn and not choices:
+            if not choices:
                 error = found.scores[row].double() - torch.tensor(record.scores).double()
                 scores = max(scores, float(error.abs().max()))
     return Difference(largest, scores, tuple(choices))

@@ -69,6 +69,12 @@ SCHEDULES = {
         stage(4, "before", 0.3, "merge", merge=0.4),
         stage(5, "after", 5),
     ),
+    "recycle early": schedule(stage(1, "after", 2, "recycle")),
+    "recycle three": schedule(
+        stage(1, "after", 0.5, "recycle"),
+        stage(3, "before", 0.3, "recycle"),
+        stage(5, "after", 3, "recycle"),
+    ),
     "bypass unmerged": schedule(stage(1, "after", 0.4, "bypass"), stage(4, "before", 0.3)),
 }
 

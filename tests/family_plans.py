@@ -12,6 +12,8 @@ from tests.engine_support import stage
 from tests.family_models import LAYERS
 from tokenlens.schedule import Schedule
 
+HEADS = {str: "mean", list: "some"}
+
 Plan = tuple[list[dict[str, Any]], dict[str, Any]]
 """Stages and scorer."""
 
@@ -56,6 +58,12 @@ def named_plans(merges_from: int = 1) -> dict[str, list[dict[str, Any]]]:
             stage(4, "before", 0.3, "merge", merge=0.4),
             stage(5, "after", 5),
         ],
+        "recycle early": [stage(first, "after", 0.4, "recycle", positions="renumber")],
+        "recycle three": [
+            stage(first, "after", 0.5, "recycle"),
+            stage(4, "before", 0.3, "recycle", stride=2),
+            stage(5, "after", 3, "recycle", positions="renumber"),
+        ],
         "bypass unmerged": [stage(first, "after", 0.4, "bypass"), stage(4, "before", 0.3)],
     }
 
@@ -92,8 +100,9 @@ def pairs_of(plan: Plan) -> set[tuple[str, ...]]:
     stages, scorer = plan
     of_scorer = [
         f"query {scorer['query']}",
-        f"heads {'mean' if scorer['heads'] == 'mean' else 'some'}",
+        f"heads {HEADS.get(type(scorer['heads']), 'strongest')}",
         f"rotary {scorer['rotary']}",
+        f"decay {scorer['decay']}",
         f"softmax {scorer['softmax']}",
     ]
     pairs = set(combinations(of_scorer, 2))
@@ -114,24 +123,29 @@ def _options(at: dict[str, Any]) -> list[str]:
         f"disposal {at['disposal']}",
         f"merge {'none' if not at['merge'] else type(at['merge']).__name__}",
         f"positions {at['positions']}",
+        f"grid {'none' if at['stride'] is None else 'some'}",
     ]
 
 
 def _draw(draw: random.Random, merges_from: int) -> Plan:
-    query = draw.choice(["last", "text", "raters", "all", "random"])
-    scored = query != "random"
+    query = draw.choice(["last", "text", "raters", "all", "random", "uniform"])
+    scored = query not in ("random", "uniform")
     firsts = sorted(draw.sample(range(1, LAYERS + 1), draw.choice([1, 2, 3])))
     stages = list(_draw_stages(draw, firsts, merges_from, scored))
     heads: Any = "mean"
-    if scored and draw.random() < 0.4:
-        heads = [[at["score_layer"], draw.randrange(4)] for at in stages for _ in range(2)]
+    if scored and draw.random() < 0.5:
+        listed = [[at["score_layer"], draw.randrange(4)] for at in stages for _ in range(2)]
+        heads = draw.choice([listed, 1, 0.5])
+    may_be_visual = scored and not isinstance(heads, int | float)
+    rotary = not scored or draw.random() < 0.6
     scorer = {
         "query": query,
         "heads": heads,
-        "rotary": not scored or draw.random() < 0.6,
-        "softmax": draw.choice(["all", "visual"]) if scored else "all",
+        "rotary": rotary,
+        "softmax": draw.choice(["all", "visual"]) if may_be_visual else "all",
+        "decay": "divide" if scored and rotary and draw.random() < 0.5 else None,
     }
-    return stages, scorer if scored else {**scorer, "seed": 3}
+    return stages, {**scorer, "seed": 3} if query == "random" else scorer
 
 
 def _draw_stages(
@@ -141,13 +155,14 @@ def _draw_stages(
     for place, first in enumerate(firsts):
         disposals = ["drop"]
         if first > merges_from:
-            disposals += ["merge"] if place == len(firsts) - 1 else ["merge", "bypass"]
+            disposals += ["merge", "recycle"] + ["bypass"] * (place < len(firsts) - 1)
         disposal = draw.choice(disposals)
         can_be_after = before != "bypass" and (first > 1 or not scored)
         when = draw.choice(["before", "after"] if can_be_after else ["before"])
-        merge = 0 if disposal == "drop" else draw.choice([0, 0.3, 2])
+        merge = 0 if disposal in ("drop", "recycle") else draw.choice([0, 0.3, 2])
         keep = draw.choice([0.3, 0.55, 3, 1.0])
         layer = first - (when == "after")
         positions = draw.choice(["keep", "renumber"])
-        yield stage(layer, when, keep, disposal, merge=merge, positions=positions)
+        stride = draw.choice([None, None, 2, 3])
+        yield stage(layer, when, keep, disposal, merge=merge, positions=positions, stride=stride)
         before = disposal

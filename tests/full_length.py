@@ -57,12 +57,14 @@ class FullLength:
         inputs: one sample without padding.
         schedule: what is followed.
         force: for some stages the places to select instead of those with the best scores.
+        drawn: for query "random" what was drawn at each stage, by place.
     """
 
     model: PreTrainedModel
     inputs: Mapping[str, Tensor]
     schedule: Schedule
     force: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    drawn: Sequence[Mapping[int, float]] = ()
 
     def __post_init__(self) -> None:
         decoder = self.model.get_decoder()
@@ -212,8 +214,8 @@ class FullLength:
     ) -> dict[int, float]:
         """Importance at a layer, by place, of the visual tokens that are there."""
         scorer = self.schedule.scorer
-        if scorer.query == "random":
-            return {}  # `force` says what was drawn
+        if scorer.query in ("random", "uniform"):
+            return {}  # known, or told apart, only where the stage stands
         arguments = self._placed(number, hidden, kwargs, self.numbers)
         if not scorer.rotary:
             cos, sin = arguments["position_embeddings"]
@@ -225,10 +227,31 @@ class FullLength:
             logits = logits.masked_fill(~self.visual, -math.inf)
         rows = [row for row in self._rows() if self.alive[row]]
         weights = _softmax(logits[:, rows])
-        if scorer.heads != "mean":
-            weights = weights[[head for at, head in scorer.heads if at == number]]
+        if scorer.decay is not None:
+            weights = weights / self._closeness(*arguments["position_embeddings"])[rows]
+        weights = weights[self._heads(number, weights[:, :, self.alive & self.visual])]
         mean = weights.mean(dim=(0, 1))
         return {int(i): float(mean[i]) for i in (self.alive & self.visual).nonzero()}
+
+    def _heads(self, number: int, given: Tensor) -> list[int]:
+        """The heads to average, of what each row of each head gives each candidate."""
+        wanted, there = self.schedule.scorer.heads, list(range(len(given)))
+        if wanted == "mean":
+            return there
+        if isinstance(wanted, tuple):
+            return [head for at, head in wanted if at == number]
+        if isinstance(wanted, float):
+            wanted = max(1, math.floor(wanted * len(given) + 0.5))
+        return sorted(there, key=lambda head: (-float(given[head].sum()), head))[:wanted]
+
+    def _closeness(self, cos: Tensor, sin: Tensor) -> Tensor:
+        """Mean cosine of the angles between every two places, one tenth at least: [n, n]."""
+        angles = torch.atan2(sin[0], cos[0])
+        size = getattr(self.model.config.get_text_config(), "head_dim", None)
+        size = size or self.layers[0].self_attn.head_dim
+        still = torch.zeros(len(angles), size - angles.shape[1])
+        angles = torch.cat([angles, still], dim=1)
+        return (angles[:, None] - angles[None]).cos().mean(2).clamp(min=0.1)
 
     def _rows(self) -> list[int]:
         """Places whose attention is read."""
@@ -259,12 +282,23 @@ class FullLength:
         keep = stage.keep
         if isinstance(keep, float):
             keep = max(1, math.floor(keep * int(self.visual.sum()) + 0.5))
-        ranked = sorted(scores, key=lambda place: (-scores[place], place))
+        keep = min(keep, len(candidates))
+        if self.schedule.scorer.query == "random":
+            scores = dict(self.drawn[index])
+        if self.schedule.scorer.query == "uniform":
+            middles = [int((i + 0.5) * len(candidates) / keep) for i in range(keep)]
+            scores = {place: float(i in middles) for i, place in enumerate(candidates)}
+        first = self._grid(stage.stride) if stage.stride else set()
+        ranked = sorted(scores, key=lambda place: (place not in first, -scores[place], place))
         selected = sorted(self.force.get(index, ranked[:keep]))
         rest = [place for place in candidates if place not in set(selected)]
-        groups = self._groups(stage, rest, hidden)
+        if stage.disposal == "recycle":
+            by_score = sorted(rest, key=lambda place: (-scores[place], place))
+            groups = self._peaks(by_score[: math.ceil((3 * len(rest) + 1) / 10)], hidden)
+        else:
+            groups = self._groups(stage, rest, hidden)
         merged = {
-            seed: torch.stack([hidden[place] for place in rest if groups[place] == seed]).mean(0)
+            seed: torch.stack([hidden[p] for p in rest if groups.get(p) == seed]).mean(0)
             for seed in sorted({seed for seed in groups.values() if seed is not None})
         }
         if stage.disposal == "bypass" and rest:
@@ -296,6 +330,43 @@ class FullLength:
             place: place if place in seeds else seeds[row.index(max(row))]
             for place, row in zip(rest, likeness, strict=True)
         }
+
+    def _grid(self, stride: int) -> set[int]:
+        """Places on every so many rows and columns of each picture that is square."""
+        found: set[int] = set()
+        places = self.visual.nonzero()[:, 0].tolist()
+        while places:
+            run = [place for step, place in enumerate(places) if place == places[0] + step]
+            places = places[len(run) :]
+            side = math.isqrt(len(run))
+            if side**2 == len(run):
+                found.update(
+                    p for i, p in enumerate(run) if not (i // side % stride or i % side % stride)
+                )
+            else:
+                found.update(run[:: stride**2])
+        return found
+
+    def _peaks(self, pool: list[int], hidden: Tensor) -> dict[int, int | None]:
+        """The density peak that each of the pool is with; the best scored come first."""
+        if not pool:
+            return {}
+        count = 1 + len(pool) // 10
+        apart = {
+            p: {q: math.dist(hidden[p], hidden[q]) / hidden.shape[1] ** 0.5 for q in pool}
+            for p in pool
+        }
+        density = {
+            p: math.exp(-sum(far**2 for far in sorted(apart[p].values())[:count]) / count)
+            for p in pool
+        }
+        rank = {p: (-density[p], order) for order, p in enumerate(pool)}
+        widest = max(far for row in apart.values() for far in row.values())
+        alone = {
+            p: min((apart[p][q] for q in pool if rank[q] < rank[p]), default=widest) for p in pool
+        }
+        peaks = sorted(pool, key=lambda p: -alone[p] * density[p])[:count]
+        return {p: p if p in peaks else min(peaks, key=apart[p].__getitem__) for p in pool}
 
     def _come_back(self, hidden: Tensor) -> Tensor:
         """Every token set aside in its place again, moved by what its group went through."""

@@ -79,6 +79,14 @@ class Reading:
         later = torch.ones(logits.shape[1:], dtype=torch.bool).triu(1)
         return logits.masked_fill(later, -math.inf).softmax(-1)
 
+    @torch.no_grad()
+    def decay(self) -> Tensor:
+        """What is left of queries and keys of ones when both are turned, [tokens, tokens]."""
+        size = self._config.hidden_size // self._config.num_attention_heads
+        cos, sin = (part[0] for part in self._decoder.rotary_emb(self.hidden, self._positions))
+        ones = _turned(torch.ones(len(self.places), size, dtype=cos.dtype), cos, sin)
+        return ones @ ones.T / size
+
     def best(self, scores: Tensor, count: int) -> Tensor:
         """Which `count` visual tokens have the highest of `scores` [tokens]: bool [tokens]."""
         found = scores.masked_fill(~self.visual, -math.inf).topk(count).indices
@@ -241,6 +249,32 @@ def sparsevlm(
             reading.hidden[0, centre] = mean
             chosen[centre] = True
         reading.keep(chosen, renumber=True)
+    return found
+
+
+def sparsevlm_plus(
+    reading: Reading,
+    counts: Sequence[int],
+    layers: Sequence[int],
+    *,
+    heads: int,
+    divide: bool,
+    renumber: bool = False,
+) -> list[list[int]]:
+    """SparseVLM+: the same rows, divided by the decay with distance, of the strongest heads."""
+    rating_places = reading.places[raters(reading)]
+    found, done = [], 0
+    for layer, count in zip(layers, counts, strict=True):
+        reading.run(*range(done + 1, layer))
+        attention = reading.attention(layer)
+        if divide:
+            attention = attention / reading.decay().clamp(min=0.1)
+        read = attention[:, torch.isin(reading.places, rating_places)]
+        strongest = read[:, :, reading.visual].sum((1, 2)).topk(heads).indices
+        chosen = reading.best(read[strongest].mean((0, 1)), count)
+        reading.run(layer)
+        done = layer
+        found.append(reading.keep(chosen, renumber=renumber))
     return found
 
 

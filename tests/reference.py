@@ -18,6 +18,8 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedModel
 from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen
 
+from tests.published_rules import clusters
+
 
 @contextmanager
 def true_float64() -> Iterator[None]:
@@ -274,7 +276,15 @@ class Reference:
         keys = alive & visual if scorer.softmax == "visual" else alive
         causal = torch.arange(len(x))[None] <= torch.tensor(rows)[:, None]
         weights = self._weights(query[:, rows], key, causal & keys)
-        if scorer.heads != "mean":
+        if scorer.decay == "divide":
+            component = torch.cat([torch.full((n,), i % 3) for i, n in enumerate(self.section)])
+            angles = positions.double()[:, component] * self.frequency
+            apart = angles[rows][:, None] - angles[None]
+            weights = weights / apart.cos().mean(-1).clamp(min=0.1)
+        if isinstance(scorer.heads, int):
+            given = weights[:, :, alive & visual].sum((1, 2))
+            weights = weights[given.topk(scorer.heads).indices]
+        elif scorer.heads != "mean":
             weights = weights[[head for number, head in scorer.heads if number == layer]]
         mean = weights.mean(dim=(0, 1))
         return {i: float(mean[i]) for i in range(len(x)) if alive[i] and visual[i]}
@@ -288,31 +298,18 @@ class Reference:
         selected = sorted(self.force.get(index, ranked[: min(keep, len(ranked))]))
         rest = [place for place in sorted(scores) if place not in set(selected)]
         x, alive = x.clone(), alive.clone()
-        seed_of, merged_states, states = {}, {}, {}
-        merge = stage.merge
-        if isinstance(merge, float) and merge > 0:
-            merge = max(1, math.floor(merge * len(rest) + 0.5))
-        z = min(int(merge), len(rest))
+        states = {place: x[place].clone() for place in rest}
         for place in rest:
             alive[place] = False
-        if rest and z and stage.disposal in ("merge", "bypass"):
-            seeds = [rest[math.floor((i + 0.5) * len(rest) / z)] for i in range(z)]
-            for place in rest:
-                likeness = [
-                    float(torch.nn.functional.cosine_similarity(x[place], x[seed], dim=0))
-                    for seed in seeds
-                ]
-                nearest = seeds[likeness.index(max(likeness))]
-                seed_of[place] = place if place in seeds else nearest
-            states = {place: x[place].clone() for place in rest}
-            for seed in seeds:
-                members = [states[place] for place in rest if seed_of[place] == seed]
-                merged_states[seed] = sum(members) / len(members)
-            for seed, state in merged_states.items():
-                x[seed] = state
-                alive[seed] = True
+        if stage.disposal == "recycle":
+            seed_of = self._recycled([place for place in ranked if place in states], x)
         else:
-            states = {place: x[place].clone() for place in rest}
+            seed_of = self._grouped(stage, rest, x)
+        merged_states = {}
+        for seed in dict.fromkeys(seed_of.values()):
+            members = [states[place] for place in rest if seed_of.get(place) == seed]
+            merged_states[seed] = x[seed] = sum(members) / len(members)
+            alive[seed] = True
         self.stages.append(
             StageRecord(
                 candidates=sorted(scores),
@@ -328,6 +325,31 @@ class Reference:
         if renumber:
             positions = self._renumbered(positions, alive)
         return x, alive, positions, aside
+
+    @staticmethod
+    def _recycled(ranked: list[int], x: Tensor) -> dict[int, int]:
+        """Of the rest, best first, the centre of each that is clustered."""
+        pool = ranked[: int(0.3 * len(ranked)) + 1]
+        found = clusters(x[pool], int(len(pool) / 10) + 1) if pool else []
+        return {pool[member]: pool[members[0]] for members in found for member in members}
+
+    @staticmethod
+    def _grouped(stage, rest: list[int], x: Tensor) -> dict[int, int]:
+        """The seed of each of the rest, where there is one."""
+        merge = stage.merge
+        if isinstance(merge, float) and merge > 0:
+            merge = max(1, math.floor(merge * len(rest) + 0.5))
+        z = min(int(merge), len(rest))
+        seeds = [rest[math.floor((i + 0.5) * len(rest) / z)] for i in range(z)]
+        seed_of = {}
+        for place in rest if seeds else []:
+            likeness = [
+                float(torch.nn.functional.cosine_similarity(x[place], x[seed], dim=0))
+                for seed in seeds
+            ]
+            nearest = seeds[likeness.index(max(likeness))]
+            seed_of[place] = place if place in seeds else nearest
+        return seed_of
 
     def _return(self, aside: _Bypass, x: Tensor, alive: Tensor, positions: Tensor):
         x, alive = x.clone(), alive.clone()

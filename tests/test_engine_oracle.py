@@ -38,6 +38,9 @@ SCORERS = {
         "softmax": "visual",
         "query": "text",
     },
+    "three strongest heads": {"heads": 3},
+    "divided by the decay": {"query": "text", "decay": "divide"},
+    "both, raters": {"query": "raters", "heads": 2, "decay": "divide"},
     "some heads": {"heads": [[2, 0], [2, 3], [4, 1], [5, 2], [5, 0], [5, 1]]},
 }
 RENUMBERED = {
@@ -50,6 +53,10 @@ RENUMBERED = {
     "merge": [
         stage(2, "after", 0.4, "merge", merge=0.4, positions="renumber"),
         stage(4, "after", 0.3, "merge", merge=2),
+    ],
+    "recycle": [
+        stage(2, "after", 0.3, "recycle", positions="renumber"),
+        stage(4, "after", 0.2, "recycle", positions="renumber"),
     ],
     "bypass": [
         stage(2, "after", 0.4, "bypass", merge=0.3, positions="renumber"),
@@ -115,6 +122,20 @@ def test_schedules(model, name, grids):
     assert_equals_reference(model, grids, SCHEDULES[name])
 
 
+def test_several_clusters(model):
+    """Pictures of 63 and 80 tokens, beside one that makes a single cluster."""
+    grids = (((7, 9),), ((3, 4),), ((8, 5), (5, 8)))
+    for plan in (SCHEDULES["recycle early"], schedule(*RENUMBERED["recycle"])):
+        assert_equals_reference(model, grids, plan)
+        with torch.no_grad(), tl.prune(model, plan) as trace:
+            model(**batch(model, grids))
+        assert [len(places) for places in trace.stages[0].merged] == [
+            2,
+            1,
+            3 - (len(plan.stages) > 1),
+        ]
+
+
 @BATCHES
 @pytest.mark.parametrize("name", SCORERS)
 def test_scorers(model, name, grids):
@@ -146,7 +167,7 @@ def test_control_another_kept_set_is_seen(model, name, grids):
                 assert (logits[row, 0] - control.logits).abs().max() > 1e4 * TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["merge three", "bypass three"])
+@pytest.mark.parametrize("name", ["merge three", "recycle three", "bypass three"])
 def test_control_merging_is_seen(model, name):
     """The comparison fails when the reference drops what the engine merges or bypasses."""
     inputs, plan = batch(model), SCHEDULES[name]

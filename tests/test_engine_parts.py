@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tokenlens.pruning import masks
@@ -157,9 +157,11 @@ def test_what_is_aside_moves_with_its_group():
     kv_heads=st.sampled_from([1, 2, 4]),
     softmax=st.sampled_from(["all", "visual"]),
     additive=st.booleans(),
-    heads=st.sampled_from([None, [0], [3, 1]]),
+    heads=st.sampled_from([None, [0], [3, 1], 1, 3, 4]),
+    decays=st.booleans(),
 )
-def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, additive, heads):
+def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, additive, heads, decays):
+    assume(not isinstance(heads, int) or softmax == "all" or decays)
     generator = torch.Generator().manual_seed(seed)
     width, size = 7, 4
     query = torch.randn(2, 4, width, size, generator=generator, dtype=torch.float64)
@@ -176,6 +178,8 @@ def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, addit
         ~seen, torch.finfo(torch.float64).min
     )
 
+    decay = torch.rand(2, width, width, generator=generator, dtype=torch.float64) + 0.1
+
     def visible(order):
         mask = bias if additive else seen
         return masks.visible(
@@ -189,6 +193,9 @@ def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, addit
         visible,
         heads=heads,
         softmax=softmax,
+        decay=(lambda order: decay.gather(1, order[:, :, None].expand(-1, -1, width)))
+        if decays
+        else None,
     )
     repeated = key.repeat_interleave(4 // kv_heads, dim=1)
     for row in range(2):
@@ -196,11 +203,17 @@ def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, addit
         weights = (query[row] @ repeated[row].transpose(1, 2) * 0.5).masked_fill(
             ~allowed, -math.inf
         )
-        weights = weights.softmax(-1).nan_to_num(0.0)[heads or range(4)][:, chosen[row]]
+        weights = weights.softmax(-1).nan_to_num(0.0) / (decay[row] if decays else 1)
+        taken = heads or range(4)
+        if isinstance(heads, int):
+            given = weights[:, chosen[row]][:, :, slots.visual[row]].sum((1, 2))
+            taken = sorted(range(4), key=lambda head: (-float(given[head]), head))[:heads]
+        weights = weights[taken][:, chosen[row]]
         assert torch.allclose(found[row], weights.mean((0, 1)))
 
 
-def test_many_rows_are_read_in_blocks(monkeypatch):
+@pytest.mark.parametrize("heads", [None, 1])
+def test_many_rows_are_read_in_blocks(monkeypatch, heads):
     """The same scores, however few rows are read at once."""
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(1, 2, 9, 4, generator=generator, dtype=torch.float64)
@@ -212,7 +225,7 @@ def test_many_rows_are_read_in_blocks(monkeypatch):
 
     def score():
         rows = Rows.among(slots, slots.present)
-        return importance(Heard(query, key, 0.5, 2.0), rows, slots.visual, visible)
+        return importance(Heard(query, key, 0.5, 2.0), rows, slots.visual, visible, heads=heads)
 
     whole = score()
     monkeypatch.setattr("tokenlens.pruning.scoring._LARGEST_BLOCK", 40)

@@ -265,6 +265,7 @@ def test_schedules_without_meaning(model):
             schedule(stage(2, "after", 0.5), heads=[[2, 4]]),
             "got head 4 of layer 2, expected 0 to 3",
         ),
+        (schedule(stage(2, "after", 0.5), heads=5), "got 5 heads, expected at most 4"),
     ):
         with refused(message):
             tl.prune(model, plan).__enter__()

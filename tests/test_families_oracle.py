@@ -67,10 +67,11 @@ def test_every_combination_of_options(name):
 def test_the_sampled_schedules_hold_every_pair_of_options():
     pairs = set().union(*map(pairs_of, sampled_plans()))
     queries = ["query last", "query text", "query raters", "query all"]
-    disposals = ["disposal drop", "disposal merge", "disposal bypass"]
+    disposals = [f"disposal {name}" for name in ("drop", "merge", "recycle", "bypass")]
     for query in queries:
         for other in (
-            *("heads mean", "heads some", "rotary True", "rotary False"),
+            *("heads mean", "heads some", "heads strongest", "rotary True", "rotary False"),
+            *("decay None", "decay divide", "grid none", "grid some"),
             *("softmax all", "softmax visual", "when before", "when after", *disposals),
             *("keep ratio", "keep count", "keep all", "positions keep", "positions renumber"),
         ):
@@ -79,7 +80,26 @@ def test_the_sampled_schedules_hold_every_pair_of_options():
         for place in ("positions keep", "positions renumber"):
             assert (disposal, place) in pairs
     assert {(f"first {a}", f"then {b}") for a in disposals for b in disposals} <= pairs
-    assert ("query random", "layer 0") in pairs
+    for query in ("query random", "query uniform"):
+        assert {(query, "layer 0"), (query, "disposal recycle"), (query, "grid some")} <= pairs
+
+
+SEVERAL = ((1, 1, 1, 1, 1), (0,), (0, 2, 1, 0, 2, 1))
+"""Pictures enough for several clusters, and a few."""
+
+
+@EVERY_FAMILY
+def test_several_clusters(name):
+    found = case(name, SEVERAL)
+    first = max(2, found.family.merges_from)
+    plan = plan_for(
+        found.model,
+        [stage(first, "after", 3, "recycle"), stage(4, "before", 2, "recycle")],
+    )
+    with torch.no_grad(), tl.prune(found.model, plan) as trace:
+        found.model(**found.inputs)
+    assert max(map(len, trace.stages[0].merged)) > 1
+    assert_exact(found, plan, steps=2)
 
 
 @EVERY_FAMILY
@@ -92,7 +112,10 @@ def test_a_further_turn_of_several_tokens(name):
 def test_control_other_tokens_are_seen(name):
     """The comparison fails when the reference keeps the worst tokens at any one stage."""
     found = case(name, RAGGED)
-    for plan_name in ("drop before layer 1", "drop three", "merge three", "bypass three"):
+    for plan_name in (
+        *("drop before layer 1", "drop three"),
+        *("merge three", "recycle three", "bypass three"),
+    ):
         plan = plan_of(found, plan_name)
         for index in range(len(plan.stages)):
             control = compare(found, plan, steps=0, worst_at=index)
@@ -106,7 +129,7 @@ def test_control_disposals_and_positions_are_seen(name):
     found = case(name, ONE)
     tokens = tokens_for(found, 2)
     with torch.no_grad(), true_float64():
-        for plan_name in ("merge three", "bypass three"):
+        for plan_name in ("merge three", "recycle three", "bypass three"):
             stages = named_plans(found.family.merges_from)[plan_name]
             with tl.prune(found.model, plan_for(found.model, stages)):
                 logits, _ = read(found.model, found.inputs, tokens)

@@ -9,7 +9,16 @@ import torch
 import tokenlens as tl
 from tests.families import RAGGED, case
 from tests.family_models import LAYERS
-from tests.published_rules import Reading, fastv, feather, first_ones, pdrop, sparsevlm, stride
+from tests.published_rules import (
+    Reading,
+    fastv,
+    feather,
+    first_ones,
+    pdrop,
+    sparsevlm,
+    sparsevlm_plus,
+    stride,
+)
 from tokenlens.errors import BudgetError
 from tokenlens.schedule import ModelRef, Schedule
 
@@ -71,6 +80,18 @@ RULES = {
     "sparsevlm's raters": (
         partial(sparsevlm, layers=(1, 2, 3), cluster=True, rate=True),
         partial(sparsevlm, layers=(1, 2, 3), cluster=True, rate=False),
+    ),
+    "sparsevlm-plus": (
+        partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=True),
+        partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=False),
+    ),
+    "sparsevlm-plus's heads": (
+        partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=True),
+        partial(sparsevlm_plus, layers=(1, 2, 3), heads=4, divide=True),
+    ),
+    "sparsevlm-plus's positions": (
+        partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=True),
+        partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=True, renumber=True),
     ),
 }
 """The rule of each preset, and one that is not quite it."""

@@ -109,6 +109,7 @@ METHODS = Registry(
             "pdrop": "pdrop",
             "pdrop-keep-positions": "pdrop_keep_positions",
             "sparsevlm": "sparsevlm",
+            "sparsevlm-plus": "sparsevlm_plus",
             "feather": "feather",
             "random": "random_drop",
             "stride": "stride",

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
     from tokenlens.selection.budget import Budget
 
-Heads = Literal["mean"] | tuple[tuple[int, int], ...]
+Heads = Literal["mean"] | int | float | tuple[tuple[int, int], ...]
 Keep = int | float | Literal["none"]
 
 
@@ -69,6 +69,11 @@ _check_some = _amount(
     "a ratio in (0, 1] such as 0.5, a count from 1 such as 24, or 'none'", zero=False
 )
 _check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
+_check_strongest = _amount(
+    "'mean', a number of heads (a count from 1 such as 14, or a ratio in (0, 1] such as 0.4375), "
+    "or a list of [layer, head], layers counted from 1 and heads from 0, such as [[3, 0], [3, 5]]",
+    zero=False,
+)
 _check_average = _amount(
     "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
 )
@@ -90,21 +95,17 @@ def _check_keep(value: Any) -> Keep:
 
 
 def _check_heads(value: Any) -> Heads:
-    if isinstance(value, str) and value == "mean":
+    if value == "mean":
         return "mean"
     try:
         pairs = tuple((layer, head) for layer, head in value)
     except (TypeError, ValueError):
         pairs = ()
-    if not pairs or any(
-        type(layer) is not int or type(head) is not int or layer < 1 or head < 0
-        for layer, head in pairs
+    if pairs and all(
+        type(layer) is int and type(head) is int and layer > 0 <= head for layer, head in pairs
     ):
-        raise ValueError(
-            f"got {value!r}, expected 'mean' or a list of [layer, head], layers counted from 1 and "
-            "heads from 0, such as [[3, 0], [3, 5]]"
-        )
-    return pairs
+        return pairs
+    return _check_strongest(value)
 
 
 def _check_schema(value: Any) -> Any:
@@ -146,9 +147,13 @@ class Scorer(_Part):
             model is pruned: "random" importance is a seeded draw, "uniform" is that of tokens at
             even distances, "recorded" importance is that of `layer` in the unpruned model, which
             is run first (see `tokenlens.prune`). Packages may add others (`tokenlens.registry`).
-        heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
-            and heads from 0.
+        heads: "mean" over all heads; a number of heads, as a count or as a ratio of all, for the
+            mean over those whose rows give the candidates the most attention (SparseVLM+; softmax
+            "all"); or the (layer, head) pairs to average, layers counted from 1 and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
+        decay: "divide" divides attention by what the rotary embedding makes of the distance between
+            two tokens (SparseVLM+, see `tokenlens.pruning.positions.decay`); None leaves it. It
+            comes before the choice of heads.
         softmax: over "all" keys of the row, or over the "visual" candidates only.
         seed: of query "random", and of no other.
         layer: of query "recorded", and of no other, counted from 1.
@@ -158,8 +163,14 @@ class Scorer(_Part):
     heads: Annotated[Heads, BeforeValidator(_check_heads)] = "mean"
     rotary: StrictBool = True
     softmax: Literal["all", "visual"] = "all"
+    decay: Literal["divide"] | None = None
     seed: Annotated[StrictInt, Field(ge=0)] | None = None
     layer: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @property
+    def listed_heads(self) -> tuple[tuple[int, int], ...]:
+        """The (layer, head) pairs that `heads` lists, if it is a list."""
+        return self.heads if isinstance(self.heads, tuple) else ()
 
     @model_validator(mode="after")
     def _layer_is_of_recorded(self) -> Self:
@@ -167,6 +178,24 @@ class Scorer(_Part):
             raise ValueError(
                 f"got query {self.query!r} with layer {self.layer}, expected a layer with query "
                 "'recorded' and none with any other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strongest_heads_differ(self) -> Self:
+        if isinstance(self.heads, int | float) and self.softmax == "visual":
+            raise ValueError(
+                f"got {self.heads} heads with softmax 'visual', expected softmax 'all': with the "
+                "other, every head gives the candidates all of its attention"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decay_is_of_rotary(self) -> Self:
+        if self.decay is not None and not self.rotary:
+            raise ValueError(
+                f"got decay {self.decay!r} with rotary false, expected rotary true: without the "
+                "embedding nothing decays"
             )
         return self
 
@@ -379,7 +408,7 @@ def _check_scorer(scorer: Scorer, layers: int) -> None:
             f"scorer.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
             f"{layers}"
         )
-    deepest = 0 if scorer.heads == "mean" else max(layer for layer, _ in scorer.heads)
+    deepest = max((layer for layer, _ in scorer.listed_heads), default=0)
     if deepest > layers:
         raise ScheduleError(
             f"scorer.heads: got a head of layer {deepest}, expected layers up to {layers}, for "

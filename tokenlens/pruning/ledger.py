@@ -51,6 +51,11 @@ class Ledger:
         """A layer's `rows` (per sample) were compared with all its keys."""
         self._scoring += comparison_macs(self._config, rows, slots.lengths)
 
+    def weighed(self, rows: ArrayLike, slots: Slots, size: int) -> None:
+        """Those rows and keys were compared once more, in `size` numbers each."""
+        pairs = np.asarray(rows, dtype=np.float64) * np.asarray(slots.lengths, dtype=np.float64)
+        self._scoring += pairs * size
+
     def projected(self, slots: Slots) -> None:
         """A layer's queries, keys and values were made for `slots` to score them."""
         self._scoring += projection_macs(self._config, slots.lengths)

@@ -48,6 +48,39 @@ def gather(embeddings: Embeddings, index: Tensor) -> Embeddings:
     return _each(embeddings, lambda tensor: _gather_rows(tensor, index.to(tensor.device)))
 
 
+LEAST_DECAY = 0.1
+"""What `decay` never falls below."""
+
+
+def decay(embeddings: Embeddings, size: int) -> Callable[[Tensor], Tensor]:
+    """What the rotary embedding makes of distance: the product of a query and a key of ones.
+
+    For slots [batch, rows] it gives floats [batch, rows, width]: the cosines of the angles between
+    the row and each token, mean over the `size` numbers of a head, which SparseVLM+ divides
+    attention by. Deviations: it is 1 at distance 0 (as coded the square root of the size, which
+    orders tokens alike), and where it falls below `LEAST_DECAY`, further than LLaVA-1.5's picture
+    reaches, it is that, since the code divides by 0 and by negative numbers there.
+
+    Args:
+        embeddings: (cos, sin) of every slot, [batch or 1, width, rotated].
+        size: numbers in a head; those that are not rotated count as an angle of 0.
+    """
+    if not isinstance(embeddings, tuple) or len(embeddings) != 2:
+        raise PruningError(
+            "scorer.decay 'divide' needs layers that are given (cos, sin) as "
+            "`position_embeddings`, this model's are not; leave scorer.decay out"
+        )
+    turned = torch.cat(embeddings, dim=-1)
+    still = size - embeddings[0].shape[-1]
+
+    def curve(order: Tensor) -> Tensor:
+        rows = _gather_rows(turned, order)
+        alike = rows @ turned.transpose(1, 2) + still
+        return (alike / (rows.square().sum(-1, keepdim=True) + still)).clamp(min=LEAST_DECAY)
+
+    return curve
+
+
 def without_rotation(embeddings: Embeddings) -> Embeddings:
     """Embeddings that leave queries and keys as they are."""
     if embeddings is None:

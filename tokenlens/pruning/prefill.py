@@ -25,6 +25,7 @@ from tokenlens.pruning.scoring import (
     Turn,
     importance,
     select,
+    strongest_heads,
 )
 from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
@@ -197,14 +198,20 @@ class Prefill:
 
     def _reader(self, stage: Stage, call: LayerCall, slots: Slots) -> Callable[[Heard], None]:
         scorer = self._around.schedule.scorer
-        heads = None
-        if scorer.heads != "mean":
-            heads = [head for layer, head in scorer.heads if layer == stage.score_layer]
+        listed = [head for layer, head in scorer.listed_heads if layer == stage.score_layer]
 
         def read(heard: Heard) -> None:
             here = slots.to(heard.query.device)
             rows = Rows.among(here, self._rows.to(heard.query.device))
             self._ledger.compared(rows.counts, here)
+            heads: list[int] | int | None = listed or None
+            if isinstance(scorer.heads, int | float):
+                heads = strongest_heads(scorer.heads, heard.query.shape[1])
+            decay = None
+            if scorer.decay is not None:
+                embeddings = self._positions(call.arguments.get("position_embeddings"), here)
+                decay = positions.decay(embeddings, heard.query.shape[-1])
+                self._ledger.weighed(rows.counts, here, 2 * embeddings[0].shape[-1])
 
             def visible(order: Tensor) -> Tensor:
                 places = here.index.gather(1, order)
@@ -213,7 +220,13 @@ class Prefill:
                 )
 
             self._scores[stage] = importance(
-                heard, rows, here.visual, visible, heads=heads, softmax=scorer.softmax
+                heard,
+                rows,
+                here.visual,
+                visible,
+                heads=heads,
+                softmax=scorer.softmax,
+                decay=decay,
             )
 
         return read

@@ -72,7 +72,12 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
 
 
 def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
-    for layer, head in scorer.heads if scorer.heads != "mean" else ():
+    if type(scorer.heads) is int and scorer.heads > n_heads:
+        raise PruningError(
+            f"scorer.heads: got {scorer.heads} heads, expected at most {n_heads} for this model, "
+            "or a ratio of its heads such as 0.5"
+        )
+    for layer, head in scorer.listed_heads:
         if head >= n_heads:
             raise PruningError(
                 f"scorer.heads: got head {head} of layer {layer}, expected 0 to {n_heads - 1} "
@@ -88,7 +93,8 @@ def _refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
             f"{where}.score_layer: got 0, where there is no attention to read for query "
             f"{scorer.query!r}; use layer 1 or deeper, or query 'random' or 'uniform'"
         )
-    if scorer.heads != "mean" and stage.score_layer not in {layer for layer, _ in scorer.heads}:
+    listed = {layer for layer, _ in scorer.listed_heads}
+    if listed and stage.score_layer not in listed:
         raise PruningError(
             f"{where}.score_layer: got {stage.score_layer}, of which scorer.heads lists no head; "
             f"add [{stage.score_layer}, head] for each head to read there"

@@ -5,6 +5,7 @@ attention rows are averaged; the others give scores without reading the decoder'
 therefore stand before it (layer 0).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -131,8 +132,9 @@ def importance(
     candidates: Tensor,
     visible: Callable[[Tensor], Tensor],
     *,
-    heads: Sequence[int] | None = None,
+    heads: Sequence[int] | int | None = None,
     softmax: str = "all",
+    decay: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Attention that each slot receives, mean over heads and rows.
 
@@ -142,8 +144,11 @@ def importance(
         candidates: bool [batch, width], the visual tokens.
         visible: for slots [batch, n] of rows, which keys they see: bool or additive floats
             [batch, heads or 1, n, width].
-        heads: heads to average, counted from 0; None for all.
+        heads: heads to average, counted from 0; or how many, those that give the candidates the
+            most, ties to the lower head; None for all.
         softmax: over "all" keys of a row, or over the "visual" ones.
+        decay: for slots [batch, n] of rows, what the weights are divided by: floats
+            [batch, n, width].
 
     Returns:
         [batch, width] in float32, float64 for a float64 model.
@@ -152,7 +157,8 @@ def importance(
     key = heard.key.to(dtype).transpose(2, 3)
     batch, n_heads = heard.query.shape[:2]
     groups = n_heads // key.shape[1]
-    total = torch.zeros(candidates.shape, dtype=dtype, device=key.device)
+    apart = n_heads if isinstance(heads, int) else 1
+    total = torch.zeros(batch, apart, key.shape[-1], dtype=dtype, device=key.device)
     block = max(1, _LARGEST_BLOCK // max(1, batch * n_heads * key.shape[-1]))
     for order, valid in zip(rows.order.split(block, 1), rows.valid.split(block, 1), strict=True):
         query = heard.query.gather(2, order[:, None, :, None].expand(-1, n_heads, -1, key.shape[2]))
@@ -164,10 +170,15 @@ def importance(
         if softmax == "visual":
             seen = _only(seen, candidates)
         weights = _attention(logits, seen)
-        if heads is not None:
+        if decay is not None:
+            weights = weights / decay(order).to(dtype)[:, None]
+        if isinstance(heads, Sequence):
             weights = weights[:, list(heads)]
-        total += (weights.mean(1) * valid[:, :, None]).sum(1)
-    return total / rows.valid.sum(1, keepdim=True).clamp(min=1)
+        weights = weights.unflatten(1, (apart, -1)).mean(2)
+        total += (weights * valid[:, None, :, None]).sum(2)
+    if isinstance(heads, int):
+        total = _strongest(total, candidates, heads)
+    return total.mean(1) / rows.valid.sum(1, keepdim=True).clamp(min=1)
 
 
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
@@ -194,6 +205,24 @@ def select(
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
     limits = torch.tensor(counts, device=order.device)[:, None]
     return candidates & (ranks < limits)
+
+
+def strongest_heads(heads: int | float, n_heads: int) -> int:
+    """How many of `n_heads` a count or a ratio of them is; a ratio is one at least.
+
+    >>> strongest_heads(14, 32), strongest_heads(14 / 32, 4), strongest_heads(0.01, 4)
+    (14, 2, 1)
+    """
+    if isinstance(heads, int):
+        return heads
+    return max(1, math.floor(heads * n_heads + 0.5))
+
+
+def _strongest(total: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """Of `total` [batch, heads, width] the `count` heads that give the candidates the most."""
+    given = (total * candidates[:, None]).sum(2)
+    heads = given.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return total.gather(1, heads[:, :, None].expand(-1, -1, total.shape[2]))
 
 
 def _attention(logits: Tensor, seen: Tensor) -> Tensor:
