@@ -1,8 +1,14 @@
 """`tokenlens methods`: the ways to prune that come as presets."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import typer
 from rich.table import Table
 from rich.text import Text
+
+from tokenlens.errors import ScheduleError
+from tokenlens.registry import Registry
 
 from .console import console
 
@@ -13,17 +19,39 @@ def register(app: typer.Typer) -> None:
 
 
 def methods() -> None:
-    """List the pruning methods, what each does, where it comes from and how it deviates."""
-    from tokenlens.pruning.methods import find_method
-    from tokenlens.registry import METHODS
+    """List the pruning methods and where they come from, and what else a schedule may name.
+
+    Those of other packages are listed as well; one that cannot be loaded says why.
+    """
+    from tokenlens.registry import DISPOSALS, METHODS, SCORERS
 
     table = Table("method", "what it does", title="Pruning methods", title_justify="left", box=None)
-    for name in METHODS:
-        method = find_method(name)
-        table.add_row(Text(f"\n{name}", "bold"), Text(f"\n{method.summary}"))
-        table.add_row("", Text(method.source, "dim"))
+    for name, method in _loaded(METHODS):
+        table.add_row(Text(f"\n{name}", "bold"), Text("\n" + _words(method)))
+        table.add_row("", Text(getattr(method, "source", ""), "dim"))
     console.print(table)
+    for title, registry in (
+        ("\nWhat importance is read from (scorer.query)", SCORERS),
+        ("\nWhat becomes of the rest (disposal)", DISPOSALS),
+    ):
+        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        for name, found in _loaded(registry):
+            table.add_row(Text(name, "bold"), Text(_words(found)))
+        console.print(table)
     console.print(
         "\nIn Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
         "it for `tokenlens run --schedule`."
     )
+
+
+def _loaded(registry: Registry) -> Iterator[tuple[str, Any]]:
+    """Every name with what it stands for, or with the error that loading it ends in."""
+    for name in registry:
+        try:
+            yield name, registry[name]
+        except ScheduleError as error:
+            yield name, error
+
+
+def _words(found: Any) -> str:
+    return str(found) if isinstance(found, ScheduleError) else str(found.summary)

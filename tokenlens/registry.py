@@ -5,8 +5,10 @@ A package adds one by an entry point, and it is as if it had come with tokenlens
     [project.entry-points."tokenlens.scorers"]
     centre = "my_package.centre:SCORER"
 
-The groups are `tokenlens.scorers`, `tokenlens.disposals` and `tokenlens.methods`. Nothing is
-imported before it is asked for by name.
+The groups are `tokenlens.scorers` (each a `RowScoring` or a `DirectScoring` of
+`tokenlens.pruning.scoring`), `tokenlens.disposals` (a `Disposal` of `tokenlens.pruning.disposal`)
+and `tokenlens.methods` (a `Method` of `tokenlens.pruning.methods.method`). Nothing is imported
+before it is asked for by name; a name that tokenlens has itself stays its own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,7 +50,8 @@ class Registry(Mapping[str, Any]):
         try:
             found = entry.load()
         except Exception as error:
-            raise ScheduleError(f"{where} cannot be loaded: {error}; mend its package") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ScheduleError(f"{where} cannot be loaded: {reason}; mend its package") from error
         expected = _imported(self._expected)
         if not isinstance(found, expected):
             raise ScheduleError(

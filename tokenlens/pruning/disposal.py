@@ -107,6 +107,7 @@ class Disposal:
         settable: whether a stage's `merge` says how many merged tokens there are.
         macs: multiply-accumulates of making so many tokens not kept, float64 [samples], into so
             many merged ones, of so many numbers in a hidden state, and of bringing them back.
+        summary: one line for the user: what becomes of the rest.
     """
 
     apply: Callable[[Cut], Disposed]
@@ -114,6 +115,7 @@ class Disposal:
     later: Literal["kept", "alive", "all"] = "alive"
     settable: bool = True
     macs: Callable[[Floats, Floats, int], Floats] = grouping_macs
+    summary: str = ""
 
     @property
     def returns(self) -> bool:

@@ -74,10 +74,12 @@ class Scoring:
     """A way to score; one of its two kinds.
 
     Attributes:
+        summary: one line for the user.
         macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
             candidates, text tokens after the last visual token, and numbers in a hidden state.
     """
 
+    summary: str = field(default="", kw_only=True)
     macs: Callable[[Floats, Floats, int], Floats] = field(default=no_macs, kw_only=True)
 
 

@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from tokenlens.analyses.style import percent
+from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Keep, Schedule, Stage
 
 _DASH = "\N{EN DASH}"
@@ -76,14 +77,21 @@ def kept_words(keep: Keep) -> str:
 
 
 def rest_words(stage: Stage) -> str:
-    """What a stage does with the tokens it does not keep."""
-    if stage.disposal == "drop":
-        return "dropped"
+    """What a stage does with the tokens it does not keep.
+
+    >>> rest_words(Stage(score_layer=3, when="after", keep=0.5, disposal="merge", merge=8))
+    'merged into 8'
+    >>> rest_words(Stage(score_layer=3, when="after", keep=0.5, disposal="recycle"))
+    'dropped, but for the best three in ten, whose clusters go on (SparseVLM)'
+    """
     many = percent(stage.merge) if isinstance(stage.merge, float) else str(stage.merge)
-    merged = f"{many} merged tokens stand in" if stage.merge else "nothing stands in"
+    if stage.disposal == "merge":
+        return f"merged into {many}"
     if stage.disposal == "bypass":
+        merged = f"{many} merged tokens stand in" if stage.merge else "nothing stands in"
         return f"set aside for the next stage; {merged}"
-    return f"merged into {many}"
+    words = DISPOSALS[stage.disposal].summary or f"disposed of by {stage.disposal!r}"
+    return f"{words}; merge {many}" if stage.merge else words
 
 
 def readable_json(value: Any) -> str:

@@ -17,4 +17,4 @@ def bypass(cut: Cut) -> Disposed:
     return Disposed(in_order(survivors, stand_ins), merged, Aside(rest, groups))
 
 
-DISPOSAL = Disposal(bypass, later="all")
+DISPOSAL = Disposal(bypass, later="all", summary="set aside for the next stage; groups stand in")

@@ -8,4 +8,10 @@ def drop(cut: Cut) -> Disposed:
     return Disposed(cut.survivors())
 
 
-DISPOSAL = Disposal(drop, merged=lambda _merge, _rest: 0, later="kept", settable=False)
+DISPOSAL = Disposal(
+    drop,
+    merged=lambda _merge, _rest: 0,
+    later="kept",
+    settable=False,
+    summary="dropped",
+)

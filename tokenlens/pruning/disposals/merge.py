@@ -13,4 +13,4 @@ def merge(cut: Cut) -> Disposed:
     return Disposed(in_order(cut.survivors(), merged), merged)
 
 
-DISPOSAL = Disposal(merge)
+DISPOSAL = Disposal(merge, summary="merged into groups, which go on")

@@ -63,4 +63,10 @@ def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return np.where(merged > 0, (pool + merged) * pool * hidden, 0.0)
 
 
-DISPOSAL = Disposal(recycle, merged=recycled, settable=False, macs=recycling_macs)
+DISPOSAL = Disposal(
+    recycle,
+    merged=recycled,
+    settable=False,
+    macs=recycling_macs,
+    summary="dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
+)

@@ -10,4 +10,4 @@ def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
     return prompt.within(prompt.attended.clone())
 
 
-SCORER = RowScoring(all_rows)
+SCORER = RowScoring(all_rows, summary="the rows of all tokens of the prompt")

@@ -13,4 +13,4 @@ def last_row(prompt: Prompt, _: Tensor) -> Tensor:
     return rows
 
 
-SCORER = RowScoring(last_row)
+SCORER = RowScoring(last_row, summary="the row of the last prompt token")

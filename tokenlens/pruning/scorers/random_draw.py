@@ -28,4 +28,4 @@ def random_scores(prompt: Prompt, tokens: Tokens, turn: Turn, scorer: Scorer) ->
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(random_scores)
+SCORER = DirectScoring(random_scores, summary="a seeded draw; no attention is read")

@@ -36,4 +36,8 @@ def rater_rows(prompt: Prompt, embeddings: Tensor) -> Tensor:
     return chosen.where(chosen.any(1, keepdim=True), text)
 
 
-SCORER = RowScoring(rater_rows, macs=lambda visual, text, hidden: visual * text * hidden)
+SCORER = RowScoring(
+    rater_rows,
+    summary="the rows of the words among these that are near to the picture (SparseVLM)",
+    macs=lambda visual, text, hidden: visual * text * hidden,
+)

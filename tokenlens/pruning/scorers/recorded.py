@@ -35,4 +35,4 @@ def recorded_scores(prompt: Prompt, tokens: Tokens, _: Turn, scorer: Scorer) -> 
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(recorded_scores)
+SCORER = DirectScoring(recorded_scores, summary="what a layer of the unpruned model saw")

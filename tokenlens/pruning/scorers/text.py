@@ -19,4 +19,4 @@ def text_rows(prompt: Prompt, _: Tensor) -> Tensor:
     return rows
 
 
-SCORER = RowScoring(text_rows)
+SCORER = RowScoring(text_rows, summary="the rows of the text after the last visual token")

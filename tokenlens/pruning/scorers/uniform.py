@@ -23,4 +23,4 @@ def uniform_scores(_: Prompt, tokens: Tokens, turn: Turn, __: Scorer) -> Tensor:
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(uniform_scores)
+SCORER = DirectScoring(uniform_scores, summary="tokens at even distances; no attention is read")

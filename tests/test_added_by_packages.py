@@ -1,0 +1,186 @@
+"""Scorers, disposals and methods of other packages, found by entry point and used by name."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import tokenlens as tl
+from tests.engine_support import batch, model64, schedule, stage
+from tokenlens.errors import ScheduleError
+from tokenlens.pruning.methods import find_method
+from tokenlens.registry import DISPOSALS, METHODS, SCORERS
+from tokenlens.reports.wording import rest_words
+from tokenlens.schedule import Schedule, Stage
+from tokenlens.token_counts import tokens_entering
+
+MODULE = """
+import torch
+from tokenlens.pruning.disposal import Disposal, Disposed
+from tokenlens.pruning.disposals.drop import drop
+from tokenlens.pruning.methods.fastv import single_drop
+from tokenlens.pruning.methods.method import Method
+from tokenlens.pruning.scoring import DirectScoring, RowScoring
+from tokenlens.schedule import Scorer, Stage
+
+def late(prompt, tokens, turn, scorer):
+    return tokens.slots.index.double()
+
+def second_to_last(prompt, embeddings):
+    rows = torch.zeros_like(prompt.attended)
+    rows[:, prompt.end - 2] = True
+    return rows
+
+LATE = DirectScoring(late, summary="the later the better")
+SECOND = RowScoring(second_to_last, summary="the row before the last")
+GONE = Disposal(drop, merged=lambda merge, rest: 0, later="kept", settable=False, summary="gone")
+LATEST = Method(
+    name="latest",
+    summary="keep the end of the picture",
+    source="No publication.",
+    own_layers=lambda layers: [0],
+    stages=lambda layers: [
+        Stage(score_layer=layer, when="after", keep=1.0, disposal="gone") for layer in layers
+    ],
+    scorer=Scorer(query="late"),
+)
+NONE_OF_THESE = 3
+"""
+ENTRIES = """
+[tokenlens.scorers]
+late = extra_pruning:LATE
+second = extra_pruning:SECOND
+broken = extra_pruning:MISSING
+last = extra_pruning:LATE
+
+[tokenlens.disposals]
+gone = extra_pruning:GONE
+broken = no_such_module_here:GONE
+
+[tokenlens.methods]
+latest = extra_pruning:LATEST
+broken = extra_pruning:NONE_OF_THESE
+"""
+
+
+def forget():
+    """What was found of other packages is looked for again."""
+    for registry in (SCORERS, DISPOSALS, METHODS):
+        vars(registry).pop("_added", None)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A distribution that is installed for one test."""
+    place = tmp_path / "site"
+    info = place / "extra_pruning-1.0.dist-info"
+    info.mkdir(parents=True)
+    (place / "extra_pruning.py").write_text(MODULE, encoding="utf-8")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: extra-pruning\nVersion: 1.0\n", encoding="utf-8"
+    )
+    (info / "entry_points.txt").write_text(ENTRIES, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(place))
+    forget()
+    yield
+    sys.modules.pop("extra_pruning", None)
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.usefixtures("package")
+def test_names_of_another_package_run_through_the_engine():
+    model = model64()
+    inputs = batch(model)
+    plan = Schedule.preset("latest", model, budget=4, n_visual=12)
+    assert plan.scorer.query == "late"
+    assert [at.disposal for at in plan.stages] == ["gone"]
+    assert Schedule(**plan.as_json()) == plan
+    with torch.no_grad(), tl.prune(model, plan) as trace:
+        model(**inputs)
+    first = trace.stages[0]
+    for selected, candidates in zip(first.selected, first.candidates, strict=True):
+        assert torch.equal(selected, candidates[-len(selected) :])
+        assert len(selected) < len(candidates)
+    assert trace.tokens_per_layer[0].tolist() == tokens_entering(plan, 12, 6) == [4] * 6
+    plan = schedule(stage(2, "after", 0.5, "gone"), query="second")
+    with torch.no_grad(), tl.prune(model, plan) as trace:
+        model(**inputs)
+    assert trace.tokens_per_layer[0].tolist() == tokens_entering(plan, 12, 6)
+
+
+@pytest.mark.usefixtures("package")
+def test_the_command_lists_them_and_says_what_is_broken(command):
+    ended = command("methods")
+    assert ended.code == 0, ended.err
+    words = " ".join(ended.out.split())
+    for expected in (
+        *("latest keep the end of the picture No publication.", "late the later the better"),
+        *("gone gone", "second the row before the last", "last the row of the last prompt token"),
+        "scorer 'broken' of the entry point 'extra_pruning:MISSING' cannot be loaded:",
+        "disposal 'broken' of the entry point 'no_such_module_here:GONE' cannot be loaded:",
+        "method 'broken' of the entry point 'extra_pruning:NONE_OF_THESE' is a int, "
+        "expected a Method",
+    ):
+        assert expected in words
+    for registry in (SCORERS, DISPOSALS, METHODS):
+        assert all(name in words for name in registry)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_broken_one_is_one_line_where_it_is_used_and_no_one_elses_trouble():
+    model = model64()
+    with pytest.raises(ScheduleError, match="disposal 'broken' of the entry point"):
+        schedule(stage(2, "after", 0.5, "broken"))
+    with pytest.raises(ScheduleError, match="method 'broken' of the entry point"):
+        find_method("broken")
+    plan = schedule(stage(2, "after", 0.5), query="broken")
+    with pytest.raises(ScheduleError, match=r"scorer 'broken' .*; mend its package") as caught:
+        tl.prune(model, plan).__enter__()
+    assert "\n" not in str(caught.value)
+    with torch.no_grad(), tl.prune(model, schedule(stage(2, "after", 0.5))):
+        model(**batch(model))
+
+
+@pytest.mark.usefixtures("package")
+def test_what_tokenlens_has_stays_its_own_and_near_names_are_offered():
+    assert SCORERS["last"].summary == "the row of the last prompt token"
+    assert len(SCORERS) == len(set(SCORERS))
+    for content, near in (
+        (lambda: schedule(stage(2, "after", 0.5), query="lates"), "did you mean 'late'"),
+        (lambda: schedule(stage(2, "after", 0.5, "gon")), "did you mean 'gone'"),
+        (lambda: find_method("latst"), "did you mean 'latest'"),
+    ):
+        with pytest.raises(ScheduleError, match=near):
+            content()
+
+
+@pytest.mark.usefixtures("package")
+def test_a_report_words_what_they_do():
+    at = {"score_layer": 2, "when": "after", "keep": 0.5}
+    assert rest_words(Stage(**at, disposal="gone")) == "gone"
+
+
+def test_without_the_package_the_names_are_unknown():
+    assert "late" not in SCORERS
+    with pytest.raises(ScheduleError, match="got 'late', expected one of last"):
+        schedule(stage(2, "after", 0.5), query="late")
+
+
+def test_every_own_one_has_a_line_for_the_user():
+    for registry in (SCORERS, DISPOSALS, METHODS):
+        for name in registry:
+            assert registry[name].summary, name
+
+
+def test_every_package_is_in_the_wheel():
+    """The list in pyproject.toml is by hand: a folder left out is missing once installed."""
+    root = Path(tl.__file__).parents[1]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(found.parent.relative_to(root).parts)
+        for found in (root / "tokenlens").rglob("__init__.py")
+    }
+    assert there <= set(listed)
