@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.token_counts import merge_count
 
@@ -44,8 +45,10 @@ def token_fates(
     """Each token's `Fate` at each stage: int64 [stages, n_visual].
 
     `selected[k]` holds the indices, ascending, of the visual tokens (0 to n_visual - 1) that stage
-    k selected. Seeds follow the bypass's rule: of the R tokens not kept, in sequence order, those
-    at floor((i + 0.5) R / z) for i = 0 … z - 1.
+    k selected. Seeds of "merge" and "bypass" follow the bypass's rule: of the R tokens not kept, in
+    sequence order, those at floor((i + 0.5) R / z) for i = 0 … z - 1. What other disposals make of
+    the rest depends on more than places, so it is GONE; a cluster of "recycle" that a later stage
+    selects is KEPT there, at its centre's place.
 
     >>> bypass = Stage(score_layer=1, when="after", keep=2, disposal="bypass", merge=1)
     >>> last = Stage(score_layer=3, when="before", keep=2, disposal="drop")
@@ -58,9 +61,10 @@ def token_fates(
     aside = np.zeros(n_visual, dtype=bool)
     for fate, stage, kept in zip(fates, stages, selected, strict=True):
         rest = np.setdiff1d(candidates, kept)
-        merged = merge_count(stage.merge, len(rest))
+        grouped = stage.disposal in ("merge", "bypass")
+        merged = merge_count(stage.merge, len(rest)) if grouped else 0
         seeds = rest[((np.arange(merged) + 0.5) * len(rest) / max(1, merged)).astype(np.int64)]
-        bypass = stage.disposal == "bypass"
+        bypass = DISPOSALS[stage.disposal].returns
         fate[rest] = Fate.ASIDE if bypass else Fate.GONE
         fate[seeds] = Fate.SEED
         fate[kept] = np.where(aside[kept], Fate.BACK, Fate.KEPT)

@@ -24,6 +24,7 @@ PLANS = {
     "all rows": schedule(*BYPASS, query="all"),
     "raters": schedule(*BYPASS, query="raters"),
     "no rotary": schedule(*BYPASS, rotary=False),
+    "decay divided": schedule(*BYPASS, query="all", heads=2, decay="divide"),
 }
 
 
