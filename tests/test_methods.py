@@ -9,7 +9,7 @@ import torch
 import tokenlens as tl
 from tests.families import RAGGED, case
 from tests.family_models import LAYERS
-from tests.published_rules import Reading, fastv, feather, first_ones, pdrop, stride
+from tests.published_rules import Reading, divprune, fastv, feather, first_ones, pdrop, stride
 from tokenlens.errors import BudgetError
 from tokenlens.schedule import ModelRef, Schedule
 
@@ -64,6 +64,7 @@ RULES = {
         partial(feather, layers=(2, 3), rotary=False, grid=False),
     ),
     "stride": (one(stride), one(first_ones)),
+    "divprune": (one(divprune), one(divprune, spread=False)),
 }
 """The rule of each preset, and one that is not quite it."""
 

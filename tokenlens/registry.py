@@ -85,6 +85,7 @@ SCORERS = Registry(
             "random": "random_draw",
             "uniform": "uniform",
             "recorded": "recorded",
+            "diverse": "diverse",
         }.items()
     },
 )
@@ -108,6 +109,7 @@ METHODS = Registry(
             "feather": "feather",
             "random": "random_drop",
             "stride": "stride",
+            "divprune": "divprune",
         }.items()
     },
 )

@@ -142,10 +142,11 @@ class Scorer(_Part):
     Attributes:
         query: the rows of attention that are averaged: of the "last" prompt token, of the
             "text" tokens after the last visual token (those that see the whole picture), of those
-            among them that are "raters", or of "all" tokens. Three read no attention while the
-            model is pruned: "random" importance is a seeded draw, "uniform" is that of tokens at
-            even distances, "recorded" importance is that of `layer` in the unpruned model, which
-            is run first (see `tokenlens.prune`). Packages may add others (`tokenlens.registry`).
+            among them that are "raters", or of "all" tokens. Others read no attention of the
+            decoder: "random" importance is a seeded draw, "uniform" is that of tokens at even
+            distances, "diverse" that of tokens unlike each other, "recorded" importance is that of
+            `layer` in the unpruned model, which is run first (see `tokenlens.prune`). Packages may
+            add others (`tokenlens.registry`).
         heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
             and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
