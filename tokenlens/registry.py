@@ -86,13 +86,17 @@ SCORERS = Registry(
             "uniform": "uniform",
             "recorded": "recorded",
             "diverse": "diverse",
+            "vision": "vision",
         }.items()
     },
 )
 DISPOSALS = Registry(
     "disposal",
     "tokenlens.pruning.disposal:Disposal",
-    {name: f"tokenlens.pruning.disposals.{name}:DISPOSAL" for name in ("drop", "merge", "bypass")},
+    {
+        name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
+        for name in ("drop", "merge", "bypass", "contextual")
+    },
 )
 METHODS = Registry(
     "method",
@@ -110,6 +114,7 @@ METHODS = Registry(
             "random": "random_drop",
             "stride": "stride",
             "divprune": "divprune",
+            "visionzip": "visionzip",
         }.items()
     },
 )

@@ -144,9 +144,10 @@ class Scorer(_Part):
             "text" tokens after the last visual token (those that see the whole picture), of those
             among them that are "raters", or of "all" tokens. Others read no attention of the
             decoder: "random" importance is a seeded draw, "uniform" is that of tokens at even
-            distances, "diverse" that of tokens unlike each other, "recorded" importance is that of
-            `layer` in the unpruned model, which is run first (see `tokenlens.prune`). Packages may
-            add others (`tokenlens.registry`).
+            distances, "diverse" that of tokens unlike each other, "vision" importance is what the
+            vision tower attends to, "recorded" importance is that of `layer` in the unpruned model,
+            which is run first (see `tokenlens.prune`). Packages may add others
+            (`tokenlens.registry`).
         heads: "mean" over all heads, or the (layer, head) pairs to average, layers counted from 1
             and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
@@ -190,7 +191,8 @@ class Stage(_Part):
             tokens; "before": scored before that layer runs, and it is itself the first.
         keep: tokens selected: a ratio of the sample's original visual tokens, a count, or "none",
             which leaves the text alone.
-        disposal: what happens to the rest: "drop", "merge", "bypass" or one that a package adds.
+        disposal: what happens to the rest: "drop", "merge", "bypass", "contextual" (merged by the
+            vision tower's keys) or one that a package adds.
         merge: merged tokens: a ratio of the tokens not kept, or a count.
         positions: whether survivors keep their positions or are numbered anew.
         stride: of a grid of visual tokens, every so many rows and columns, that are selected before

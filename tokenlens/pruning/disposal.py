@@ -5,7 +5,7 @@ The disposals themselves are in `disposals`, one function in one file each.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from tokenlens.pruning.cost import Floats, grouping_macs
 from tokenlens.pruning.tokens import Counts, Tokens, arrange, take_rows
 from tokenlens.token_counts import merge_count
+
+if TYPE_CHECKING:
+    from tokenlens.pruning.looking import Looked
 
 
 class Cut(NamedTuple):
@@ -24,6 +27,8 @@ class Cut(NamedTuple):
         keeping: how many that is per sample.
         merging: how many merged tokens are to stand for the rest.
         scores: floats [batch, width], the importance of the visual tokens.
+        looked: what the vision tower says of each token of the padded input; None where no one
+            asks for it.
     """
 
     tokens: Tokens
@@ -31,6 +36,7 @@ class Cut(NamedTuple):
     keeping: Counts
     merging: Counts
     scores: Tensor
+    looked: "Looked | None" = None
 
     def survivors(self) -> Tokens:
         """Text and kept tokens, without padding."""
@@ -107,6 +113,7 @@ class Disposal:
         settable: whether a stage's `merge` says how many merged tokens there are.
         macs: multiply-accumulates of making so many tokens not kept, float64 [samples], into so
             many merged ones, of so many numbers in a hidden state, and of bringing them back.
+        tower: whether the vision tower is to be read (`Cut.looked`).
     """
 
     apply: Callable[[Cut], Disposed]
@@ -114,6 +121,7 @@ class Disposal:
     later: Literal["kept", "alive", "all"] = "alive"
     settable: bool = True
     macs: Callable[[Floats, Floats, int], Floats] = grouping_macs
+    tower: bool = False
 
     @property
     def returns(self) -> bool:

@@ -7,7 +7,7 @@ To add a family, write one function that says which part of its picture every vi
 from tokenlens.models.adapters.adapter import Adapter, Given, PictureTokens
 from tokenlens.models.adapters.boxes import grid_boxes
 from tokenlens.models.adapters.families import ADAPTERS
-from tokenlens.models.adapters.support import find_adapter, support_table
+from tokenlens.models.adapters.support import find_adapter, required_tower, support_table
 
 __all__ = [
     "ADAPTERS",
@@ -16,5 +16,6 @@ __all__ = [
     "PictureTokens",
     "find_adapter",
     "grid_boxes",
+    "required_tower",
     "support_table",
 ]

@@ -10,6 +10,14 @@ from tokenlens.models.adapters.stretched import (
     square_grid,
 )
 from tokenlens.models.adapters.tiles import idefics3_tiles, internvl_tiles
+from tokenlens.models.adapters.towers import (
+    averaged_tower,
+    merging_tower,
+    scaled_tower,
+    shuffled_tower,
+    stacked_tower,
+    windowed_tower,
+)
 
 _PALIGEMMA_PROMPT = (
     "{% for message in messages %}{% for part in message.content %}"
@@ -31,6 +39,7 @@ ADAPTERS: dict[str, Adapter] = {
             tokens=_DYNAMIC,
             pictures=merged_grids,
             videos=merged_frames,
+            tower=merging_tower,
         ),
         Adapter(
             family="Qwen2.5-VL",
@@ -39,6 +48,7 @@ ADAPTERS: dict[str, Adapter] = {
             tokens=_DYNAMIC,
             pictures=merged_grids,
             videos=merged_frames,
+            tower=windowed_tower,
         ),
         Adapter(
             family="Qwen3-VL",
@@ -47,6 +57,7 @@ ADAPTERS: dict[str, Adapter] = {
             tokens=_DYNAMIC,
             pictures=merged_grids,
             videos=merged_frames,
+            tower=merging_tower,
         ),
         Adapter(
             family="LLaVA-1.5",
@@ -54,6 +65,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="LlavaForConditionalGeneration",
             tokens="fixed grid of a centre crop",
             pictures=centre_crop,
+            tower=stacked_tower,
         ),
         Adapter(
             family="LLaVA-NeXT",
@@ -75,6 +87,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="InternVLForConditionalGeneration",
             tokens=_TILED,
             pictures=internvl_tiles,
+            tower=shuffled_tower,
         ),
         Adapter(
             family="SmolVLM",
@@ -82,6 +95,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="SmolVLMForConditionalGeneration",
             tokens=_TILED,
             pictures=idefics3_tiles,
+            tower=scaled_tower,
         ),
         Adapter(
             family="Idefics3",
@@ -89,6 +103,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Idefics3ForConditionalGeneration",
             tokens=_TILED,
             pictures=idefics3_tiles,
+            tower=scaled_tower,
         ),
         Adapter(
             family="Gemma3",
@@ -96,6 +111,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Gemma3ForConditionalGeneration",
             tokens="fixed grid, patches averaged",
             pictures=square_grid,
+            tower=averaged_tower,
         ),
         Adapter(
             family="Mistral3",
@@ -110,6 +126,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="PaliGemmaForConditionalGeneration",
             tokens="fixed grid",
             pictures=square_grid,
+            tower=stacked_tower,
             chat_template=_PALIGEMMA_PROMPT,
         ),
     )

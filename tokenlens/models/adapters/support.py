@@ -1,9 +1,11 @@
 """Which families are supported: finding an adapter, and the table that people read."""
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenlens.errors import ModelError
 from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.families import ADAPTERS
+from tokenlens.models.adapters.towers import Tower, no_tower
 from tokenlens.models.aliases import BUNDLED, HUB_IDS
 
 
@@ -15,6 +17,22 @@ def find_adapter(config: PreTrainedConfig) -> Adapter | None:
     'Qwen2-VL'
     """
     return ADAPTERS.get(config.model_type)
+
+
+def required_tower(model: PreTrainedModel) -> Tower:
+    """The vision tower of a model that is to be read. Raises `ModelError` where it cannot be."""
+    adapter = find_adapter(model.config)
+    tower = adapter and adapter.tower(model)
+    if not tower:
+        family = adapter.family if adapter else type(model).__name__
+        kind = getattr(getattr(model.config, "vision_config", None), "model_type", "vision")
+        known = ", ".join(one.family for one in ADAPTERS.values() if one.tower is not no_tower)
+        raise ModelError(
+            f"the {kind} tower of this {family} model cannot be read, which scorer.query 'vision' "
+            "and disposal 'contextual' (visionzip) need; use divprune or another method, or a "
+            f"model of {known}"
+        )
+    return tower
 
 
 def support_table() -> list[dict[str, str]]:
