@@ -115,6 +115,7 @@ METHODS = Registry(
             "stride": "stride",
             "divprune": "divprune",
             "visionzip": "visionzip",
+            "downsample": "downsample",
         }.items()
     },
 )

@@ -74,6 +74,12 @@ _check_average = _amount(
 )
 
 
+def _check_picture(value: Any) -> float:
+    if isinstance(value, float) and 0 < value <= 1:
+        return value
+    raise ValueError(f"got {value!r}, expected a ratio in (0, 1] such as 0.333")
+
+
 def _known(registry: Registry) -> Callable[[Any], Any]:
     """A validator of names in `registry`."""
 
@@ -250,6 +256,10 @@ class Why(_Part):
 class Schedule(_Part):
     """Stages in order of depth, for one model; the module's docstring shows the file.
 
+    With a `picture`, a ratio in (0, 1], every picture is shrunk to that share of its visual tokens
+    before it is processed (`VLM.prepare(..., picture=schedule.picture)`; `tokenlens.evaluate` does
+    so), and there may be no stages.
+
     Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
     what was got and what was expected.
 
@@ -264,7 +274,8 @@ class Schedule(_Part):
     method: Annotated[StrictStr, Field(min_length=1)]
     model: ModelRef
     scorer: Scorer = Scorer()
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: tuple[Stage, ...] = ()
+    picture: Annotated[float, BeforeValidator(_check_picture)] | None = None
     budget: BudgetNote | None = None
     why: Why | None = None
 
@@ -276,6 +287,8 @@ class Schedule(_Part):
 
     @model_validator(mode="after")
     def _layers_are_in_order(self) -> Self:
+        if not self.stages and self.picture is None:
+            raise ScheduleError("stages: got none, expected at least one, or a `picture`")
         _check_scorer(self.scorer, self.model.layers)
         _check_range(self.stages, self.model.layers)
         _check_order(self.stages)
@@ -413,7 +426,7 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
                 f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    if DISPOSALS[stages[-1].disposal].returns:
+    if stages and DISPOSALS[stages[-1].disposal].returns:
         raise ScheduleError(
             f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
             "expected 'drop' or 'merge': no later stage brings the tokens back"

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
-from tokenlens.models.adapters import required_tower
+from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import (
     decoder,
     decoder_layers,
@@ -65,6 +65,10 @@ def prune(
     cache stores few keys and reports full lengths; it can be gone on from inside the context only.
     Leaving the context restores the model, however it is left.
 
+    A schedule with a `picture` is of inputs that were prepared with it, by
+    `vlm.prepare(..., picture=schedule.picture)`; what is counted, the cost of the unpruned model
+    included, is that of what comes in.
+
     Args:
         vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
         schedule: where to prune, how to score, and what becomes of the rest.
@@ -92,6 +96,7 @@ def prune(
         stack.callback(session.close)
         stack.enter_context(observe_attention(session.implementation, session.around.listener))
         session.look(stack)
+        session.interpolate(stack)
         session.attach(stack)
         yield session.around.trace
 
@@ -147,6 +152,15 @@ class _Session:
             stack.callback(handle.remove)
             config: Any = tower.attention.config
             stack.enter_context(observe_attention(config._attn_implementation, looking))
+
+    def interpolate(self, stack: ExitStack) -> None:
+        """Let the tower take smaller pictures where the schedule is of some, until `stack` ends."""
+        if self.around.schedule.picture is None:
+            return
+        tower = required_shrinking(self._model.config).interpolated(self._model)
+        if tower is not None:
+            handle = tower.register_forward_pre_hook(_interpolating, with_kwargs=True)
+            stack.callback(handle.remove)
 
     def attach(self, stack: ExitStack) -> None:
         """Register every hook; `stack` takes them away again."""
@@ -280,6 +294,12 @@ class _Session:
             del model.generate
             if before is not None:
                 model.generate = before
+
+
+def _interpolating(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, {**kwargs, "interpolate_pos_encoding": True}
 
 
 def _by_name(

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
-from tokenlens.models.adapters import required_tower
+from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import decoder, decoder_layers, text_config
 from tokenlens.pruning.cost import windows
 from tokenlens.pruning.looking import reads_tower
@@ -63,6 +63,8 @@ def refuse_model(model: PreTrainedModel) -> None:
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     """Scorers and stages that have no meaning on this model."""
     _refuse_scorer(schedule.scorer, text_config(model).num_attention_heads)
+    if schedule.picture is not None:
+        required_shrinking(model.config)
     if reads_tower(schedule):
         required_tower(model)
     for place, stage in enumerate(schedule.stages):

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenlens.errors import ModelError
+from tokenlens.models.adapters.shrinking import Shrinking
 from tokenlens.models.adapters.towers import Tower, no_tower
 
 
@@ -87,6 +88,8 @@ class Adapter:
         videos: the same of every video; None where the layout of the family's videos is not known.
         tower: what can be read from the vision tower of such a model, None where it cannot; the
             scorer "vision" needs it.
+        shrinking: how smaller pictures are prepared; None where every picture becomes whole tiles
+            or always the same number of tokens.
         chat_template: Jinja, for families whose processors have none.
     """
 
@@ -97,4 +100,5 @@ class Adapter:
     pictures: Callable[[Given], list[PictureTokens]]
     videos: Callable[[Given], list[PictureTokens]] | None = None
     tower: Callable[[PreTrainedModel], Tower | None] = no_tower
+    shrinking: Shrinking | None = None
     chat_template: str | None = None

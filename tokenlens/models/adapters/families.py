@@ -3,6 +3,14 @@
 from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.anyres import next_tiles, onevision_tiles
 from tokenlens.models.adapters.cropped import centre_crop
+from tokenlens.models.adapters.shrinking import (
+    Shrinking,
+    any_size,
+    broken_pictures,
+    cropped_pictures,
+    fixed_positions,
+    merged_pictures,
+)
 from tokenlens.models.adapters.stretched import (
     merged_frames,
     merged_grids,
@@ -28,6 +36,7 @@ _PALIGEMMA_PROMPT = (
 
 _DYNAMIC = "dynamic grid, patches merged"
 _TILED = "tiles, then an overview; patches shuffled together"
+_MERGED = Shrinking(merged_pictures, any_size)
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.model_type: adapter
@@ -40,6 +49,7 @@ ADAPTERS: dict[str, Adapter] = {
             pictures=merged_grids,
             videos=merged_frames,
             tower=merging_tower,
+            shrinking=_MERGED,
         ),
         Adapter(
             family="Qwen2.5-VL",
@@ -49,6 +59,7 @@ ADAPTERS: dict[str, Adapter] = {
             pictures=merged_grids,
             videos=merged_frames,
             tower=windowed_tower,
+            shrinking=_MERGED,
         ),
         Adapter(
             family="Qwen3-VL",
@@ -58,6 +69,7 @@ ADAPTERS: dict[str, Adapter] = {
             pictures=merged_grids,
             videos=merged_frames,
             tower=merging_tower,
+            shrinking=_MERGED,
         ),
         Adapter(
             family="LLaVA-1.5",
@@ -66,6 +78,7 @@ ADAPTERS: dict[str, Adapter] = {
             tokens="fixed grid of a centre crop",
             pictures=centre_crop,
             tower=stacked_tower,
+            shrinking=Shrinking(cropped_pictures, fixed_positions),
         ),
         Adapter(
             family="LLaVA-NeXT",
@@ -119,6 +132,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Mistral3ForConditionalGeneration",
             tokens="dynamic grid, patches merged; break tokens are text",
             pictures=pixtral_rows,
+            shrinking=Shrinking(broken_pictures, any_size),
         ),
         Adapter(
             family="PaliGemma",

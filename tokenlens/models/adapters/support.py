@@ -5,6 +5,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tokenlens.errors import ModelError
 from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.families import ADAPTERS
+from tokenlens.models.adapters.shrinking import Shrinking
 from tokenlens.models.adapters.towers import Tower, no_tower
 from tokenlens.models.aliases import BUNDLED, HUB_IDS
 
@@ -33,6 +34,28 @@ def required_tower(model: PreTrainedModel) -> Tower:
             f"model of {known}"
         )
     return tower
+
+
+def required_shrinking(config: PreTrainedConfig) -> Shrinking:
+    """How smaller pictures are prepared. Raises `ModelError` where they would not be fewer tokens.
+
+    >>> from transformers import PaliGemmaConfig
+    >>> required_shrinking(PaliGemmaConfig())
+    Traceback (most recent call last):
+    ...
+    tokenlens.errors.ModelError: a smaller picture of PaliGemma (fixed grid) does not become fewer \
+visual tokens as its size says; use another method, such as 'stride', or a model of Qwen2-VL, \
+Qwen2.5-VL, Qwen3-VL, LLaVA-1.5, Mistral3
+    """
+    adapter = find_adapter(config)
+    if adapter is None or adapter.shrinking is None:
+        known = ", ".join(one.family for one in ADAPTERS.values() if one.shrinking is not None)
+        what = f"{adapter.family} ({adapter.tokens})" if adapter else repr(config.model_type)
+        raise ModelError(
+            f"a smaller picture of {what} does not become fewer visual tokens as its size says; "
+            f"use another method, such as 'stride', or a model of {known}"
+        )
+    return adapter.shrinking
 
 
 def support_table() -> list[dict[str, str]]:
