@@ -66,7 +66,7 @@ PINPOINTS = [[16, 32], [32, 16], [32, 32]]
 SLIDING = ["sliding_attention", "full_attention"] * (LAYERS // 2)
 
 
-def _tower(model_type: str, pixels: int, layers: int = 2) -> dict[str, Any]:
+def vision_tower(model_type: str, pixels: int, layers: int = 2) -> dict[str, Any]:
     return {
         "model_type": model_type,
         "hidden_size": 32,
@@ -119,7 +119,7 @@ def _qwen3_vl() -> PreTrainedModel:
 
 def _llava(text: PreTrainedConfig) -> Callable[[], PreTrainedModel]:
     def build() -> PreTrainedModel:
-        vision = _tower("clip_vision_model", SIDE * PATCH)
+        vision = vision_tower("clip_vision_model", SIDE * PATCH)
         config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE)
         return LlavaForConditionalGeneration(config)
 
@@ -130,7 +130,7 @@ def _pixtral() -> PreTrainedModel:
     """The LLaVA shell round Pixtral's tower: pictures of any size, rows ended by a break token."""
     return LlavaForConditionalGeneration(
         LlavaConfig(
-            vision_config=_tower("pixtral", 64),
+            vision_config=vision_tower("pixtral", 64),
             text_config=MistralConfig(**HEADED, sliding_window=None),
             image_token_index=IMAGE,
             vision_feature_layer=-1,
@@ -142,7 +142,7 @@ def _pixtral() -> PreTrainedModel:
 def _llava_next() -> PreTrainedModel:
     return LlavaNextForConditionalGeneration(
         LlavaNextConfig(
-            vision_config=_tower("clip_vision_model", 16),
+            vision_config=vision_tower("clip_vision_model", 16),
             text_config=LlamaConfig(**TEXT),
             image_token_index=IMAGE,
             image_grid_pinpoints=PINPOINTS,
@@ -153,7 +153,7 @@ def _llava_next() -> PreTrainedModel:
 def _llava_onevision() -> PreTrainedModel:
     return LlavaOnevisionForConditionalGeneration(
         LlavaOnevisionConfig(
-            vision_config={**_tower("siglip_vision_model", 16), "vision_use_head": False},
+            vision_config={**vision_tower("siglip_vision_model", 16), "vision_use_head": False},
             text_config=Qwen2Config(**TEXT),
             image_token_index=IMAGE,
             video_token_index=VIDEO,
@@ -163,7 +163,7 @@ def _llava_onevision() -> PreTrainedModel:
 
 
 def _internvl() -> PreTrainedModel:
-    vision = _tower("internvl_vision", TILE)
+    vision = vision_tower("internvl_vision", TILE)
     vision |= {"image_size": [TILE, TILE], "patch_size": [PATCH, PATCH]}
     config = InternVLConfig(
         vision_config=vision, text_config=Qwen2Config(**TEXT), image_token_id=IMAGE
@@ -176,7 +176,7 @@ def _idefics(
 ) -> Callable[[], PreTrainedModel]:
     def build() -> PreTrainedModel:
         text = LlamaConfig(**TEXT)
-        vision = _tower(tower, TILE)
+        vision = vision_tower(tower, TILE)
         return model(config(vision_config=vision, text_config=text, image_token_id=IMAGE))
 
     return build
@@ -187,7 +187,7 @@ def _gemma3() -> PreTrainedModel:
     text = {**HEADED, "sliding_window": WINDOW, "query_pre_attn_scalar": 8, "layer_types": SLIDING}
     return Gemma3ForConditionalGeneration(
         Gemma3Config(
-            vision_config={**_tower("siglip_vision_model", TILE), "vision_use_head": False},
+            vision_config={**vision_tower("siglip_vision_model", TILE), "vision_use_head": False},
             text_config=text,
             image_token_index=IMAGE,
             mm_tokens_per_image=16,
@@ -198,7 +198,7 @@ def _gemma3() -> PreTrainedModel:
 def _mistral3() -> PreTrainedModel:
     return Mistral3ForConditionalGeneration(
         Mistral3Config(
-            vision_config=_tower("pixtral", 64),
+            vision_config=vision_tower("pixtral", 64),
             text_config=MistralConfig(**HEADED, sliding_window=None),
             image_token_index=IMAGE,
         )
@@ -207,7 +207,7 @@ def _mistral3() -> PreTrainedModel:
 
 def _paligemma() -> PreTrainedModel:
     """A prompt that sees itself whole; positions from 1."""
-    vision = {**_tower("siglip_vision_model", SIDE * PATCH), "vision_use_head": False}
+    vision = {**vision_tower("siglip_vision_model", SIDE * PATCH), "vision_use_head": False}
     return PaliGemmaForConditionalGeneration(
         PaliGemmaConfig(
             vision_config=vision,
@@ -241,7 +241,11 @@ BUILDERS: dict[str, Callable[[], PreTrainedModel]] = {
 
 def random_model(family: str, seed: int = 1) -> PreTrainedModel:
     """The family's model in eval mode, all parameters drawn anew; attention is not uniform."""
-    model = BUILDERS[family]()
+    return drawn(BUILDERS[family](), seed)
+
+
+def drawn(model: PreTrainedModel, seed: int = 1) -> PreTrainedModel:
+    """The model in eval mode and in float64 with all parameters drawn anew."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -183,6 +183,27 @@ def stride(reading: Reading, count: int) -> list[list[int]]:
     return [reading.keep(chosen)]
 
 
+def divprune(reading: Reading, count: int, *, spread: bool = True) -> list[list[int]]:
+    """DivPrune: by turns the visual token whose nearest kept one is farthest, before any layer.
+
+    The first is the one whose nearest other is farthest; without `spread` all are chosen as it is.
+    """
+    there = reading.visual.nonzero().flatten().tolist()
+    units = [reading.hidden[0, place] / reading.hidden[0, place].norm() for place in there]
+    kept: list[int] = []
+    while len(kept) < count:
+        left = [index for index in range(len(there)) if index not in kept]
+        others = kept if kept and spread else range(len(there))
+        nearest = [
+            min(1 - float(units[index] @ units[other]) for other in others if other != index)
+            for index in left
+        ]
+        kept.append(left[nearest.index(max(nearest))])
+    chosen = torch.zeros_like(reading.visual)
+    chosen[[there[index] for index in kept]] = True
+    return [reading.keep(chosen, renumber=True)]
+
+
 def first_ones(reading: Reading, count: int) -> list[list[int]]:
     """The first `count` visual tokens: no rule of anyone's."""
     return [reading.keep(reading.visual & (reading.visual.cumsum(0) <= count))]

@@ -290,9 +290,9 @@ def test_a_continued_run_groups_the_same_samples(vlm, samples, tmp_path, monkeyp
     grouped = []
     real = Batch.of
 
-    def watched(vlm, samples):
+    def watched(vlm, samples, picture):
         grouped.append([sample.id[-1] for sample in samples])
-        return real(vlm, samples)
+        return real(vlm, samples, picture)
 
     out = tmp_path / "run"
     stopping = Interrupting(samples, 3, KeyboardInterrupt())

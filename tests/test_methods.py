@@ -11,6 +11,7 @@ from tests.families import RAGGED, case
 from tests.family_models import LAYERS
 from tests.published_rules import (
     Reading,
+    divprune,
     fastv,
     feather,
     first_ones,
@@ -93,6 +94,7 @@ RULES = {
         partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=True),
         partial(sparsevlm_plus, layers=(1, 2, 3), heads=2, divide=True, renumber=True),
     ),
+    "divprune": (one(divprune), one(divprune, spread=False)),
 }
 """The rule of each preset, and one that is not quite it."""
 

@@ -88,6 +88,8 @@ SCORERS = Registry(
             "random": "random_draw",
             "uniform": "uniform",
             "recorded": "recorded",
+            "diverse": "diverse",
+            "vision": "vision",
         }.items()
     },
 )
@@ -96,7 +98,7 @@ DISPOSALS = Registry(
     "tokenlens.pruning.disposal:Disposal",
     {
         name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
-        for name in ("drop", "merge", "recycle", "bypass")
+        for name in ("drop", "merge", "recycle", "contextual", "bypass")
     },
 )
 METHODS = Registry(
@@ -116,6 +118,9 @@ METHODS = Registry(
             "feather": "feather",
             "random": "random_drop",
             "stride": "stride",
+            "divprune": "divprune",
+            "visionzip": "visionzip",
+            "downsample": "downsample",
         }.items()
     },
 )

@@ -79,6 +79,12 @@ _check_average = _amount(
 )
 
 
+def _check_picture(value: Any) -> float:
+    if isinstance(value, float) and 0 < value <= 1:
+        return value
+    raise ValueError(f"got {value!r}, expected a ratio in (0, 1] such as 0.333")
+
+
 def _known(registry: Registry) -> Callable[[Any], Any]:
     """A validator of names in `registry`."""
 
@@ -143,10 +149,12 @@ class Scorer(_Part):
     Attributes:
         query: the rows of attention that are averaged: of the "last" prompt token, of the
             "text" tokens after the last visual token (those that see the whole picture), of those
-            among them that are "raters", or of "all" tokens. Three read no attention while the
-            model is pruned: "random" importance is a seeded draw, "uniform" is that of tokens at
-            even distances, "recorded" importance is that of `layer` in the unpruned model, which
-            is run first (see `tokenlens.prune`). Packages may add others (`tokenlens.registry`).
+            among them that are "raters", or of "all" tokens. Others read no attention of the
+            decoder: "random" importance is a seeded draw, "uniform" is that of tokens at even
+            distances, "diverse" that of tokens unlike each other, "vision" importance is what the
+            vision tower attends to, "recorded" importance is that of `layer` in the unpruned model,
+            which is run first (see `tokenlens.prune`). Packages may add others
+            (`tokenlens.registry`).
         heads: "mean" over all heads; a number of heads, as a count or as a ratio of all, for the
             mean over those whose rows give the candidates the most attention (SparseVLM+; softmax
             "all"); or the (layer, head) pairs to average, layers counted from 1 and heads from 0.
@@ -219,8 +227,10 @@ class Stage(_Part):
         keep: tokens selected: a ratio of the sample's original visual tokens, a count, or "none",
             which leaves the text alone.
         disposal: what happens to the rest: "drop", "merge", "bypass", "recycle" (clusters of the
-            best of them go on, SparseVLM) or one that a package adds.
-        merge: merged tokens of "merge" and "bypass": a ratio of the tokens not kept, or a count.
+            best of them go on, SparseVLM), "contextual" (merged by the vision tower's keys,
+            VisionZip) or one that a package adds.
+        merge: merged tokens of "merge", "bypass" and "contextual": a ratio of the tokens not kept,
+            or a count.
         positions: whether survivors keep their positions or are numbered anew.
         stride: of a grid of visual tokens, every so many rows and columns, that are selected before
             all others and counted in `keep`; None where the scores alone decide.
@@ -277,6 +287,10 @@ class Why(_Part):
 class Schedule(_Part):
     """Stages in order of depth, for one model; the module's docstring shows the file.
 
+    With a `picture`, a ratio in (0, 1], every picture is shrunk to that share of its visual tokens
+    before it is processed (`VLM.prepare(..., picture=schedule.picture)`; `tokenlens.evaluate` does
+    so), and there may be no stages.
+
     Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
     what was got and what was expected.
 
@@ -291,7 +305,8 @@ class Schedule(_Part):
     method: Annotated[StrictStr, Field(min_length=1)]
     model: ModelRef
     scorer: Scorer = Scorer()
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: tuple[Stage, ...] = ()
+    picture: Annotated[float, BeforeValidator(_check_picture)] | None = None
     budget: BudgetNote | None = None
     why: Why | None = None
 
@@ -303,6 +318,8 @@ class Schedule(_Part):
 
     @model_validator(mode="after")
     def _layers_are_in_order(self) -> Self:
+        if not self.stages and self.picture is None:
+            raise ScheduleError("stages: got none, expected at least one, or a `picture`")
         _check_scorer(self.scorer, self.model.layers)
         _check_range(self.stages, self.model.layers)
         _check_order(self.stages)
@@ -440,7 +457,7 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
                 f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    if DISPOSALS[stages[-1].disposal].returns:
+    if stages and DISPOSALS[stages[-1].disposal].returns:
         raise ScheduleError(
             f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
             "expected 'drop' or 'merge': no later stage brings the tokens back"

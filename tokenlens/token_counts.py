@@ -34,7 +34,15 @@ def merge_count(merge: int | float, not_kept: int) -> int:
 
 def tokens_entering(schedule: Schedule, n_visual: int, layers: int) -> list[int]:
     """Visual tokens entering each of `layers` layers, merged ones counted, for one sample."""
-    return stage_tokens(schedule.stages, n_visual, layers)
+    return stage_tokens(schedule.stages, shown_count(schedule, n_visual), layers)
+
+
+def shown_count(schedule: Schedule, n_visual: int) -> int:
+    """Visual tokens of a picture of `n_visual` as the schedule has it prepared.
+
+    Whole rows and columns are not known here, so that a real picture may have a few more or less.
+    """
+    return n_visual if schedule.picture is None else keep_count(schedule.picture, n_visual)
 
 
 def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:

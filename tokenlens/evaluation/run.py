@@ -134,11 +134,11 @@ class Run:
             return
         start = min(store.count for _, store in arms) // size * size
         with progress("answering", total * len(arms), done, self.show_progress) as advance:
-            self._warm_up(self._batch(start), [schedule for schedule, _ in arms])
+            self._warm_up(start, [schedule for schedule, _ in arms])
             for first in range(start, total, size):
-                batch = self._batch(first)
-                recorded = self._record(batch, [schedule for schedule, _ in arms])
+                prepared = self._prepared(first, [schedule for schedule, _ in arms])
                 for schedule, store in arms if first // size % 2 == 0 else reversed(arms):
+                    batch, recorded = prepared[schedule and schedule.picture]
                     known = store.count - first
                     if known >= len(batch.samples):
                         continue
@@ -165,9 +165,18 @@ class Run:
                         store.append(row)
                     advance(len(rows) - known)
 
-    def _batch(self, first: int) -> Batch:
+    def _prepared(
+        self, first: int, schedules: Sequence[Schedule | None]
+    ) -> dict[float | None, tuple[Batch, list[Tensor] | None]]:
+        """The batch from `first` on and what is recorded of it, for every size of pictures."""
         places = range(first, min(first + self.batch_size, len(self.samples)))
-        return Batch.of(self.vlm, [self.samples[place] for place in places])
+        samples = [self.samples[place] for place in places]
+        prepared = {}
+        for picture in dict.fromkeys(schedule and schedule.picture for schedule in schedules):
+            batch = Batch.of(self.vlm, samples, picture)
+            shown = [one for one in schedules if (one and one.picture) == picture]
+            prepared[picture] = batch, self._record(batch, shown)
+        return prepared
 
     def _record(self, batch: Batch, schedules: Sequence[Schedule | None]) -> list[Tensor] | None:
         """The unpruned model's importance of every sample, where a schedule asks for it."""
@@ -177,9 +186,10 @@ class Run:
             self.vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
         return recording.importance
 
-    def _warm_up(self, batch: Batch, schedules: Sequence[Schedule | None]) -> None:
-        recorded = self._record(batch, schedules)
+    def _warm_up(self, first: int, schedules: Sequence[Schedule | None]) -> None:
+        prepared = self._prepared(first, schedules)
         for schedule in schedules:
+            batch, recorded = prepared[schedule and schedule.picture]
             answer(
                 self.vlm,
                 batch,

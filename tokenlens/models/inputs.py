@@ -12,6 +12,7 @@ class PreparedInputs(BatchFeature):
     Attributes:
         sizes: (width, height) of every picture, in order, over the whole batch. It is no key: the
             model does not see it. None in inputs made from other inputs' keys.
+        settings: how the image processor treated the pictures where that is not as it says itself.
     """
 
     def __init__(
@@ -19,12 +20,15 @@ class PreparedInputs(BatchFeature):
         data: Mapping[str, Any] | None = None,
         *,
         sizes: tuple[tuple[int, int], ...] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(None if data is None else dict(data))
         self.sizes = sizes
+        self.settings = settings or {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.data, "sizes": self.sizes}
+        return {"data": self.data, "sizes": self.sizes, "settings": self.settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.data, self.sizes = state["data"], state["sizes"]
+        self.settings = state["settings"]

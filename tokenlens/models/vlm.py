@@ -14,7 +14,7 @@ from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, Proces
 
 from tokenlens.errors import ModelError, SampleError
 from tokenlens.files import hash_json
-from tokenlens.models.adapters import Given, find_adapter
+from tokenlens.models.adapters import Given, find_adapter, required_shrinking
 from tokenlens.models.inputs import PreparedInputs
 from tokenlens.models.layout import Layout, find_layouts
 from tokenlens.models.processing import picture_settings
@@ -116,6 +116,8 @@ class VLM:
         self,
         image: Picture | Sequence[Picture] | Sequence[Sequence[Picture]],
         question: str | Sequence[str],
+        *,
+        picture: float | None = None,
     ) -> BatchFeature:
         """The model's inputs for one question, or a left-padded batch for a list of them.
 
@@ -123,13 +125,17 @@ class VLM:
             image: for one question its picture (or the list of its pictures); for a list of
                 questions a list of the same length.
             question: what is asked, put into the model's chat template after the pictures.
+            picture: the share of its visual tokens, in (0, 1], that every picture is shrunk to
+                before it is processed, as near as whole rows and columns allow; never enlarged.
+                None, or 1.0, leaves it as it is.
 
         Returns:
             Tensors on the model's device, floating-point ones in its dtype. They are the same with
             and without torchvision.
 
         Raises:
-            ModelError: the model came without a processor, or its processor has no chat template.
+            ModelError: the model came without a processor, its processor has no chat template, or
+                smaller pictures of its family are not fewer tokens.
             SampleError: a picture that cannot be used, or lists of unequal length.
         """
         processor = self._required_processor()
@@ -148,6 +154,8 @@ class VLM:
         if not questions:
             raise SampleError("cannot prepare an empty list of questions; give at least one")
         opened = [_opened(pictures) for pictures in images]
+        sizes = tuple(one.size for pictures in opened for one in pictures)
+        opened, settings = self._shrunk(opened, picture)
         try:
             inputs: Any = processor.apply_chat_template(
                 [_conversation(*pair) for pair in zip(opened, questions, strict=True)],
@@ -156,15 +164,34 @@ class VLM:
                 tokenize=True,
                 return_dict=True,
                 return_tensors="pt",
-                processor_kwargs={"padding": True, "padding_side": "left"},
+                processor_kwargs={
+                    "padding": True,
+                    "padding_side": "left",
+                    **({"images_kwargs": settings} if settings else {}),
+                },
             )
         except TemplateError as error:
             raise ModelError(f"the model's chat template is broken: {_one_line(error)}") from error
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
         inputs.pop("labels", None)  # PaliGemma's processor makes them of every prompt
-        sizes = tuple(picture.size for pictures in opened for picture in pictures)
-        return PreparedInputs(inputs, sizes=sizes).to(self.device, dtype=self.dtype)
+        prepared = PreparedInputs(inputs, sizes=sizes, settings=settings)
+        return prepared.to(self.device, dtype=self.dtype)
+
+    def _shrunk(
+        self, opened: list[list[Image]], share: float | None
+    ) -> tuple[list[list[Image]], dict[str, Any]]:
+        """The pictures of every sample at a share of their tokens, and the settings for that."""
+        if share is None or share == 1:
+            return opened, {}
+        if not 0 < share < 1:
+            raise SampleError(f"picture: got {share!r}, expected a ratio in (0, 1] such as 0.33")
+        settings = picture_settings(self._required_processor())
+        shrinking = required_shrinking(self.model.config)
+        flat = [picture for pictures in opened for picture in pictures]
+        shrunk = shrinking.pictures(self.model.config, settings, flat, share)
+        left = iter(shrunk.images)
+        return [[next(left) for _ in pictures] for pictures in opened], dict(shrunk.settings)
 
     def layout(
         self, inputs: Mapping[str, Any], *, sizes: Sequence[tuple[int, int]] | None = None
@@ -190,7 +217,9 @@ class VLM:
             config=self.model.config,
             inputs=inputs,
             sizes=None if known is None else tuple(known),
-            settings=None if self.processor is None else picture_settings(self.processor),
+            settings=None
+            if self.processor is None
+            else {**picture_settings(self.processor), **getattr(inputs, "settings", {})},
         )
         ids = inputs["input_ids"].cpu()
         return find_layouts(given, visual_mask(self.model, ids), video_mask(self.model, ids))

@@ -5,7 +5,7 @@ The disposals themselves are in `disposals`, one function in one file each.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from tokenlens.pruning.cost import Floats, grouping_macs
 from tokenlens.pruning.tokens import Counts, Tokens, arrange, take_rows
 from tokenlens.token_counts import merge_count
+
+if TYPE_CHECKING:
+    from tokenlens.pruning.looking import Looked
 
 
 class Cut(NamedTuple):
@@ -24,6 +27,8 @@ class Cut(NamedTuple):
         keeping: how many that is per sample.
         merging: how many merged tokens are to stand for the rest.
         scores: floats [batch, width], the importance of the visual tokens.
+        looked: what the vision tower says of each token of the padded input; None where no one
+            asks for it.
     """
 
     tokens: Tokens
@@ -31,6 +36,7 @@ class Cut(NamedTuple):
     keeping: Counts
     merging: Counts
     scores: Tensor
+    looked: "Looked | None" = None
 
     def survivors(self) -> Tokens:
         """Text and kept tokens, without padding."""
@@ -108,6 +114,7 @@ class Disposal:
         macs: multiply-accumulates of making so many tokens not kept, float64 [samples], into so
             many merged ones, of so many numbers in a hidden state, and of bringing them back.
         summary: one line for the user: what becomes of the rest.
+        tower: whether the vision tower is to be read (`Cut.looked`).
     """
 
     apply: Callable[[Cut], Disposed]
@@ -116,6 +123,7 @@ class Disposal:
     settable: bool = True
     macs: Callable[[Floats, Floats, int], Floats] = grouping_macs
     summary: str = ""
+    tower: bool = False
 
     @property
     def returns(self) -> bool:

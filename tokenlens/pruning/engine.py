@@ -19,11 +19,13 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
+from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import (
     decoder,
     decoder_layers,
     text_config,
     unwrap,
+    video_mask,
     visual_mask,
 )
 from tokenlens.probing.attention import observe_attention
@@ -33,6 +35,7 @@ from tokenlens.pruning.cache import Lease, check_cache, filled_here
 from tokenlens.pruning.continuation import Continuation
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
+from tokenlens.pruning.looking import Looking, reads_tower
 from tokenlens.pruning.positions import Rotary
 from tokenlens.pruning.prefill import Prefill, Surroundings
 from tokenlens.pruning.scoring import Prompt
@@ -62,6 +65,10 @@ def prune(
     cache stores few keys and reports full lengths; it can be gone on from inside the context only.
     Leaving the context restores the model, however it is left.
 
+    A schedule with a `picture` is of inputs that were prepared with it, by
+    `vlm.prepare(..., picture=schedule.picture)`; what is counted, the cost of the unpruned model
+    included, is that of what comes in.
+
     Args:
         vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
         schedule: where to prune, how to score, and what becomes of the rest.
@@ -88,6 +95,8 @@ def prune(
         session = _Session(model, schedule, recorded)
         stack.callback(session.close)
         stack.enter_context(observe_attention(session.implementation, session.around.listener))
+        session.look(stack)
+        session.interpolate(stack)
         session.attach(stack)
         yield session.around.trace
 
@@ -131,7 +140,27 @@ class _Session:
             lease=Lease(),
             trace=Trace(),
             flat=is_flash_attention_requested(self._config),
+            looking=Looking(required_tower(model)) if reads_tower(schedule) else None,
         )
+
+    def look(self, stack: ExitStack) -> None:
+        """Read the vision tower where the schedule asks for it, until `stack` is left."""
+        looking = self.around.looking
+        if looking is not None:
+            tower = looking.tower
+            handle = tower.module.register_forward_pre_hook(looking.begin, with_kwargs=True)
+            stack.callback(handle.remove)
+            config: Any = tower.attention.config
+            stack.enter_context(observe_attention(config._attn_implementation, looking))
+
+    def interpolate(self, stack: ExitStack) -> None:
+        """Let the tower take smaller pictures where the schedule is of some, until `stack` ends."""
+        if self.around.schedule.picture is None:
+            return
+        tower = required_shrinking(self._model.config).interpolated(self._model)
+        if tower is not None:
+            handle = tower.register_forward_pre_hook(_interpolating, with_kwargs=True)
+            stack.callback(handle.remove)
 
     def attach(self, stack: ExitStack) -> None:
         """Register every hook; `stack` takes them away again."""
@@ -190,6 +219,8 @@ class _Session:
         attended = torch.ones_like(ids, dtype=torch.bool)
         if attention_mask is not None:
             attended = attention_mask.to(ids.device).bool()
+        if self.around.looking is not None:
+            refusals.refuse_videos(video_mask(self._model, ids))
         whole = Slots.of_input(visual_mask(self._model, ids), attended)
         end = ids.shape[1] if self._prompt_end is None else self._prompt_end
         prompt = Prompt(
@@ -263,6 +294,12 @@ class _Session:
             del model.generate
             if before is not None:
                 model.generate = before
+
+
+def _interpolating(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, {**kwargs, "interpolate_pos_encoding": True}
 
 
 def _by_name(

@@ -1,11 +1,16 @@
-"""Merging tokens into groups by the cosine similarity of their hidden states."""
+"""Merging tokens into groups by the cosine similarity of their features."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from tokenlens.pruning.disposal import Groups
 from tokenlens.pruning.scoring import accumulation_dtype
-from tokenlens.pruning.tokens import Counts, Tokens
+from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange, take_rows
+
+Placing = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Of seed i, the R tokens there are and the z seeds among them (all int64): the seed's place."""
 
 
 def group(rest: Tokens, merging: Counts) -> Groups:
@@ -19,30 +24,64 @@ def group(rest: Tokens, merging: Counts) -> Groups:
         rest: visual tokens not kept.
         merging: merged tokens per sample, at most as many as `rest` has, at least one somewhere.
     """
-    slots = rest.slots
-    seed_of = _seed_places(slots.lengths, merging, slots.width, slots.index.device)
+    seed_of = seed_places(rest.slots, merging, _evenly)
+    states = rest.hidden.to(accumulation_dtype(rest.hidden))
+    member_of = join_nearest(states, rest.slots, seed_of, merging)
+    means = group_means(states, member_of, rest.slots.present, max(merging))
     seeds = rest.take(seed_of >= 0, merging, merging)
-    dtype = accumulation_dtype(rest.hidden)
-    states = rest.hidden.to(dtype)
-    directions = torch.nn.functional.normalize(states, dim=-1)
-    seed_directions = torch.nn.functional.normalize(seeds.hidden.to(dtype), dim=-1)
-    similarity = directions @ seed_directions.transpose(1, 2)
-    nearest = similarity.masked_fill(~seeds.slots.present[:, None], -torch.inf).argmax(dim=2)
-    member_of = seed_of.where(seed_of >= 0, nearest)
-    belongs = torch.nn.functional.one_hot(member_of, seeds.slots.width)
-    belongs = (belongs * slots.present[:, :, None]).to(dtype).transpose(1, 2)
-    means = (belongs @ states) / belongs.sum(2, keepdim=True).clamp(min=1)
     return Groups(seeds._replace(hidden=means.to(rest.hidden.dtype)), member_of)
 
 
-def _seed_places(rest: Counts, merging: Counts, width: int, device: torch.device) -> Tensor:
-    """For each slot of the rest, right-aligned, which seed it is, or -1: int64 [batch, width]."""
-    most = max(merging)
-    r = torch.tensor(rest, device=device)[:, None]
+def _evenly(i: Tensor, rest: Tensor, seeds: Tensor) -> Tensor:
+    return ((2 * i + 1) * rest).div(2 * seeds, rounding_mode="floor")
+
+
+def seed_places(slots: Slots, merging: Counts, placing: Placing) -> Tensor:
+    """For each of `slots`, right-aligned, which seed it is, or -1: int64 [batch, width]."""
+    device, width, most = slots.index.device, slots.width, max(merging)
+    r = torch.tensor(slots.lengths, device=device)[:, None]
     z = torch.tensor(merging, device=device)[:, None]
     column = torch.arange(most, device=device)[None]
     i = column - (most - z)
-    place = ((2 * i + 1) * r).div(2 * z.clamp(min=1), rounding_mode="floor") + width - r
-    place = place.where(i >= 0, width)
-    places = torch.full((len(rest), width + 1), -1, device=device)
-    return places.scatter(1, place, column.expand(len(rest), -1))[:, :width]
+    place = (placing(i, r, z.clamp(min=1)) + width - r).where(i >= 0, width)
+    places = torch.full((len(merging), width + 1), -1, device=device)
+    return places.scatter(1, place, column.expand(len(merging), -1))[:, :width]
+
+
+def join_nearest(features: Tensor, slots: Slots, seed_of: Tensor, merging: Counts) -> Tensor:
+    """The seed of each token: its own, or the one with the most similar features by cosine.
+
+    Ties go to the earlier seed.
+
+    Args:
+        features: floats [batch, width, size].
+        slots: where the tokens stand.
+        seed_of: from `seed_places`.
+        merging: seeds per sample.
+
+    Returns:
+        int64 [batch, width].
+    """
+    order = arrange(slots.index, seed_of >= 0, max(merging))
+    directions = torch.nn.functional.normalize(features, dim=-1)
+    similarity = directions @ take_rows(directions, order).transpose(1, 2)
+    there = (seed_of >= 0).gather(1, order)
+    nearest = similarity.masked_fill(~there[:, None], -torch.inf).argmax(dim=2)
+    return seed_of.where(seed_of >= 0, nearest)
+
+
+def group_means(states: Tensor, member_of: Tensor, members: Tensor, groups: int) -> Tensor:
+    """The mean of the `members` (bool [batch, width]) of each group, 0 where there is none.
+
+    Args:
+        states: floats [batch, width, size].
+        member_of: int64 [batch, width], the group of each.
+        members: which of them count.
+        groups: how many groups there are.
+
+    Returns:
+        floats [batch, groups, size].
+    """
+    belongs = torch.nn.functional.one_hot(member_of, groups)
+    belongs = (belongs * members[:, :, None]).to(states.dtype).transpose(1, 2)
+    return (belongs @ states) / belongs.sum(2, keepdim=True).clamp(min=1)

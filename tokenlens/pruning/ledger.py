@@ -64,6 +64,10 @@ class Ledger:
         """So many candidates were scored, with so many text tokens after them."""
         self._scoring += self._counted(macs, candidates, text)
 
+    def looked(self, macs: Floats) -> None:
+        """The vision tower was read, which took `macs` [samples]."""
+        self._scoring += macs
+
     def grouped(self, macs: Macs, rest: Counts, merged: Counts) -> None:
         """`rest` tokens were made into `merged` ones."""
         self._merging += self._counted(macs, rest, merged)

@@ -1,7 +1,7 @@
 """One prefill under a schedule: what runs, what is scored, and what is set aside."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from tokenlens.pruning.disposal import Aside, Cut
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
+from tokenlens.pruning.looking import Looking
 from tokenlens.pruning.positions import Rotary
 from tokenlens.pruning.scoring import (
     DirectScoring,
@@ -38,7 +39,8 @@ from tokenlens.token_counts import keep_count
 class Surroundings:
     """What every forward pass of a pruning context shares.
 
-    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention).
+    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention); `looking`
+    reads the vision tower, where the schedule asks for it.
     """
 
     schedule: Schedule
@@ -48,6 +50,7 @@ class Surroundings:
     lease: Lease
     trace: Trace
     flat: bool
+    looking: Looking | None = None
 
 
 class Prefill:
@@ -77,6 +80,7 @@ class Prefill:
         """Before a layer: cut where a stage says so; what the layer is to run on instead."""
         self._check_turn(call.number)
         if call.number == 1:
+            self._look()
             self._choose_rows(hidden)
         self._slots = self._slots.to(hidden.device)
         for stage in self._around.schedule.stages:
@@ -117,6 +121,13 @@ class Prefill:
                 "the implementation before, score another layer, or use query 'random'"
             )
 
+    def _look(self) -> None:
+        """What the vision tower, which has run by now, says of the visual tokens."""
+        if self._around.looking is not None:
+            looked = self._around.looking.take(self._prompt.visual)
+            self._ledger.looked(looked.macs)
+            self._prompt = replace(self._prompt, looked=looked)
+
     def _choose_rows(self, embeddings: Tensor) -> None:
         if isinstance(self._scoring, RowScoring):
             self._rows = self._scoring.rows(self._prompt, embeddings)
@@ -145,7 +156,7 @@ class Prefill:
             disposal = DISPOSALS[stage.disposal]
             merging = tuple(disposal.merged(stage.merge, count) for count in rest)
             tokens, merged, self._aside = disposal.apply(
-                Cut(tokens, kept, keeping, merging, scores)
+                Cut(tokens, kept, keeping, merging, scores, self._prompt.looked)
             )
             if merged is not None:
                 self._ledger.grouped(disposal.macs, rest, merged.slots.lengths)

@@ -8,8 +8,10 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
+from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import decoder, decoder_layers, text_config
 from tokenlens.pruning.cost import windows
+from tokenlens.pruning.looking import reads_tower
 from tokenlens.pruning.scoring import DirectScoring
 from tokenlens.registry import SCORERS
 from tokenlens.schedule import Schedule, Scorer, Stage
@@ -61,6 +63,10 @@ def refuse_model(model: PreTrainedModel) -> None:
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     """Scorers and stages that have no meaning on this model."""
     _refuse_scorer(schedule.scorer, text_config(model).num_attention_heads)
+    if schedule.picture is not None:
+        required_shrinking(model.config)
+    if reads_tower(schedule):
+        required_tower(model)
     for place, stage in enumerate(schedule.stages):
         where = f"stages[{place}]"
         _refuse_unscored(where, stage, schedule.scorer)
@@ -137,6 +143,15 @@ def refuse_prompt(call: Mapping[str, Any]) -> None:
         raise PruningError(
             "the batch is padded on the right, so its last tokens are padding; "
             "pad on the left (tokenizer.padding_side = 'left')"
+        )
+
+
+def refuse_videos(videos: Tensor) -> None:
+    """Visual tokens of videos (bool [batch, length]) where the vision tower is read."""
+    if bool(videos.any()):
+        raise PruningError(
+            "the vision tower is read for pictures only, and the prompt holds a video; use "
+            "scorer.query 'diverse' or 'uniform' and disposal 'drop' or 'merge'"
         )
 
 

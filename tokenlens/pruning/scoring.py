@@ -8,7 +8,7 @@ therefore stand before it (layer 0).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from tokenlens.pruning.attention import Heard
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
 from tokenlens.schedule import Scorer
+
+if TYPE_CHECKING:
+    from tokenlens.pruning.looking import Looked
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +40,7 @@ class Prompt:
             part of it.
         recorded: per sample, importance [layers, n_visual] of the unpruned model; None where it
             was not recorded.
+        looked: what the vision tower says of each token; None where nothing asks for it.
     """
 
     ids: Tensor
@@ -44,6 +48,7 @@ class Prompt:
     attended: Tensor
     end: int
     recorded: Sequence[Tensor] | None = None
+    looked: "Looked | None" = None
 
     def within(self, rows: Tensor) -> Tensor:
         """`rows` without padding and without what lies beyond the prompt."""
@@ -77,10 +82,12 @@ class Scoring:
         summary: one line for the user.
         macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
             candidates, text tokens after the last visual token, and numbers in a hidden state.
+        tower: whether the vision tower is to be read (`Prompt.looked`).
     """
 
     summary: str = field(default="", kw_only=True)
     macs: Callable[[Floats, Floats, int], Floats] = field(default=no_macs, kw_only=True)
+    tower: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,12 @@ To add a family, write one function that says which part of its picture every vi
 from tokenlens.models.adapters.adapter import Adapter, Given, PictureTokens
 from tokenlens.models.adapters.boxes import grid_boxes
 from tokenlens.models.adapters.families import ADAPTERS
-from tokenlens.models.adapters.support import find_adapter, support_table
+from tokenlens.models.adapters.support import (
+    find_adapter,
+    required_shrinking,
+    required_tower,
+    support_table,
+)
 
 __all__ = [
     "ADAPTERS",
@@ -16,5 +21,7 @@ __all__ = [
     "PictureTokens",
     "find_adapter",
     "grid_boxes",
+    "required_shrinking",
+    "required_tower",
     "support_table",
 ]

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenlens.errors import ModelError
+from tokenlens.models.adapters.shrinking import Shrinking
+from tokenlens.models.adapters.towers import Tower, no_tower
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ class Adapter:
         tokens: what a picture becomes, in a few words, for the support table.
         pictures: the visual tokens of every picture, in order, over the whole batch.
         videos: the same of every video; None where the layout of the family's videos is not known.
+        tower: what can be read from the vision tower of such a model, None where it cannot; the
+            scorer "vision" needs it.
+        shrinking: how smaller pictures are prepared; None where every picture becomes whole tiles
+            or always the same number of tokens.
         chat_template: Jinja, for families whose processors have none.
     """
 
@@ -93,4 +99,6 @@ class Adapter:
     tokens: str
     pictures: Callable[[Given], list[PictureTokens]]
     videos: Callable[[Given], list[PictureTokens]] | None = None
+    tower: Callable[[PreTrainedModel], Tower | None] = no_tower
+    shrinking: Shrinking | None = None
     chat_template: str | None = None

@@ -3,6 +3,14 @@
 from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.anyres import next_tiles, onevision_tiles
 from tokenlens.models.adapters.cropped import centre_crop
+from tokenlens.models.adapters.shrinking import (
+    Shrinking,
+    any_size,
+    broken_pictures,
+    cropped_pictures,
+    fixed_positions,
+    merged_pictures,
+)
 from tokenlens.models.adapters.stretched import (
     merged_frames,
     merged_grids,
@@ -10,6 +18,14 @@ from tokenlens.models.adapters.stretched import (
     square_grid,
 )
 from tokenlens.models.adapters.tiles import idefics3_tiles, internvl_tiles
+from tokenlens.models.adapters.towers import (
+    averaged_tower,
+    merging_tower,
+    scaled_tower,
+    shuffled_tower,
+    stacked_tower,
+    windowed_tower,
+)
 
 _PALIGEMMA_PROMPT = (
     "{% for message in messages %}{% for part in message.content %}"
@@ -20,6 +36,7 @@ _PALIGEMMA_PROMPT = (
 
 _DYNAMIC = "dynamic grid, patches merged"
 _TILED = "tiles, then an overview; patches shuffled together"
+_MERGED = Shrinking(merged_pictures, any_size)
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.model_type: adapter
@@ -31,6 +48,8 @@ ADAPTERS: dict[str, Adapter] = {
             tokens=_DYNAMIC,
             pictures=merged_grids,
             videos=merged_frames,
+            tower=merging_tower,
+            shrinking=_MERGED,
         ),
         Adapter(
             family="Qwen2.5-VL",
@@ -39,6 +58,8 @@ ADAPTERS: dict[str, Adapter] = {
             tokens=_DYNAMIC,
             pictures=merged_grids,
             videos=merged_frames,
+            tower=windowed_tower,
+            shrinking=_MERGED,
         ),
         Adapter(
             family="Qwen3-VL",
@@ -47,6 +68,8 @@ ADAPTERS: dict[str, Adapter] = {
             tokens=_DYNAMIC,
             pictures=merged_grids,
             videos=merged_frames,
+            tower=merging_tower,
+            shrinking=_MERGED,
         ),
         Adapter(
             family="LLaVA-1.5",
@@ -54,6 +77,8 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="LlavaForConditionalGeneration",
             tokens="fixed grid of a centre crop",
             pictures=centre_crop,
+            tower=stacked_tower,
+            shrinking=Shrinking(cropped_pictures, fixed_positions),
         ),
         Adapter(
             family="LLaVA-NeXT",
@@ -75,6 +100,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="InternVLForConditionalGeneration",
             tokens=_TILED,
             pictures=internvl_tiles,
+            tower=shuffled_tower,
         ),
         Adapter(
             family="SmolVLM",
@@ -82,6 +108,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="SmolVLMForConditionalGeneration",
             tokens=_TILED,
             pictures=idefics3_tiles,
+            tower=scaled_tower,
         ),
         Adapter(
             family="Idefics3",
@@ -89,6 +116,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Idefics3ForConditionalGeneration",
             tokens=_TILED,
             pictures=idefics3_tiles,
+            tower=scaled_tower,
         ),
         Adapter(
             family="Gemma3",
@@ -96,6 +124,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Gemma3ForConditionalGeneration",
             tokens="fixed grid, patches averaged",
             pictures=square_grid,
+            tower=averaged_tower,
         ),
         Adapter(
             family="Mistral3",
@@ -103,6 +132,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="Mistral3ForConditionalGeneration",
             tokens="dynamic grid, patches merged; break tokens are text",
             pictures=pixtral_rows,
+            shrinking=Shrinking(broken_pictures, any_size),
         ),
         Adapter(
             family="PaliGemma",
@@ -110,6 +140,7 @@ ADAPTERS: dict[str, Adapter] = {
             architecture="PaliGemmaForConditionalGeneration",
             tokens="fixed grid",
             pictures=square_grid,
+            tower=stacked_tower,
             chat_template=_PALIGEMMA_PROMPT,
         ),
     )

@@ -20,6 +20,7 @@ class Method:
         scorer: how importance is read.
         spread: the same stages at a share λ in [0, 1] that the budget is solved for: what each
             keeps grows with λ, and at 1 it is everything. By default λ, λ², λ³, …
+        smaller_picture: whether the budget is met by a smaller picture, and there are no stages.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Method:
     stages: Callable[[Sequence[int]], Sequence[Stage]]
     scorer: Scorer = field(default_factory=Scorer)
     spread: Spread = geometric
+    smaller_picture: bool = False

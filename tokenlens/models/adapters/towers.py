@@ -1,0 +1,128 @@
+"""Where the vision towers of the families compare patches, and which patches make a token.
+
+VisionZip (arXiv 2412.04467) reads "layer -2", the second-to-last layer of the tower.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What can be read from a model's vision tower.
+
+    A view is what the tower looks at in one go: a picture, or a tile of one.
+
+    Attributes:
+        module: the tower.
+        attention: of the layer that is read, the module that calls the attention function.
+        class_tokens: how many tokens come before the patches of a view; the first one's attention
+            row is the patches' importance. Where there is none it is the mean of all rows.
+        tokens: of the patches of every view, in order, floats [patches, numbers], and of the
+            tower's arguments by name, the same of every visual token: [tokens, numbers].
+    """
+
+    module: nn.Module
+    attention: nn.Module
+    class_tokens: int
+    tokens: Callable[[Sequence[Tensor], Mapping[str, Any]], Tensor]
+
+
+def no_tower(_: PreTrainedModel) -> None:
+    """Families whose towers are not read."""
+    return
+
+
+def _each_patch(views: Sequence[Tensor], _: Mapping[str, Any]) -> Tensor:
+    """A patch is a token."""
+    return torch.cat(list(views))
+
+
+def _runs(views: Sequence[Tensor], _: Mapping[str, Any], *, length: int) -> Tensor:
+    """Tokens of `length` patches that follow one another: their mean."""
+    return torch.cat(list(views)).unflatten(0, (-1, length)).mean(1)
+
+
+def _squares(views: Sequence[Tensor], _: Mapping[str, Any], *, side: int) -> Tensor:
+    """Tokens of `side` rows and columns of patches, in views as wide as high: their mean.
+
+    >>> _squares([torch.arange(16.0)[:, None]], {}, side=2).flatten().tolist()
+    [2.5, 4.5, 10.5, 12.5]
+    """
+    stacked = torch.stack(list(views))
+    across = math.isqrt(stacked.shape[1]) // side
+    cells = stacked.unflatten(1, (across, side, across, side))
+    return cells.mean((2, 4)).flatten(0, 2)
+
+
+def stacked_tower(model: PreTrainedModel) -> Tower | None:
+    """CLIP's tower, with a class token, or SigLIP's without: every patch is a token.
+
+    None for others (Pixtral's looks at all pictures of a batch in one sequence).
+    """
+    tower: Any = model.base_model.vision_tower
+    kinds = {"clip_vision_model": 1, "siglip_vision_model": 0}
+    if tower.config.model_type not in kinds:
+        return None
+    before = kinds[tower.config.model_type]
+    return Tower(tower, tower.encoder.layers[-2].self_attn, before, _each_patch)
+
+
+def averaged_tower(model: PreTrainedModel) -> Tower:
+    """Gemma3: SigLIP's tower, squares of whose patches are averaged."""
+    tower: Any = model.base_model.vision_tower
+    patches = model.config.vision_config.image_size // model.config.vision_config.patch_size
+    side = patches // math.isqrt(model.config.mm_tokens_per_image)
+    attention = tower.encoder.layers[-2].self_attn
+    return Tower(tower, attention, 0, partial(_squares, side=side))
+
+
+def shuffled_tower(model: PreTrainedModel) -> Tower:
+    """InternVL: tiles with a class token each, squares of whose patches are put side by side."""
+    tower: Any = model.base_model.vision_tower
+    side = round(1 / model.config.downsample_ratio)
+    return Tower(tower, tower.encoder.layer[-2].attention, 1, partial(_squares, side=side))
+
+
+def scaled_tower(model: PreTrainedModel) -> Tower:
+    """Idefics3 and SmolVLM: tiles without a class token, patches as in InternVL."""
+    tower: Any = model.base_model.vision_model
+    side = model.config.scale_factor
+    return Tower(tower, tower.encoder.layers[-2].self_attn, 0, partial(_squares, side=side))
+
+
+def merging_tower(model: PreTrainedModel) -> Tower:
+    """Qwen2-VL and Qwen3-VL: no class token; squares of patches follow one another."""
+    tower: Any = model.base_model.visual
+    length = model.config.vision_config.spatial_merge_size**2
+    return Tower(tower, tower.blocks[-2].attn, 0, partial(_runs, length=length))
+
+
+def windowed_tower(model: PreTrainedModel) -> Tower:
+    """Qwen2.5-VL: as Qwen2-VL, but most blocks see windows, and tokens stand in their order.
+
+    What a patch receives within its window says nothing of other windows, and the second-to-last
+    block is windowed: the last block that sees whole pictures is read instead.
+    """
+    tower: Any = model.base_model.visual
+    vision = model.config.vision_config
+    whole = tower.blocks[max(vision.fullatt_block_indexes)]
+    return Tower(tower, whole.attn, 0, partial(_unwindowed, vision=vision))
+
+
+def _unwindowed(views: Sequence[Tensor], call: Mapping[str, Any], *, vision: Any) -> Tensor:
+    from transformers.vision_utils import get_vision_window_index
+
+    merge = vision.spatial_merge_size
+    tokens = _runs(views, call, length=merge**2)
+    order, _ = get_vision_window_index(
+        call["grid_thw"], merge, vision.window_size, vision.patch_size
+    )
+    return tokens[order.to(tokens.device).argsort()]

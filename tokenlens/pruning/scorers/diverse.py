@@ -1,0 +1,65 @@
+"""Tokens that are unlike each other: max-min diversity, without reading attention (DivPrune)."""
+
+import torch
+from torch import Tensor
+
+from tokenlens.pruning.scoring import (
+    DirectScoring,
+    Floats,
+    Prompt,
+    Turn,
+    accumulation_dtype,
+)
+from tokenlens.pruning.tokens import Tokens
+from tokenlens.schedule import Scorer
+
+
+def diverse_scores(_: Prompt, tokens: Tokens, turn: Turn, __: Scorer) -> Tensor:
+    """Candidates in the order in which they are picked: float64 [batch, width].
+
+    Of k that are to be selected, the first pick scores k and the last one 1; the others 0.
+    """
+    slots = tokens.slots
+    scores = torch.zeros(slots.index.shape, dtype=torch.float64, device=slots.index.device)
+    for sample, keep in enumerate(turn.keeping):
+        places = slots.visual[sample].nonzero().flatten()
+        picks = places[pick_diverse(tokens.hidden[sample, places], keep)]
+        scores[sample, picks] = torch.arange(keep, 0, -1, device=picks.device).double()
+    return scores
+
+
+@torch.no_grad()
+def pick_diverse(features: Tensor, count: int) -> Tensor:
+    """Pick greedily by max-min distance: int64 [count], in the order of picking.
+
+    Distance is 1 - cosine. First goes the token whose nearest other is farthest, then always the
+    one whose nearest picked token is farthest (DivPrune, arXiv 2503.02175, Algorithm 1); ties go to
+    the earlier token. No token is picked twice, not even where all that are left are copies of
+    picked ones, as happens in the published code.
+
+    Args:
+        features: floats [tokens, size].
+        count: at most as many as there are tokens.
+
+    >>> pick_diverse(torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0], [1, 0]]), 4).tolist()
+    [2, 0, 3, 1]
+    """
+    unit = torch.nn.functional.normalize(features.to(accumulation_dtype(features)), dim=-1)
+    distances = 1 - unit @ unit.T
+    nearest = distances.clone().fill_diagonal_(torch.inf).amin(dim=0)
+    picks: list[Tensor] = []
+    for _ in range(count):
+        pick = nearest.argmax()
+        far = distances.index_select(0, pick[None])[0]
+        nearest = far if not picks else torch.minimum(nearest, far)
+        picks.append(pick)
+        nearest = nearest.index_fill(0, torch.stack(picks), -torch.inf)
+    return torch.stack(picks) if picks else torch.empty(0, dtype=torch.int64, device=unit.device)
+
+
+def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
+    """Every candidate with every other."""
+    return visual**2 * hidden
+
+
+SCORER = DirectScoring(diverse_scores, macs=_compared)
