@@ -49,6 +49,11 @@ def knock_out_directory(model: str, data: str, samples: int) -> Path:
     return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}"
 
 
+def capability_directory(model: str, data: str, samples: int) -> Path:
+    """The re-runs of a model on so many samples of a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"capability-{slug(data)}-{samples}"
+
+
 def newest_profile(root: Path = ROOT) -> Path:
     """The profile written to last under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")
