@@ -72,10 +72,11 @@ def measured(vlm, samples, tmp_path_factory):
 
 def fake(scores, tasks):
     """A comparison whose arms have these scores: the unpruned model's, then each layer's."""
+    ids = list(map(str, range(len(tasks))))
     names = ["unpruned", *(f"layer {layer}" for layer in range(1, len(scores)))]
     return Comparison(
         {
-            name: SimpleNamespace(rows=pd.DataFrame({"task": tasks, "score": values}))
+            name: SimpleNamespace(rows=pd.DataFrame({"id": ids, "task": tasks, "score": values}))
             for name, values in zip(names, scores, strict=True)
         }
     )

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from tokenlens.errors import ResultsError, SelectionError
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
@@ -76,34 +77,42 @@ def measure(
     )
 
 
+def rerun_scores(comparison: Comparison) -> pd.DataFrame:
+    """Scores of re-runs that `measure` made, a row per sample with ground truth, by its id.
+
+    Columns: `task`, `unpruned`, and the number of every layer, counted from 1.
+    """
+    layers = range(1, len(comparison.arms))
+    whole = comparison.arms[UNPRUNED].rows
+    columns = {
+        "task": whole["task"],
+        "unpruned": whole["score"],
+        **{layer: comparison.arms[_arm(layer)].rows["score"] for layer in layers},
+    }
+    return pd.DataFrame(columns).set_index(whole["id"]).dropna()
+
+
 def capability_of(comparison: Comparison, data: str) -> Capability:
     """The scores of re-runs that `measure` made, as selection takes them; `data` is their source.
 
-    Samples without ground truth say nothing and are left out. Raises `SelectionError` where the
-    unpruned model scores in no task at all.
+    Raises `SelectionError` where the unpruned model scores in no task at all.
     """
-    whole = comparison.arms[UNPRUNED].rows["score"].dropna()
-    runs = [comparison.arms[_arm(layer)].rows for layer in range(1, len(comparison.arms))]
-    tasks = comparison.arms[UNPRUNED].rows["task"].loc[whole.index]
-    unpruned = {str(task): float(mean) for task, mean in whole.groupby(tasks).mean().items()}
-    scores = {
-        task: np.stack(
-            [run["score"].loc[tasks.index[tasks == task]].to_numpy(np.float64) for run in runs],
-            axis=1,
-        )
-        for task, mean in unpruned.items()
-        if mean > 0
-    }
-    if not scores:
+    tasks = {str(task): rows for task, rows in rerun_scores(comparison).groupby("task")}
+    unpruned = {task: float(rows["unpruned"].mean()) for task, rows in tasks.items()}
+    counted = [task for task, mean in unpruned.items() if mean > 0]
+    if not counted:
         raise SelectionError(
             f"criterion 'capability' is relative to the unpruned model's score on {data}, and that "
             "is 0 or unknown in every task; give samples with answers that the model gets right"
         )
     return Capability(
-        scores=scores,
-        unpruned={task: unpruned[task] for task in scores},
+        scores={
+            task: tasks[task].drop(columns=["task", "unpruned"]).to_numpy(np.float64)
+            for task in counted
+        },
+        unpruned={task: unpruned[task] for task in counted},
         data=data,
-        left_out=tuple(task for task in unpruned if task not in scores),
+        left_out=tuple(task for task in unpruned if task not in counted),
     )
 
 
