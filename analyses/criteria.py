@@ -22,7 +22,7 @@ import pandas as pd
 from tokenlens.evaluation.capability import capability_of, measure
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
 from tokenlens.evaluation.results import ALL, MACRO
-from tokenlens.selection.criteria import CAPABILITY, CRITERIA
+from tokenlens.selection.criteria import CAPABILITY, CRITERIA, Capability
 from tokenlens.selection.plan import Selection, plan
 
 from . import command, criteria_agreement, criteria_scores
@@ -170,7 +170,10 @@ def _tables(options: Namespace) -> str:
         batch_size=setting.batch_size,
         show_progress=True,
     )
-    by = {**{name: name for name in CRITERIA}, CAPABILITY: capability_of(reruns, options.data)}
+    by: dict[str, str | Capability] = {
+        **{name: name for name in CRITERIA},
+        CAPABILITY: capability_of(reruns, options.data),
+    }
     choices = {
         str(budget): {
             name: plan(setting.profile, stages=setting.stages, criterion=criterion, budget=budget)

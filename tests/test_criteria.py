@@ -1,5 +1,7 @@
 """The criteria side by side: scores, agreement, choices, what these retain, and costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import save_model_directory, tiny_qwen2_vl
@@ -25,24 +27,26 @@ def vlm(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def samples(vlm):
-    """Eight questions, in six of which the unpruned model is right; two have no region."""
+def samples(vlm, tmp_path_factory):
+    """Eight questions; right is what the unpruned model said in six, and what some re-runs did."""
     rng = np.random.default_rng(0)
-    found = []
-    for index in range(8):
-        picture = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-        asked = Sample(id=str(index), image=picture, question=f"where is {index} ?")
-        right = tl.evaluate(vlm, [asked]).rows["prediction"].item()
-        found.append(
-            Sample(
-                id=str(index),
-                image=picture,
-                question=asked.question,
-                answers=(right if index < 6 else "wrong",),
-                task=("text", "count")[index % 2],
-                boxes=() if index in (2, 5) else ((0, 0, 8 + index, 8),),
-            )
+    asked = [
+        Sample(
+            id=str(index),
+            image=Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)),
+            question=f"where is {index} ?",
+            task=("text", "count")[index % 2],
+            boxes=() if index in (2, 5) else ((0, 0, 8 + index, 8),),
         )
+        for index in range(8)
+    ]
+    arms = list(measure(vlm, asked, tmp_path_factory.mktemp("runs") / "asked").arms.values())
+    found = []
+    for index, sample in enumerate(asked):
+        right = [index < 6, *(rng.random(LAYERS) < np.arange(1, LAYERS + 1) / LAYERS)]
+        said = [arm.rows["prediction"].iloc[index] for arm in arms]
+        answers = [text for text, counts in zip(said, right, strict=True) if counts]
+        found.append(replace(sample, answers=tuple(answers)))
     return Samples(found, source="made up", split=None, name="made-up", hash="0")
 
 
@@ -120,7 +124,7 @@ def test_scores_and_figure_show_every_layer_and_what_was_chosen(choices):
 
 def test_held_out_rows_and_leads_are_those_of_each_choice(table, choices):
     rows = table.set_index(["budget", "criterion", "task"])
-    assert rows.loc[("", "unpruned", "all"), "score"] == 0.75
+    assert rows.loc[("", "unpruned", "all"), "score"] == 6 / 8
     for budget in BUDGETS:
         theirs = rows.loc[(budget, "capability", "all")]
         assert np.isnan(theirs["lead"])

@@ -84,12 +84,10 @@ def rerun_scores(comparison: Comparison) -> pd.DataFrame:
     """
     layers = range(1, len(comparison.arms))
     whole = comparison.arms[UNPRUNED].rows
-    columns = {
-        "task": whole["task"],
-        "unpruned": whole["score"],
-        **{layer: comparison.arms[_arm(layer)].rows["score"] for layer in layers},
-    }
-    return pd.DataFrame(columns).set_index(whole["id"]).dropna()
+    scores = pd.DataFrame({layer: comparison.arms[_arm(layer)].rows["score"] for layer in layers})
+    scores.insert(0, "task", whole["task"])
+    scores.insert(1, "unpruned", whole["score"])
+    return scores.set_index(whole["id"]).dropna()
 
 
 def capability_of(comparison: Comparison, data: str) -> Capability:
