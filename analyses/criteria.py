@@ -25,7 +25,7 @@ from tokenlens.evaluation.results import ALL, MACRO
 from tokenlens.selection.criteria import CAPABILITY, CRITERIA, Capability
 from tokenlens.selection.plan import Selection, plan
 
-from . import command, criteria_agreement, criteria_scores
+from . import command, criteria_agreement, criteria_scores, criteria_stability
 from .criteria_scores import Choices
 from .leads import interval_cell, lead, markdown_table
 from .style import percent
@@ -95,7 +95,7 @@ def _listed(layers: Sequence[int]) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Held-out scores in per cent: a row per budget and criterion, a column per task; `all` twice.
+    """Held-out scores in per cent: a row per budget and criterion, a column per task, then `all`.
 
     The last column is by how many points the choice leads capability's over all samples.
     """
@@ -189,10 +189,12 @@ def _tables(options: Namespace) -> str:
         batch_size=setting.batch_size,
         show_progress=True,
     )
+    drawn = criteria_agreement.draw(setting.profile, reruns)
     return "\n\n".join(
         (
             criteria_scores.markdown(criteria_scores.compute(choices)),
-            criteria_agreement.markdown(criteria_agreement.compute(setting.profile, reruns)),
+            criteria_agreement.markdown(criteria_agreement.compute(drawn)),
+            criteria_stability.markdown(criteria_stability.compute(drawn, choices, setting.stages)),
             markdown(table),
             costs_markdown(costs(reruns)),
         )

@@ -7,6 +7,7 @@ interval comes from the samples: they are drawn anew within their task, the same
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,30 @@ Floats = NDArray[np.float64]
 NAMES = (*CRITERIA, CAPABILITY)
 
 
-def compute(profile: Profile, reruns: Comparison) -> pd.DataFrame:
-    """The agreement of every two criteria, over the samples that were profiled and run again.
+@dataclass(frozen=True)
+class Drawn:
+    """Scores of the layers by every criterion of `NAMES`, and what they are with other samples.
+
+    Attributes:
+        samples: how many were both profiled and run again.
+        scores: the capability x_i, float64 [criteria, layers].
+        draws: the same for samples drawn anew within their task, [draws, criteria, layers].
+    """
+
+    samples: int
+    scores: Floats
+    draws: Floats
+
+
+def draw(profile: Profile, reruns: Comparison) -> Drawn:
+    """Score the layers by every criterion, and by every criterion again on drawn samples.
 
     Args:
         profile: importance and regions.
         reruns: of `tokenlens.evaluation.capability.measure`.
 
-    Returns:
-        Columns `criterion`, `other`, `samples`, `spearman`, and `low` and `high`, the ends of its
-        95 % bootstrap interval.
+    What counts as 1 in a task (the best layer's mean, or the unpruned model's) is taken as given,
+    as in `tokenlens.selection.criteria.layer_scores`.
     """
     scores = sample_scores(profile, reruns)
     whole = rerun_scores(reruns).groupby("task")["unpruned"].mean()
@@ -51,14 +66,24 @@ def compute(profile: Profile, reruns: Comparison) -> pd.DataFrame:
         one[one == 0] = np.nan
         means.append(mean / one)
         draws.append(_resampled(values, index) / one)
-    point = _spearman(np.nanmean(means, axis=0))
-    drawn = np.stack([_spearman(draw) for draw in np.nanmean(draws, axis=0)])
-    low, high = interval_ends(drawn, 0.95)
+    samples = sum(map(len, scores.values()))
+    return Drawn(samples, np.nanmean(means, axis=0), np.nanmean(draws, axis=0))
+
+
+def compute(drawn: Drawn) -> pd.DataFrame:
+    """The agreement of every two criteria.
+
+    Returns:
+        Columns `criterion`, `other`, `samples`, `spearman`, and `low` and `high`, the ends of its
+        95 % bootstrap interval.
+    """
+    point = _spearman(drawn.scores)
+    low, high = interval_ends(np.stack([_spearman(scores) for scores in drawn.draws]), 0.95)
     return pd.DataFrame(
         {
             "criterion": NAMES[first],
             "other": NAMES[second],
-            "samples": sum(map(len, scores.values())),
+            "samples": drawn.samples,
             "spearman": point[first, second],
             "low": low[first, second],
             "high": high[first, second],

@@ -21,7 +21,8 @@ def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     app.command(
         "select-layers",
-        epilog="Example: tokenlens select-layers --stages 3 --budget 33% --out out.json",
+        epilog="Example: tokenlens select-layers --stages 3 --budget 33% --out out.json, or, by "
+        "re-runs: tokenlens select-layers --criterion capability --dry-run",
     )(select_layers)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import tokenlens as tl
 from tokenlens.errors import ModelError
 from tokenlens.schedule import Schedule
+from tokenlens.workspace import find_runs
 
 Command = Callable[..., Ended]
 LAYERS, SAMPLES = 5, 4
@@ -65,7 +66,7 @@ def test_the_estimate_comes_first_and_a_finished_run_needs_no_model(
     whole = capability.measure
 
     def stopped(vlm: Any, samples: Any, out: Path, **options: Any) -> Any:
-        if out == Path("tokenlens-out/model/capability-data-4"):
+        if out == Path("tokenlens-out/model/capability-data-4/answers"):
             raise KeyboardInterrupt
         return whole(vlm, samples, out, **options)  # the estimate's own first batch
 
@@ -93,6 +94,7 @@ def test_the_estimate_comes_first_and_a_finished_run_needs_no_model(
     assert first.why is not None
     assert (first.why.criterion, len(first.why.scores)) == ("capability", LAYERS)
     assert first.why.data == str(tmp_path / "data.jsonl")
+    assert find_runs(()).results is None  # a report is of what `run` wrote, not of these
 
     def absent(*_: Any, **__: Any) -> Any:
         raise ModelError("the model is not looked for")
@@ -109,7 +111,7 @@ def test_fewer_samples_have_rows_of_their_own(command: Command, profiled: Path) 
     ended = command(*CHOOSE, "--limit", 2, "--batch-size", 1)
     assert ended.code == 0, ended.err
     assert "over 2 samples" in ended.out
-    assert (profiled / "capability-data-2" / "layer-5" / "manifest.json").exists()
+    assert (profiled / "capability-data-2" / "answers" / "layer-5" / "manifest.json").exists()
 
 
 def test_what_is_wrong_is_said_in_one_line(

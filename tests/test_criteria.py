@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 import tokenlens as tl
-from tokenlens.analyses import criteria, criteria_agreement, criteria_scores
+from tokenlens.analyses import criteria, criteria_agreement, criteria_scores, criteria_stability
 from tokenlens.evaluation.capability import capability_of, measure
 from tokenlens.measures.overlap import region_scores
 from tokenlens.probing.profile import profile_samples
@@ -72,8 +72,8 @@ def table(vlm, samples, choices, tmp_path_factory):
 
 
 def test_agreement_is_spearman_over_the_layers_from_3(measured, choices):
-    profile, reruns = measured
-    table = criteria_agreement.compute(profile, reruns).set_index(["criterion", "other"])
+    drawn = criteria_agreement.draw(*measured)
+    table = criteria_agreement.compute(drawn).set_index(["criterion", "other"])
     scores = {
         name: [verdict.score for verdict in selection.verdicts]
         for name, selection in choices["70%"].items()
@@ -120,6 +120,21 @@ def test_scores_and_figure_show_every_layer_and_what_was_chosen(choices):
     stars = sum(line.count("\N{ASTERISK}") for line in lines)
     assert stars == sum(len(s.layers) for by in choices.values() for s in by.values())
     assert len(criteria_scores.plot(table).axes[0].lines) == 2 * 5
+
+
+def test_choices_are_made_again_on_drawn_samples(measured, choices):
+    drawn = criteria_agreement.draw(*measured)
+    table = criteria_stability.compute(drawn, choices)
+    assert table.groupby(["budget", "criterion"])["share"].sum().to_list() == pytest.approx(
+        [1] * 10
+    )
+    assert table["layers"].nunique() > 1
+    same = replace(drawn, draws=np.stack([drawn.scores] * 3))
+    undrawn = criteria_stability.compute(same, choices)
+    assert undrawn["share"].to_list() == [1.0] * 10
+    for row in undrawn.itertuples():
+        assert row.layers == ", ".join(map(str, choices[row.budget][row.criterion].layers))
+    assert len(criteria_stability.markdown(table).splitlines()) == 2 + 10
 
 
 def test_held_out_rows_and_leads_are_those_of_each_choice(table, choices):
