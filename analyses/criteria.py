@@ -95,7 +95,7 @@ def _listed(layers: Sequence[int]) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Held-out scores in per cent: a row per budget and criterion, a column per task, then `all`.
+    """Held-out scores in per cent: a row per budget and choice, a column per task, then `all`.
 
     The last column is by how many points the choice leads capability's over all samples.
     """
@@ -104,8 +104,9 @@ def markdown(table: pd.DataFrame) -> str:
     heads = ["budget", "chosen by", "layers", "visual tokens per layer"]
     heads += [f"{task} ({samples})" for task, samples in whole["samples"].items()]
     rows = []
-    for (budget, name), part in table.groupby(["budget", "criterion"], sort=False):
-        scores = part.set_index("task")
+    for (budget, layers), part in table.groupby(["budget", "layers"], sort=False):
+        names = part["criterion"].unique()
+        scores = part[part["criterion"] == names[-1]].set_index("task")
         everything = scores.loc[ALL]
         cells = [
             interval_cell(*scores.loc[task, ["score", "score_low", "score_high"]])
@@ -113,7 +114,7 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         led = interval_cell(*everything[["lead", "lead_low", "lead_high"]])
         share = percent(everything["tokens"] / whole.loc[ALL, "tokens"], 1)
-        rows.append([budget, name, everything["layers"], share, *cells, led])
+        rows.append([budget, ", ".join(names), layers, share, *cells, led])
     return markdown_table([*heads, "against capability"], rows, words=3)
 
 
@@ -121,14 +122,14 @@ def costs(reruns: Comparison) -> pd.DataFrame:
     """What it takes to score the layers: columns criterion, passes, macs (per sample), seconds.
 
     One recording pass for the criteria that read a profile; that and one run per layer and one
-    unpruned for capability. MACs are of the decoder's prefill; seconds are those in which the model
-    worked on one sample, answers included.
+    unpruned for capability. MACs are of the decoder's prefill, means; seconds are those in which
+    the model worked on one sample, answers included, medians: a machine may have been stopped.
     """
     rows = [results.rows for results in reruns.arms.values()]
     whole = reruns.arms[UNPRUNED].rows
     macs = whole["macs"].mean()
-    recording = whole["prefill_s"].mean()
-    seconds = sum((part["prefill_s"] + part["decode_s"]).mean() for part in rows)
+    recording = whole["prefill_s"].median()
+    seconds = sum((part["prefill_s"] + part["decode_s"]).median() for part in rows)
     capability = (len(rows), macs + sum(part["macs"].mean() for part in rows), recording + seconds)
     cheap = [(name, 1, macs, recording) for name in CRITERIA]
     columns = ["criterion", "passes", "macs", "seconds"]

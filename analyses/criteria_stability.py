@@ -80,7 +80,7 @@ def markdown(table: pd.DataFrame, most: int = 4) -> str:
     """A row per budget and criterion with its `most` frequent choices."""
     rows = []
     for (budget, name), part in table.groupby(["budget", "criterion"], sort=False):
-        sets = [f"{row.layers}: {percent(row.share)}" for row in part.head(most).itertuples()]
+        sets = [f"{row.layers}: {percent(row.share, 1)}" for row in part.head(most).itertuples()]
         rows.append([budget, name, str(len(part)), "; ".join(sets)])
     heads = ["budget", "chosen by", "different choices", "the most frequent"]
     return markdown_table(heads, rows, words=4)

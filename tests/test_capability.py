@@ -204,6 +204,9 @@ def test_a_schedule_by_capability_says_so():
     by_region = gather_evidence(profile.rows(), "region")
     np.testing.assert_array_equal(selection.correlation, by_region.correlation)
     assert plan(profile, budget="40%").layers != selection.layers
+    for row in profile.kept:  # neither regions nor what tokens cover need be known
+        row.region[:], row.boxes[:] = False, np.nan
+    assert plan(profile, criterion=capability, budget="40%").layers == selection.layers
     short = Capability({"a": np.ones((3, 4))}, {"a": 1.0}, "elsewhere")
     with pytest.raises(SelectionError, match=r"scores of 4 layers, expected those of the .* 16"):
         plan(profile, criterion=short)
