@@ -6,6 +6,7 @@ layer's highest fifth from layer 3 on. The score of such a run, relative to the 
 the layer's capability; `tokenlens.selection.criteria` normalises and averages it.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,23 +172,29 @@ class Estimate:
 def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
     """Answer the first batch by every run, in a folder that is thrown away, and reckon from that.
 
-    Vision tower and decoding are in the seconds; the MACs are the decoder's prefill, as everywhere.
+    The seconds are all that passes between two batches, vision tower, decoding and bookkeeping
+    included; the warm-up before the first one is not. MACs are of the decoder's prefill.
     """
     first = samples[:batch_size]
     with TemporaryDirectory() as folder:
+        began = time.monotonic()
         arms = measure(vlm, first, folder, batch_size=batch_size).arms
-    means = [results.rows[["prefill_s", "decode_s", "macs"]].mean() for results in arms.values()]
-    whole = means[0]
+        wall = time.monotonic() - began
+    means = pd.DataFrame(
+        [results.rows[["prefill_s", "decode_s", "macs"]].mean() for results in arms.values()]
+    )
+    whole, every = means.iloc[0], means.sum()
+    recorded_and_filled = whole["prefill_s"] + every["prefill_s"]  # a warm-up takes as long
+    seconds = max(recorded_and_filled + every["decode_s"], wall / len(first) - recorded_and_filled)
     answers = len(arms) * len(samples)
     done = sum(_rows_in(Path(out) / slug(name)) for name in arms)
-    seconds = whole["prefill_s"] + sum(mean["prefill_s"] + mean["decode_s"] for mean in means)
     return Estimate(
         runs=len(arms),
         samples=len(samples),
         done=done,
         measured=len(first),
         seconds=seconds * len(samples) * (answers - done) / answers,
-        passes=1 + sum(mean["macs"] for mean in means) / whole["macs"],
+        passes=1 + every["macs"] / whole["macs"],
     )
 
 
