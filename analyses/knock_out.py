@@ -22,9 +22,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from tokenlens.evaluation.capability import FIRST_PRUNED, SHARE, left_from, own_left
 from tokenlens.evaluation.comparison import UNPRUNED, compare
 from tokenlens.evaluation.results import MACRO
-from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
+from tokenlens.schedule import ModelRef, Schedule, Scorer
 
 from .style import LIGHT, PAGE, Theme, percent, shorten, themed
 
@@ -32,30 +33,15 @@ if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
     from tokenlens.samples.sample import Sample
 
-SHARE = 0.2
-"""What stays of the visual tokens."""
-FIRST_PRUNED = 3
-"""The first layer that runs on a layer's own choice; the paper keeps layers 1 and 2 whole."""
-
 
 def none_left(model: ModelRef, layer: int) -> Schedule:
     """No visual token enters `layer` (from 2) and later ones."""
-    return _single(model, layer, "none", Scorer(query="random", seed=0))
+    return left_from(model, layer, "none", Scorer(query="random", seed=0))
 
 
 def random_left(model: ModelRef, layer: int, share: float = SHARE, seed: int = 0) -> Schedule:
     """A random share enters `layer` (from 2) and later ones."""
-    return _single(model, layer, share, Scorer(query="random", seed=seed))
-
-
-def own_left(model: ModelRef, layer: int, share: float = SHARE) -> Schedule:
-    """What `layer` of the unpruned model ranks highest enters layer 3 and later ones."""
-    return _single(model, FIRST_PRUNED, share, Scorer(query="recorded", layer=layer))
-
-
-def _single(model: ModelRef, first: int, keep: Keep, scorer: Scorer) -> Schedule:
-    stage = Stage(score_layer=first - 1, when="after", keep=keep, disposal="drop")
-    return Schedule(schema=1, method="knock-out", model=model, scorer=scorer, stages=[stage])
+    return left_from(model, layer, share, Scorer(query="random", seed=seed))
 
 
 ARMS: Mapping[str, Callable[[ModelRef, int], Schedule]] = MappingProxyType(

@@ -21,3 +21,14 @@ def next_command(command: str) -> None:
 def percent(share: float) -> str:
     """A share as a percentage; a dash where it is not defined (no ground truth)."""
     return "-" if isnan(share) else f"{share:.1%}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(8.4), duration(200), duration(9000)
+    ('8 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

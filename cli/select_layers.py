@@ -6,17 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from .capability import Reruns
 from .console import console, next_command, wrote
+from .options import Device, DeviceMap, Dtype, Model, Revision
 
 if TYPE_CHECKING:
     from tokenlens.selection.plan import LayerVerdict, Selection
+
+
+_RERUNS = "For --criterion capability, which runs the model"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     app.command(
         "select-layers",
-        epilog="Example: tokenlens select-layers --stages 3 --budget 33% --out out.json",
+        epilog="Example: tokenlens select-layers --stages 3 --budget 33% --out out.json, or, by "
+        "re-runs: tokenlens select-layers --criterion capability --dry-run",
     )(select_layers)
 
 
@@ -28,7 +34,10 @@ def select_layers(
     stages: Annotated[int, typer.Option(min=1, help="How many layers to choose.")] = 3,
     criterion: Annotated[
         str,
-        typer.Option(help="What a layer is scored by: region, average-precision, mass, pointing."),
+        typer.Option(
+            help="What a layer is scored by: region, average-precision, mass or pointing, read of "
+            "the profile; or capability, the answers given on its choice (one run per layer)."
+        ),
     ] = "region",
     budget: Annotated[
         str,
@@ -47,20 +56,62 @@ def select_layers(
     out: Annotated[Path | None, typer.Option(help="Schedule file to write; default out.json.")] = (
         None
     ),
+    model: Model = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: DeviceMap = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Other samples than the profile's.", rich_help_panel=_RERUNS),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use at most this many samples.", rich_help_panel=_RERUNS),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Samples per forward pass.", rich_help_panel=_RERUNS)
+    ] = 8,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the answers; default: beside other runs of the model, by data.",
+            rich_help_panel=_RERUNS,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would take.", rich_help_panel=_RERUNS),
+    ] = False,
 ) -> None:
-    """Choose the pruning layers by a profile, meet a budget and write the schedule."""
+    """Choose the pruning layers by a profile, meet a budget and write the schedule.
+
+    --criterion capability is the paper's own: the model answers the profile's samples
+    once unpruned, and once per layer on that layer's highest fifth of the visual tokens
+    from layer 3 on. What that takes is said first; a run that was stopped continues,
+    and from a finished one layers are chosen at once, without the model.
+    """
     from tokenlens.probing.profile import Profile
+    from tokenlens.selection.budget import parse_budget
+    from tokenlens.selection.criteria import CAPABILITY, check_criterion
     from tokenlens.selection.plan import plan
     from tokenlens.workspace import SCHEDULE, newest_profile
 
+    check_criterion(criterion)
+    target_budget = parse_budget(budget)
+    reruns = Reruns(
+        model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run
+    )
+    if criterion != CAPABILITY:
+        reruns.refuse(criterion)
     directory = profile or newest_profile()
+    source = Profile(directory)
+    by = reruns.capability(source) if criterion == CAPABILITY else criterion
+    if by is None:
+        return
     target = out or SCHEDULE
     selection = plan(
-        Profile(directory),
-        stages=stages,
-        criterion=criterion,
-        budget=budget,
-        max_correlation=max_correlation,
+        source, stages=stages, criterion=by, budget=target_budget, max_correlation=max_correlation
     )
     selection.schedule.save(target)
     _print(selection, directory)

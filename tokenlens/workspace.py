@@ -49,6 +49,14 @@ def knock_out_directory(model: str, data: str, samples: int) -> Path:
     return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}"
 
 
+def capability_directory(model: str, data: str, samples: int) -> Path:
+    """The re-runs of a model on so many samples of a data set (`Samples.name`).
+
+    They lie one folder deeper than results, so that no report takes them for the newest ones.
+    """
+    return ROOT / slug(model) / f"capability-{slug(data)}-{samples}" / "answers"
+
+
 def newest_profile(root: Path = ROOT) -> Path:
     """The profile written to last under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")

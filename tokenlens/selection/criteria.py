@@ -1,9 +1,13 @@
 """Criteria: what makes one layer's choice of tokens better than another's.
 
-Every criterion scores the layers of one profiled sample that has a region. A layer's capability x_i
-is the mean over tasks of the mean over samples, each task's scores divided by its best layer's, so
-that an easy task weighs no more than a hard one (SwiftVLM, arXiv 2602.03134, §3.2, normalises per
-data set in the same way).
+The criteria in `CRITERIA` score the layers of one profiled sample that has a region. A layer's
+capability x_i is the mean over tasks of the mean over samples, each task's scores divided by its
+best layer's, so that an easy task weighs no more than a hard one (SwiftVLM, arXiv 2602.03134, §3.2,
+normalises per data set in the same way).
+
+The paper's own criterion, `CAPABILITY`, is not read of a profile: it is the score of answers given
+on each layer's choice of tokens, which `tokenlens.evaluation.capability` measures. Each task's
+scores are divided by the unpruned model's.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +37,9 @@ CRITERIA: Mapping[str, Callable[[Any, Any], Array]] = MappingProxyType(
 )
 """Each takes a sample's importance [layers, n_visual] and region bool [n_visual], and gives float64
 [layers]. "region" is the recall of region tokens in the top 20 %."""
+CAPABILITY = "capability"
+NAMES = (*CRITERIA, CAPABILITY)
+"""All that may be asked for by name."""
 
 
 class Row(Protocol):
@@ -56,36 +63,89 @@ class Row(Protocol):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What one pass over a profile says of its layers.
+class Capability:
+    """How well a model answered on each layer's choice of tokens.
 
     Attributes:
-        scores: per task, float64 [samples with a region, layers].
+        scores: per task, float64 [samples with ground truth, layers].
+        unpruned: per task, the unpruned model's mean score over the same samples, above 0.
+        data: where the samples come from.
+        left_out: tasks in which the unpruned model scores 0, so that nothing is relative to it.
+    """
+
+    scores: Mapping[str, Array]
+    unpruned: Mapping[str, float]
+    data: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """How many layers were scored."""
+        return next(iter(self.scores.values())).shape[1]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a profile's layers.
+
+    Attributes:
+        scores: per task, float64 [samples that are scored by, layers].
+        whole: per task the mean score that counts as 1; None where it is the best layer's.
         correlation: float64 [layers, layers], mean rank correlation over all samples.
         n_visual: visual tokens of each sample, int64 [samples].
     """
 
-    scores: dict[str, Array]
+    scores: Mapping[str, Array]
+    whole: Mapping[str, float] | None
     correlation: Array
     n_visual: NDArray[np.int64]
 
 
-def gather_evidence(rows: Iterable[Row], criterion: str) -> Evidence:
+def check_criterion(name: str) -> None:
+    """Raise `SelectionError` for a criterion that does not exist; it names those that do."""
+    if name not in NAMES:
+        raise SelectionError(f"criterion: got {name!r}, expected {one_of(name, NAMES)}")
+
+
+def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidence:
     """Read a profile once, one sample in memory at a time.
 
-    Raises `SelectionError` for an unknown criterion, where no sample has a region, and where it is
-    not known what the visual tokens cover.
+    Args:
+        rows: of the profile.
+        criterion: one of `CRITERIA`, or the capability that was measured; the correlation between
+            layers is the profile's either way.
+
+    Raises:
+        SelectionError: an unknown criterion, no sample that has a region, visual tokens of which it
+            is not known what they cover, or a capability of another number of layers.
     """
-    if criterion not in CRITERIA:
+    if isinstance(criterion, Capability):
+        correlation, n_visual, _ = _read(rows, None)
+        if correlation.shape[0] != criterion.layers:
+            raise SelectionError(
+                f"capability: got scores of {criterion.layers} layers, expected those of the "
+                f"profile's {correlation.shape[0]}; measure it on the profile's own model"
+            )
+        return Evidence(criterion.scores, criterion.unpruned, correlation, n_visual)
+    check_criterion(criterion)
+    if criterion == CAPABILITY:
         raise SelectionError(
-            f"criterion: got {criterion!r}, expected {one_of(criterion, CRITERIA)}"
+            "criterion 'capability' is measured by running the model: `tokenlens select-layers "
+            "--criterion capability`, or tokenlens.evaluation.capability from Python"
         )
-    score = CRITERIA[criterion]
+    correlation, n_visual, scores = _read(rows, criterion)
+    return Evidence(scores, None, correlation, n_visual)
+
+
+def _read(
+    rows: Iterable[Row], criterion: str | None
+) -> tuple[Array, NDArray[np.int64], dict[str, Array]]:
+    """Correlation, visual tokens per sample, and the scores by a criterion where one is named."""
     scores: dict[str, list[Array]] = {}
     correlation: Array | None = None
     n_visual: list[int] = []
     for row in rows:
-        if np.isnan(row.boxes).any():
+        if criterion is not None and np.isnan(row.boxes).any():
             raise SelectionError(
                 f"criterion {criterion!r} compares importance with regions, and what the visual "
                 "tokens of this profile cover is not known: its model's family has no adapter (see "
@@ -94,22 +154,26 @@ def gather_evidence(rows: Iterable[Row], criterion: str) -> Evidence:
         matrix = sample_rank_correlation(row.importance)
         correlation = matrix if correlation is None else correlation + matrix
         n_visual.append(len(row.region))
-        if np.asarray(row.region).any():
-            scores.setdefault(row.task, []).append(score(row.importance, row.region))
-    if correlation is None or not scores:
+        if criterion is not None and np.asarray(row.region).any():
+            score = CRITERIA[criterion](row.importance, row.region)
+            scores.setdefault(row.task, []).append(score)
+    if correlation is None:
+        raise SelectionError("the profile has no samples; make one with `tokenlens profile`")
+    if criterion is not None and not scores:
         raise SelectionError(
             f"criterion {criterion!r} compares importance with regions, and none of the "
             f"{len(n_visual)} profiled samples has one; give boxes or polygons in the manifest"
         )
-    return Evidence(
-        scores={task: np.stack(values) for task, values in sorted(scores.items())},
-        correlation=correlation / len(n_visual),
-        n_visual=np.asarray(n_visual, dtype=np.int64),
+    return (
+        correlation / len(n_visual),
+        np.asarray(n_visual, dtype=np.int64),
+        {task: np.stack(values) for task, values in sorted(scores.items())},
     )
 
 
 def layer_scores(
     scores: Mapping[str, Array],
+    whole: Mapping[str, float] | None = None,
     *,
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -119,20 +183,21 @@ def layer_scores(
 
     Args:
         scores: per task, float64 [samples, layers].
+        whole: per task the mean score that counts as 1; the best layer's where it is not given.
         confidence: see `bootstrap_interval`.
         resamples: see `bootstrap_interval`; samples are drawn within their task.
         seed: see `bootstrap_interval`.
 
-    A task in which no layer scores counts 0. The interval takes each task's best score as given.
+    A task in which no layer scores counts 0. The interval takes what counts as 1 as given.
 
     >>> mean, _, _ = layer_scores({"easy": np.array([[0.5, 1.0]]), "hard": np.array([[0.1, 0.1]])})
     >>> mean.tolist()
     [0.75, 1.0]
     """
     means, draws = [], []
-    for index, values in enumerate(scores.values()):
-        best = values.mean(axis=0).max()
-        scaled = values / best if best > 0 else values
+    for index, (task, values) in enumerate(scores.items()):
+        one = values.mean(axis=0).max() if whole is None else whole[task]
+        scaled = values / one if one > 0 else values
         means.append(scaled.mean(axis=0))
         draws.append(resampled_means(scaled, resamples=resamples, seed=(seed, index)))
     return np.mean(means, axis=0), *interval_ends(np.mean(draws, axis=0), confidence)

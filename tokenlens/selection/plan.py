@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from tokenlens.schedule import ModelRef, Schedule, Why
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
 from tokenlens.selection.choice import Choice, choose
-from tokenlens.selection.criteria import Evidence, gather_evidence, layer_scores
+from tokenlens.selection.criteria import (
+    CAPABILITY,
+    Capability,
+    Evidence,
+    gather_evidence,
+    layer_scores,
+)
 from tokenlens.selection.layers import (
     FIRST_LAYER,
     area,
@@ -31,7 +37,8 @@ class LayerVerdict:
 
     Attributes:
         layer: counted from 1.
-        score: the capability x_i, 1 for a layer that is the best in every task.
+        score: the capability x_i, 1 for a layer that is the best in every task; by re-runs, 1 for
+            one whose choice of tokens loses nothing.
         low: low end of its 95 % bootstrap interval.
         high: high end.
         feasible: whether it scores above every earlier layer from 3 on.
@@ -68,7 +75,7 @@ class Selection:
         area: their area under the step function of scores.
         rejected: pairs of feasible layers that rank tokens too much alike.
         correlation: float64 [layers, layers], mean rank correlation.
-        samples: per task, how many samples had a region to score by.
+        samples: per task, how many samples were scored by.
         tokens_per_layer: visual tokens entering each layer, for `n_visual` of them.
         n_visual: visual tokens per sample the budget was solved for (the rounded mean).
         schedule: ready to be saved.
@@ -97,7 +104,7 @@ def plan(
     profile: "Profile",
     *,
     stages: int = 3,
-    criterion: str = "region",
+    criterion: str | Capability = "region",
     budget: Budget | str | int | float = "33%",
     max_correlation: float = 0.9,
     seed: int = 0,
@@ -111,13 +118,15 @@ def plan(
     Args:
         profile: importance and regions; read once, one sample in memory at a time.
         stages: pruning layers wanted; where fewer can be chosen, as many as can be, with a note.
-        criterion: one of `tokenlens.selection.criteria.CRITERIA`.
+        criterion: one of `tokenlens.selection.criteria.CRITERIA`, or the capability that
+            `tokenlens.evaluation.capability` measured on the profile's model.
         budget: visual tokens entering a layer, mean over layers; see `parse_budget`.
         max_correlation: two consecutive chosen layers rank tokens at most this much alike.
         seed: of the bootstrap.
 
     Raises:
-        SelectionError: no layer can be chosen at all, or no sample has a region.
+        SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
+            of another number of layers.
         BudgetError: no choice of layers can meet the budget; the message says what the earliest
             start can.
     """
@@ -125,7 +134,7 @@ def plan(
     identity = profile.manifest["identity"]
     model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
     evidence = gather_evidence(profile.rows(), criterion)
-    interval = np.stack(layer_scores(evidence.scores, seed=seed))
+    interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
     scores = interval[0].tolist()
     n_visual = round(float(evidence.n_visual.mean()))
 
@@ -133,13 +142,15 @@ def plan(
         stages = swiftvlm_stages(layers)
         return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual)
 
+    measured = criterion if isinstance(criterion, Capability) else None
+    name = criterion if isinstance(criterion, str) else CAPABILITY
     choice = choose(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
     schedule = choice.schedule.replace(
         why=Why(
-            criterion=criterion,
+            criterion=name,
             scores=scores,
-            data=identity["data"]["source"],
+            data=measured.data if measured else identity["data"]["source"],
             tokenlens=version("tokenlens"),
             date=datetime.now(UTC).date().isoformat(),
         )
@@ -147,7 +158,7 @@ def plan(
     feasible = feasible_layers(scores)
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
     return Selection(
-        criterion=criterion,
+        criterion=name,
         verdicts=tuple(
             LayerVerdict(
                 layer=layer,
@@ -168,7 +179,11 @@ def plan(
         tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
-        notes=(*choice.notes, *_notes_on_samples(evidence, n_visual)),
+        notes=(
+            *choice.notes,
+            *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
+            *_notes_on_sizes(evidence, n_visual),
+        ),
     )
 
 
@@ -209,15 +224,27 @@ def _reason(
     return "the chosen layers have the larger area"
 
 
-def _notes_on_samples(evidence: Evidence, n_visual: int) -> list[str]:
-    notes = []
+def _notes_on_regions(evidence: Evidence) -> list[str]:
     scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
-    if scored < profiled:
-        notes.append(f"{scored} of {profiled} samples have a region and are scored by")
-    least, most = evidence.n_visual.min(), evidence.n_visual.max()
-    if least < most:
-        notes.append(
-            f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
-            f"{n_visual}, and in the same ratios elsewhere"
-        )
+    if scored == profiled:
+        return []
+    return [f"{scored} of {profiled} samples have a region and are scored by"]
+
+
+def _notes_on_reruns(capability: Capability) -> list[str]:
+    scored = sum(map(len, capability.scores.values()))
+    notes = [f"scores are relative to the unpruned model's, over {scored} samples"]
+    if capability.left_out:
+        tasks = ", ".join(map(repr, capability.left_out))
+        notes.append(f"the unpruned model scores 0 in {tasks}: not counted")
     return notes
+
+
+def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
+    least, most = evidence.n_visual.min(), evidence.n_visual.max()
+    if least == most:
+        return []
+    return [
+        f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
+        f"{n_visual}, and in the same ratios elsewhere"
+    ]

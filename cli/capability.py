@@ -1,0 +1,86 @@
+"""The runs behind `select-layers --criterion capability`: what they take, and their rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import console, duration, wrote
+from .options import load_model
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
+    from tokenlens.probing.profile import Profile
+    from tokenlens.selection.criteria import Capability
+
+
+@dataclass(frozen=True)
+class Reruns:
+    """What the command line says of the runs; None where it says nothing."""
+
+    model: str | None
+    revision: str | None
+    device: str | None
+    dtype: str | None
+    device_map: str | None
+    data: str | None
+    limit: int | None
+    rows: Path | None
+    batch_size: int
+    dry_run: bool
+
+    def refuse(self, criterion: str) -> None:
+        """Raise `SelectionError` for an option that would do nothing: `criterion` runs no model."""
+        from tokenlens.errors import SelectionError
+
+        for name, value in vars(self).items():
+            if value and name != "batch_size":
+                option = "--" + name.replace("_", "-")
+                raise SelectionError(
+                    f"{option} is for --criterion capability, which runs the model; {criterion!r} "
+                    f"is read from the profile: leave {option} out"
+                )
+
+    def capability(self, profile: "Profile") -> "Capability | None":
+        """The scores of the runs, made where they are missing; None after a dry run."""
+        from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
+        from tokenlens.evaluation.profiled import profiled_model, profiled_samples
+        from tokenlens.workspace import capability_directory
+
+        model, revision = profiled_model(profile, self.model, self.revision)
+        samples = profiled_samples(profile, self.data, self.limit)
+        directory = self.rows or capability_directory(model, samples.name, len(samples))
+        named = self.model or self.revision or self.dtype
+        comparison = None if named else finished(directory, profile, samples)
+        if comparison is None:
+            vlm = self._load(profile, model, revision)
+            taken = estimate(vlm, samples, directory, self.batch_size)
+            console.print(
+                f"Capability: {taken.runs} runs (unpruned, then the choice of each of {vlm.layers} "
+                f"layers) over {taken.samples} samples of {samples.name}, {taken.answers} answers, "
+                f"{taken.done} of them there. Prefill MACs: {taken.passes:.1f} times the profile's "
+                f"one pass. By the first {taken.measured} samples the rest takes about "
+                f"{duration(taken.seconds)}."
+            )
+            if self.dry_run:
+                return None
+            comparison = measure(
+                vlm, samples, directory, batch_size=self.batch_size, show_progress=True
+            )
+        elif self.dry_run:
+            console.print(f"Capability: all answers are in {directory}; nothing is left to run.")
+            return None
+        wrote("Capability measured in", directory)
+        return capability_of(comparison, samples.source)
+
+    def _load(self, profile: "Profile", model: str, revision: str | None) -> "VLM":
+        from tokenlens.errors import ModelError
+        from tokenlens.evaluation.profiled import require_profiled
+
+        try:
+            vlm = load_model(model, revision, self.device, self.dtype, self.device_map)
+        except ModelError as error:
+            raise ModelError(
+                f"the model of {profile.directory} is run again, and it cannot be loaded: {error}"
+            ) from error
+        require_profiled(vlm, profile)
+        return vlm

@@ -1,0 +1,206 @@
+"""Capability by re-runs: how well the model answers on what each layer ranks highest.
+
+The selection-capability profile of SwiftVLM (arXiv 2602.03134, Fig. 4): the unpruned model is
+recorded; then, once per layer, it is run with all visual tokens in layers 1 and 2 and only that
+layer's highest fifth from layer 3 on. The score of such a run, relative to the unpruned score, is
+the layer's capability; `tokenlens.selection.criteria` normalises and averages it.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.errors import ResultsError, SelectionError
+from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.results import KIND
+from tokenlens.models.vlm import VLM
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
+from tokenlens.selection.criteria import Capability
+from tokenlens.store import ShardReader
+from tokenlens.workspace import slug
+
+if TYPE_CHECKING:
+    from tokenlens.probing.profile import Profile
+    from tokenlens.samples.dataset import Samples
+
+SHARE = 0.2
+"""What stays of the visual tokens; V in the paper."""
+FIRST_PRUNED = 3
+"""The first layer that runs on a layer's own choice; the paper keeps layers 1 and 2 whole."""
+
+
+def left_from(model: ModelRef, layer: int, keep: Keep, scorer: Scorer) -> Schedule:
+    """Of the visual tokens, what `keep` and `scorer` say enters `layer` (from 2) and later ones."""
+    stage = Stage(score_layer=layer - 1, when="after", keep=keep, disposal="drop")
+    return Schedule(schema=1, method="knock-out", model=model, scorer=scorer, stages=[stage])
+
+
+def own_left(model: ModelRef, layer: int, share: float = SHARE) -> Schedule:
+    """What `layer` of the unpruned model ranks highest enters layer 3 and later ones."""
+    return left_from(model, FIRST_PRUNED, share, Scorer(query="recorded", layer=layer))
+
+
+def reruns(model: ModelRef) -> dict[str, Schedule]:
+    """One run per layer, 1 and 2 included: the height before the first stage is layer 2's."""
+    return {_arm(layer): own_left(model, layer) for layer in range(1, model.layers + 1)}
+
+
+def _arm(layer: int) -> str:
+    return f"layer {layer}"
+
+
+def measure(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    out: Path | str,
+    *,
+    batch_size: int = 8,
+    show_progress: bool = False,
+) -> Comparison:
+    """Answer all samples unpruned and once per layer: layers + 1 runs; see `compare`.
+
+    An interrupted run continues where it stopped.
+    """
+    return compare(
+        vlm,
+        samples,
+        reruns(ModelRef.of(vlm)),
+        out,
+        batch_size=batch_size,
+        show_progress=show_progress,
+    )
+
+
+def rerun_scores(comparison: Comparison) -> pd.DataFrame:
+    """Scores of re-runs that `measure` made, a row per sample with ground truth, by its id.
+
+    Columns: `task`, `unpruned`, and the number of every layer, counted from 1.
+    """
+    layers = range(1, len(comparison.arms))
+    whole = comparison.arms[UNPRUNED].rows
+    scores = pd.DataFrame({layer: comparison.arms[_arm(layer)].rows["score"] for layer in layers})
+    scores.insert(0, "task", whole["task"])
+    scores.insert(1, "unpruned", whole["score"])
+    return scores.set_index(whole["id"]).dropna()
+
+
+def capability_of(comparison: Comparison, data: str) -> Capability:
+    """The scores of re-runs that `measure` made, as selection takes them; `data` is their source.
+
+    Raises `SelectionError` where the unpruned model scores in no task at all.
+    """
+    tasks = {str(task): rows for task, rows in rerun_scores(comparison).groupby("task")}
+    unpruned = {task: float(rows["unpruned"].mean()) for task, rows in tasks.items()}
+    counted = [task for task, mean in unpruned.items() if mean > 0]
+    if not counted:
+        raise SelectionError(
+            f"criterion 'capability' is relative to the unpruned model's score on {data}, and that "
+            "is 0 or unknown in every task; give samples with answers that the model gets right"
+        )
+    return Capability(
+        scores={
+            task: tasks[task].drop(columns=["task", "unpruned"]).to_numpy(np.float64)
+            for task in counted
+        },
+        unpruned={task: unpruned[task] for task in counted},
+        data=data,
+        left_out=tuple(task for task in unpruned if task not in counted),
+    )
+
+
+def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Comparison | None:
+    """The re-runs of a profile's model over `samples` where `out` holds all; needs no model.
+
+    None where any of them is missing, unfinished or of another model or other samples: `measure`
+    then continues, or says what is in the way.
+    """
+    try:
+        comparison = Comparison.load(out)
+    except ResultsError:
+        return None
+    model = profile.manifest["identity"]["model"]
+    schedules = reruns(ModelRef(**{key: model[key] for key in ModelRef.model_fields}))
+    wanted: dict[str, Schedule | None] = {UNPRUNED: None, **schedules}
+    if list(comparison.arms) != list(wanted):
+        return None
+    for name, schedule in wanted.items():
+        found = comparison.arms[name].identity
+        same = (
+            all(found["model"][key] == model[key] for key in ("id", "revision", "config_hash"))
+            and found["data"]["hash"] == samples.hash
+            and found["schedule"] == (schedule and schedule.as_json())
+        )
+        if not same:
+            return None
+    return comparison
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `measure` will take, before it begins.
+
+    Attributes:
+        runs: over all samples: unpruned, and once per layer.
+        samples: of each run.
+        done: answers that are there already, of runs x samples.
+        measured: samples that were answered to find out the rest.
+        seconds: for the answers that are missing.
+        passes: prefill MACs of all runs and of the recording, in passes of the unpruned model over
+            the samples; a profile takes one.
+    """
+
+    runs: int
+    samples: int
+    done: int
+    measured: int
+    seconds: float
+    passes: float
+
+    @property
+    def answers(self) -> int:
+        """Of all runs together."""
+        return self.runs * self.samples
+
+
+def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
+    """Answer the first batch by every run, in a folder that is thrown away, and reckon from that.
+
+    The seconds are all that passes between two batches, vision tower, decoding and bookkeeping
+    included; the warm-up before the first one is not. MACs are of the decoder's prefill.
+    """
+    first = samples[:batch_size]
+    with TemporaryDirectory() as folder:
+        began = time.monotonic()
+        arms = measure(vlm, first, folder, batch_size=batch_size).arms
+        wall = time.monotonic() - began
+    means = pd.DataFrame(
+        [results.rows[["prefill_s", "decode_s", "macs"]].mean() for results in arms.values()]
+    )
+    whole, every = means.iloc[0], means.sum()
+    recorded_and_filled = whole["prefill_s"] + every["prefill_s"]  # a warm-up takes as long
+    seconds = max(recorded_and_filled + every["decode_s"], wall / len(first) - recorded_and_filled)
+    answers = len(arms) * len(samples)
+    done = sum(_rows_in(Path(out) / slug(name)) for name in arms)
+    return Estimate(
+        runs=len(arms),
+        samples=len(samples),
+        done=done,
+        measured=len(first),
+        seconds=seconds * len(samples) * (answers - done) / answers,
+        passes=1 + every["macs"] / whole["macs"],
+    )
+
+
+def _rows_in(directory: Path) -> int:
+    """Answers that an earlier call of `measure` left in one run's directory."""
+    try:
+        return len(ShardReader(directory, KIND))
+    except ResultsError:
+        return 0
