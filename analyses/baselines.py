@@ -11,10 +11,9 @@ others on the same samples.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +21,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tokenlens.errors import TokenlensError
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
 from tokenlens.evaluation.results import ALL, MACRO
-from tokenlens.measures.intervals import paired_difference_interval
 from tokenlens.schedule import ModelRef, Schedule
-from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
+from tokenlens.selection.budget import Budget, solved_schedule
 from tokenlens.selection.stages import swiftvlm_stages
 
+from . import command
+from .leads import interval_cell, lead, markdown_table
 from .style import LIGHT, PAGE, Theme, percent, shorten, themed
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ METHODS = {
 }
 """The arms and what the table calls them."""
 BYPASS = "swiftvlm"
-BUDGETS = ("33%", "22%")
 
 
 def schedules(
@@ -122,14 +120,11 @@ def compute(
 
 
 def _lead(comparison: Comparison, arm: str, task: str) -> tuple[float, float, float]:
-    """Mean paired difference of the bypass from an arm of its budget, and the interval's ends."""
+    """Lead of the bypass over an arm of its budget; NaN where there is nothing to lead."""
     method, _, budget = arm.partition(" ")
     if arm == UNPRUNED or method == BYPASS or task == MACRO:
         return nan, nan, nan
-    ours, theirs = (comparison.arms[name].rows for name in (f"{BYPASS} {budget}", arm))
-    asked = ours["score"].notna() & ((ours["task"] == task) | (task == ALL))
-    ends = paired_difference_interval(theirs.loc[asked, "score"], ours.loc[asked, "score"])
-    return tuple(map(float, ends))  # type: ignore[return-value]
+    return lead(comparison, f"{BYPASS} {budget}", arm, task)
 
 
 def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
@@ -176,11 +171,12 @@ def markdown(table: pd.DataFrame) -> str:
     tasks, whole = unpruned.index, unpruned.loc[ALL]
     heads = ["budget", "method", "visual tokens per layer", "prefill MACs"]
     heads += [f"{task} ({samples})" for task, samples in unpruned["samples"].items()]
-    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    lines = []
     for (budget, method), part in table.groupby(["budget", "method"], sort=False):
         rows = part.set_index("task")
         kind = "score" if method == UNPRUNED else "retained"
         tokens, macs = rows.loc[ALL, ["tokens", "macs"]]
+        ends = [kind, f"{kind}_low", f"{kind}_high"]
         lines.append(
             [
                 budget,
@@ -189,84 +185,49 @@ def markdown(table: pd.DataFrame) -> str:
                 else f"{method} (scores)",
                 f"{tokens:.1f} ({percent(tokens / whole['tokens'], 1)})",
                 f"{macs / 1e9:.3g} G ({percent(macs / whole['macs'], 1)})",
-                *(_cell(*rows.loc[task, [kind, f"{kind}_low", f"{kind}_high"]]) for task in tasks),
+                *(interval_cell(*rows.loc[task, ends]) for task in tasks),
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(heads, lines, words=2)
 
 
 def leads_markdown(table: pd.DataFrame) -> str:
     """By how many points the bypass leads each other method, a column per task, with intervals."""
     rows = table[(table["task"] != MACRO) & table["method"].isin(set(METHODS) - {BYPASS})]
     tasks = list(rows["task"].unique())
-    lines = [["budget", "the bypass against", *tasks], ["---"] * 2 + ["---:"] * len(tasks)]
+    lines = []
     for (budget, method), part in rows.groupby(["budget", "method"], sort=False):
-        lead = part.set_index("task")[["lead", "lead_low", "lead_high"]]
-        lines.append([budget, METHODS[method], *(_cell(*lead.loc[task]) for task in tasks)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(mean: float, low: float, high: float) -> str:
-    """A share and its interval in per cent; a dash where there is none.
-
-    >>> _cell(0.973, 0.959, 1.0), _cell(*3 * [float("nan")])
-    ('97.3 [95.9, 100.0]', '–')
-    """
-    if isnan(mean):
-        return "\N{EN DASH}"
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        leads = part.set_index("task")[["lead", "lead_low", "lead_high"]]
+        lines.append(
+            [budget, METHODS[method], *(interval_cell(*leads.loc[task]) for task in tasks)]
+        )
+    return markdown_table(["budget", "the bypass against", *tasks], lines, words=2)
 
 
 def main() -> None:
-    """Profile the model where that was not done yet, choose layers, run, print the table."""
-    from tokenlens.models.loading import load
-    from tokenlens.probing.profile import Profile, profile_samples
-    from tokenlens.samples.dataset import load_samples
-    from tokenlens.selection.plan import plan
-    from tokenlens.workspace import ROOT, profile_directory, slug
+    """Profile the model where that was not done yet, choose layers, run, print the tables."""
+    description = "The chosen layers with and without bypass against one early drop."
+    command.run(command.arguments("baselines", description), _tables)
 
-    parser = argparse.ArgumentParser(
-        prog="python -m tokenlens.analyses.baselines",
-        description="The chosen layers with and without bypass against one early drop.",
+
+def _tables(options: Namespace) -> str:
+    from tokenlens.selection.plan import plan
+
+    setting = command.Setting.of(options, "baselines")
+    chosen = {
+        budget: plan(setting.profile, stages=setting.stages, budget=budget)
+        for budget in setting.budgets
+    }
+    table = compute(
+        setting.vlm,
+        setting.held_out,
+        {budget: selection.layers for budget, selection in chosen.items()},
+        setting.out,
+        n_visual=next(iter(chosen.values())).n_visual,
+        batch_size=setting.batch_size,
+        show_progress=True,
     )
-    parser.add_argument("--model", default="tiny-qwen2-vl", help="name, hub id or directory")
-    parser.add_argument("--data", default="scenes", help="name, manifest or directory")
-    parser.add_argument("--profile", type=Path, help="profile directory; made where missing")
-    parser.add_argument("--stages", type=int, default=3, help="layers to choose")
-    parser.add_argument("--budget", action="append", help="33%%, 48, …; may be repeated")
-    parser.add_argument("--limit", type=int, help="held-out samples")
-    parser.add_argument("--task", action="append", default=[], help="only this one; repeatable")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--out", type=Path, help="directory for the rows")
-    options = parser.parse_args()
-    try:
-        vlm = load(options.model)
-        if options.profile is None:
-            calibration = load_samples(options.data, "calibration")
-            directory = profile_directory(options.model, calibration.name)
-            profile = profile_samples(vlm, calibration, directory, show_progress=True)
-        else:
-            profile = Profile(options.profile)
-        chosen = {
-            budget: plan(profile, stages=options.stages, budget=budget)
-            for budget in map(parse_budget, options.budget or BUDGETS)
-        }
-        held_out = load_samples(options.data, "held-out", options.limit, options.task)
-        name = f"{held_out.name}-{len(held_out)}"
-        table = compute(
-            vlm,
-            held_out,
-            {budget: selection.layers for budget, selection in chosen.items()},
-            options.out or ROOT / slug(options.model) / f"baselines-{name}",
-            n_visual=next(iter(chosen.values())).n_visual,
-            batch_size=options.batch_size,
-            show_progress=True,
-        )
-    except TokenlensError as error:
-        parser.exit(2, f"{error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "interrupted; the same command continues\n")
-    sys.stdout.write(f"{markdown(table)}\n\n{leads_markdown(table)}\n")
+    return f"{markdown(table)}\n\n{leads_markdown(table)}"
 
 
 if __name__ == "__main__":
