@@ -51,6 +51,9 @@ MEASURES = {
     "left_other": "… with another group's Δ (control)",
     "left_mean": "… with the group's true mean change, the best a group can have",
     "left_all": "… with the true mean change of all tokens set aside",
+    "own": "share of a member's state that is its own, not its group's mean, before",
+    "own_aligned": "… after alignment",
+    "own_true": "… in the unpruned model",
     "alike": "cosine of a member's hidden state and its seed's",
     "alike_other": "… and another seed's (control)",
 }
@@ -124,7 +127,9 @@ def _measured(
         place_from_end = going.sum() - going.cumsum(0)[seeds] + 1
         offset = pruned[second][index, -place_from_end] - groups.merged.hidden[0]
         measures = group_offsets(
-            *(states.double().numpy() for states in (before, after, offset)),
+            before.double().numpy(),
+            after.double().numpy(),
+            offset.double().numpy(),
             groups.member_of[0].numpy(),
             torch.searchsorted(rest, seeds).numpy(),
             int(rng.integers(1, len(seeds))) if len(seeds) > 1 else 0,

@@ -39,11 +39,20 @@ def plain(before, after, offset, member_of, seeds, other):
                 "left_other": left(offset[h]),
                 "left_mean": left(mean),
                 "left_all": left(mean_all),
+                "own": own({t: before[t] for t in mine}),
+                "own_aligned": own({t: before[t] + offset[g] for t in mine}),
+                "own_true": own({t: after[t] for t in mine}),
                 "alike": alike(seeds[g]),
                 "alike_other": alike(seeds[h]),
             }
         )
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def own(states):
+    mean = sum(states.values()) / len(states)
+    shares = [np.linalg.norm(h - mean) / np.linalg.norm(h) for h in states.values()]
+    return np.mean(shares) if len(shares) > 1 else np.nan
 
 
 def cosine(a, b):
@@ -82,6 +91,18 @@ def test_the_mean_change_is_the_best_one_offset_and_another_is_worse():
     assert (found["left_mean"] <= found["left"]).all()
     assert (found["left_mean"] <= found["left_all"]).all()
     assert (found["left_mean"] < 1).all()
+
+
+def test_a_long_offset_leaves_little_of_a_member_its_own():
+    before, after, offset, member_of, seeds = case(groups=2, tokens=20)
+    shares = [
+        group_offsets(before, after, length * offset, member_of, seeds, 1)["own_aligned"]
+        for length in (0, 10, 1000)
+    ]
+    own = group_offsets(before, after, offset, member_of, seeds, 1)["own"]
+    np.testing.assert_allclose(shares[0], own)
+    assert (shares[1] < shares[0]).all()
+    assert (shares[2] < 0.01).all()
 
 
 def test_what_cannot_be_said_is_nan():

@@ -37,6 +37,10 @@ def group_offsets(
         - `left`: squared error of the members with the offset, over that without one. Further with
           the other's offset (`left_other`), with the group's own mean change, the best there is
           (`left_mean`), and with the mean change of all tokens (`left_all`).
+        - `own`: the share of a member's state that is its own: length of `before` minus the group's
+          mean of it, over the length of `before`, mean over members. The same of `before` plus the
+          offset, which adds nothing to the own part (`own_aligned`), and of `after` (`own_true`).
+          NaN for a group of one.
         - `alike`: mean cosine of `before` of its members and its seed, which itself is left out;
           `alike_other`: and of the other's seed.
     """
@@ -44,13 +48,18 @@ def group_offsets(
     belongs = np.eye(groups)[member_of].T
     members = belongs.sum(axis=1)
     change = after - before
-    mean = belongs @ change / members[:, None]
+    mean = _means(change, belongs)
     others = np.roll(np.arange(groups), -other)
     control = 1.0 if other % groups else np.nan
 
     def left(by: Floats) -> Floats:
         missed = ((change - by[member_of]) ** 2).sum(axis=1)
         return _ratio(belongs @ missed, belongs @ (change**2).sum(axis=1))
+
+    def own(states: Floats) -> Floats:
+        deviation = np.linalg.norm(states - _means(states, belongs)[member_of], axis=1)
+        shares = _ratio(deviation, np.linalg.norm(states, axis=1))
+        return np.where(members > 1, belongs @ shares / members, np.nan)
 
     def alike(to: NDArray[np.int64]) -> Floats:
         cosine = _cosine(before, before[to[member_of]])
@@ -67,9 +76,17 @@ def group_offsets(
         "left_other": control * left(offset[others]),
         "left_mean": left(mean),
         "left_all": left(np.broadcast_to(change.mean(axis=0), mean.shape)),
+        "own": own(before),
+        "own_aligned": own(before + offset[member_of]),
+        "own_true": own(after),
         "alike": alike(seeds),
         "alike_other": control * alike(seeds[others]),
     }
+
+
+def _means(states: Floats, belongs: Floats) -> Floats:
+    """Mean state of each group: [groups, hidden]; `belongs` is 0 or 1, [groups, tokens]."""
+    return belongs @ states / belongs.sum(axis=1, keepdims=True)
 
 
 def _cosine(a: Floats, b: Floats) -> Floats:
