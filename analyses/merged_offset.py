@@ -233,35 +233,41 @@ def _cell(found: pd.DataFrame, name: str) -> str:
     return "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found.loc[name])
 
 
+_PANELS = {
+    "cosine with true change": {"cosine": "its own", "cosine_other": "another group's"},
+    "own share of a state": {"own": "before", "own_aligned": "aligned", "own_true": "unpruned"},
+    "members of a group": {"members": ""},
+}
+"""Of the figure: title, and the columns drawn with what the legend calls them."""
+
+
 def plot(tables: Mapping[str, pd.DataFrame], *, theme: Theme = LIGHT) -> Figure:
-    """How groups are spread: cosine and error with their controls, and sizes; a row per table."""
-    panels = {
-        "cosine": "cosine with the true mean change",
-        "left": "squared error left in the members",
-        "members": "members of a group",
-    }
+    """How groups are spread: cosine with its control, members' own share, and sizes; a row each."""
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.5 + 1.5 * len(tables)), layout="constrained")
-        grid = figure.subplots(len(tables), len(panels), sharex="col", squeeze=False)
+        figure = Figure(figsize=(PAGE, 0.4 + 1.9 * len(tables)), layout="constrained")
+        grid = figure.subplots(len(tables), len(_PANELS), sharex="col", squeeze=False)
         for line, (heading, table) in zip(grid, tables.items(), strict=True):
-            for axes, name in zip(line, panels, strict=True):
-                drawn = {name: "its own", f"{name}_other": "another group's (control)"}
-                values = {
-                    words: table[key].dropna() for key, words in drawn.items() if key in table
-                }
-                axes.hist(
-                    list(values.values()),
-                    bins=24,
-                    histtype="step",
-                    color=theme.series[: len(values)],
-                    label=list(values),
+            for axes, (title, drawn) in zip(line, _PANELS.items(), strict=True):
+                counted = title == "members of a group"
+                edges = np.linspace(
+                    table[list(drawn)].min().min(), table[list(drawn)].max().max(), 30
                 )
+                for colour, (name, words) in zip(theme.series, drawn.items(), strict=False):
+                    axes.hist(
+                        table[name].dropna(),
+                        bins=np.arange(0.5, table[name].max() + 1) if counted else edges,
+                        histtype="step",
+                        color=colour,
+                        label=words,
+                    )
                 axes.spines[["top", "right"]].set_visible(False)
                 axes.set_yticks([])
-            line[0].set_ylabel(shorten(heading))
-        for axes, words in zip(grid[0], panels.values(), strict=True):
-            axes.set_title(words)
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+                axes.margins(y=0.4 if axes in grid[0] else 0.05)
+            line[0].set_ylabel(shorten(heading, 32), fontsize=7)
+        for axes, title in zip(grid[0], _PANELS, strict=True):
+            axes.set_title(title)
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(loc="upper left", ncols=2)
     return figure
 
 
