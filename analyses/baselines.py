@@ -13,23 +13,18 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
-from tokenlens.evaluation.results import ALL, MACRO
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.budget import Budget, solved_schedule
 from tokenlens.selection.stages import swiftvlm_stages
 
-from . import command
-from .leads import interval_cell, lead, markdown_table
-from .style import LIGHT, PAGE, Theme, percent, shorten, themed
+from . import command, equal_budget
+from .style import LIGHT, Theme
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -44,6 +39,8 @@ METHODS = {
 }
 """The arms and what the table calls them."""
 BYPASS = "swiftvlm"
+PAIRS = {method: (BYPASS, method) for method in METHODS if method != BYPASS}
+"""What the bypass leads."""
 
 
 def schedules(
@@ -88,120 +85,31 @@ def compute(
         show_progress: show a bar with an ETA on standard error.
 
     Returns:
-        `Comparison.table()` with `method`, `budget` and `layers` (the scoring layers) in place of
-        `arm`; budget and layers of the unpruned model are empty. `lead` is the score of the bypass
-        at the same budget minus this arm's, `lead_low` and `lead_high` its 95 % paired bootstrap
-        interval; NaN for the bypass itself, the unpruned model and the macro average.
+        The table of `equal_budget.run`; a row's lead is that of the bypass over its method.
 
     Raises:
         BudgetError: a method cannot meet a budget; the message says what it can.
     """
-    arms = {
-        f"{method} {budget}": schedule
-        for budget, chosen in layers.items()
-        for method, schedule in schedules(vlm, budget, chosen, n_visual).items()
-    }
-    comparison = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
+    plans = {budget: schedules(vlm, budget, chosen, n_visual) for budget, chosen in layers.items()}
+    return equal_budget.run(
+        vlm, samples, plans, PAIRS, out, batch_size=batch_size, show_progress=show_progress
     )
-    table = comparison.table()
-    table[["lead", "lead_low", "lead_high"]] = [
-        _lead(comparison, arm, task) for arm, task in zip(table["arm"], table["task"], strict=True)
-    ]
-    names = table.pop("arm").str.partition(" ")
-    table.insert(1, "method", names[0])
-    table.insert(2, "budget", names[2])
-    scored = {
-        name: ", ".join(str(stage.score_layer) for stage in schedule.stages)
-        for name, schedule in arms.items()
-    }
-    table.insert(3, "layers", names.agg("".join, axis=1).map(scored).fillna(""))
-    return table
-
-
-def _lead(comparison: Comparison, arm: str, task: str) -> tuple[float, float, float]:
-    """Lead of the bypass over an arm of its budget; NaN where there is nothing to lead."""
-    method, _, budget = arm.partition(" ")
-    if arm == UNPRUNED or method == BYPASS or task == MACRO:
-        return nan, nan, nan
-    return lead(comparison, f"{BYPASS} {budget}", arm, task)
 
 
 def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     """What each method retains of the unpruned score, with its interval: budgets by tasks."""
-    table = table[(table["task"] != MACRO) & (table["method"] != UNPRUNED)]
-    budgets, tasks = table["budget"].unique(), table["task"].unique()
-    places = {method: place for place, method in enumerate(METHODS)}
-    with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.5 + 1.1 * len(budgets)), layout="constrained")
-        grid = figure.subplots(len(budgets), len(tasks), sharex=True, sharey=True, squeeze=False)
-        for (budget, task), part in table.groupby(["budget", "task"], sort=False):
-            axes = grid[list(budgets).index(budget), list(tasks).index(task)]
-            axes.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
-            for row in part.itertuples():
-                axes.errorbar(
-                    row.retained,
-                    places[row.method],
-                    xerr=[[row.retained - row.retained_low], [row.retained_high - row.retained]],
-                    fmt="o",
-                    color=theme.series[places[row.method]],
-                    markersize=4,
-                    capsize=2,
-                )
-            axes.grid(axis="x")
-            axes.spines[["top", "right"]].set_visible(False)
-        for axes, task in zip(grid[0], tasks, strict=True):
-            axes.set_title(shorten(task, 14))
-        for axes, budget in zip(grid[:, 0], budgets, strict=True):
-            axes.set_ylabel(budget)
-        grid[0, 0].set_yticks(list(places.values()), list(METHODS.values()))
-        grid[0, 0].set_ylim(len(METHODS) - 0.5, -0.5)
-        grid[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
-        figure.supxlabel("score retained", fontsize=8)
-    return figure
+    return equal_budget.plot(table, METHODS, theme=theme)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table in Markdown: one row per budget and method, one column per task.
-
-    The unpruned model's row gives scores, the others what is retained of them, both in per cent
-    with 95 % bootstrap intervals; the number of samples is in brackets behind the task.
-    """
-    unpruned = table[(table["method"] == UNPRUNED) & (table["task"] != MACRO)].set_index("task")
-    tasks, whole = unpruned.index, unpruned.loc[ALL]
-    heads = ["budget", "method", "visual tokens per layer", "prefill MACs"]
-    heads += [f"{task} ({samples})" for task, samples in unpruned["samples"].items()]
-    lines = []
-    for (budget, method), part in table.groupby(["budget", "method"], sort=False):
-        rows = part.set_index("task")
-        kind = "score" if method == UNPRUNED else "retained"
-        tokens, macs = rows.loc[ALL, ["tokens", "macs"]]
-        ends = [kind, f"{kind}_low", f"{kind}_high"]
-        lines.append(
-            [
-                budget,
-                f"{METHODS[method]} ({rows['layers'].iloc[0]})"
-                if method in METHODS
-                else f"{method} (scores)",
-                f"{tokens:.1f} ({percent(tokens / whole['tokens'], 1)})",
-                f"{macs / 1e9:.3g} G ({percent(macs / whole['macs'], 1)})",
-                *(interval_cell(*rows.loc[task, ends]) for task in tasks),
-            ]
-        )
-    return markdown_table(heads, lines, words=2)
+    """What each method retains, as `equal_budget.markdown` writes it."""
+    return equal_budget.markdown(table, METHODS)
 
 
 def leads_markdown(table: pd.DataFrame) -> str:
     """By how many points the bypass leads each other method, a column per task, with intervals."""
-    rows = table[(table["task"] != MACRO) & table["method"].isin(set(METHODS) - {BYPASS})]
-    tasks = list(rows["task"].unique())
-    lines = []
-    for (budget, method), part in rows.groupby(["budget", "method"], sort=False):
-        leads = part.set_index("task")[["lead", "lead_low", "lead_high"]]
-        lines.append(
-            [budget, METHODS[method], *(interval_cell(*leads.loc[task]) for task in tasks)]
-        )
-    return markdown_table(["budget", "the bypass against", *tasks], lines, words=2)
+    others = {method: METHODS[method] for method in PAIRS}
+    return equal_budget.leads_markdown(table, others, "the bypass against")
 
 
 def main() -> None:
