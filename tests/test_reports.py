@@ -206,6 +206,15 @@ def test_the_schedule_of_the_results_is_shown_with_its_reasons(tmp_path, results
     assert '"average": 0.333' in page.text
 
 
+def test_a_schedule_of_smaller_pictures_alone_has_a_report(tmp_path, samples):
+    plan = synthetic.schedule(stages=[], picture=0.25, method="downsample")
+    results = synthetic.write_results(tmp_path / "run", samples, {"downsample": plan})
+    page, _ = written(tmp_path / "page", results=results)
+    assert "Pictures shrunk to 25 % of their visual tokens" in page.text
+    assert "every token of the smaller pictures goes on" in page.text
+    assert "Pruned " not in page.text
+
+
 def test_a_profile_without_regions_says_so(tmp_path, samples):
     bare = [{**sample, "region_boxes": []} for sample in samples]
     profile = synthetic.write_profile(tmp_path / "profile", bare)

@@ -138,7 +138,7 @@ class Run:
             for first in range(start, total, size):
                 prepared = self._prepared(first, [schedule for schedule, _ in arms])
                 for schedule, store in arms if first // size % 2 == 0 else reversed(arms):
-                    batch, recorded = prepared[schedule and schedule.picture]
+                    batch, recorded = prepared[_picture(schedule)]
                     known = store.count - first
                     if known >= len(batch.samples):
                         continue
@@ -172,9 +172,9 @@ class Run:
         places = range(first, min(first + self.batch_size, len(self.samples)))
         samples = [self.samples[place] for place in places]
         prepared = {}
-        for picture in dict.fromkeys(schedule and schedule.picture for schedule in schedules):
+        for picture in dict.fromkeys(map(_picture, schedules)):
             batch = Batch.of(self.vlm, samples, picture)
-            shown = [one for one in schedules if (one and one.picture) == picture]
+            shown = [one for one in schedules if _picture(one) == picture]
             prepared[picture] = batch, self._record(batch, shown)
         return prepared
 
@@ -189,7 +189,7 @@ class Run:
     def _warm_up(self, first: int, schedules: Sequence[Schedule | None]) -> None:
         prepared = self._prepared(first, schedules)
         for schedule in schedules:
-            batch, recorded = prepared[schedule and schedule.picture]
+            batch, recorded = prepared[_picture(schedule)]
             answer(
                 self.vlm,
                 batch,
@@ -198,6 +198,11 @@ class Run:
                 any_model=self.any_model,
                 recorded=recorded,
             )
+
+
+def _picture(schedule: Schedule | None) -> float | None:
+    """The share of its tokens that pictures are shrunk to for an arm."""
+    return None if schedule is None else schedule.picture
 
 
 def _hash(samples: Sequence[Sample]) -> str:

@@ -26,6 +26,10 @@ NO_PROFILE = Missing("No profile was given.", "tokenlens profile")
 NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
 NO_RESULTS = Missing("No results were given.", "tokenlens run")
 NO_PICTURES = Missing("No pictures were asked for.", "tokenlens report --pictures 6")
+NO_STAGES = Missing(
+    "Nothing is pruned between layers: every token of the smaller pictures goes on.",
+    "tokenlens methods",
+)
 NO_BOXES = Missing(
     "The model's family has no adapter, so it is not known what its visual tokens cover.",
     "tokenlens models",

@@ -18,6 +18,7 @@ from tokenlens.reports.inputs import (
     NO_REGION,
     NO_RESULTS,
     NO_SCHEDULE,
+    NO_STAGES,
     Inputs,
     read_inputs,
 )
@@ -125,7 +126,9 @@ def _outcomes(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str,
     comparison, arm, schedule = inputs.comparison, inputs.arm, inputs.schedule
     if comparison is None or arm is None or schedule is None:
         return dict.fromkeys(("stats", "kept", "results"), NO_RESULTS)
-    kept = stage_cases(comparison, arm, schedule, pictures, figures) or NO_BOXES
+    kept: Any = NO_STAGES
+    if schedule.stages:
+        kept = stage_cases(comparison, arm, schedule, pictures, figures) or NO_BOXES
     return {
         "stats": headline_stats(comparison, arm),
         "kept": kept if pictures else NO_PICTURES,
@@ -145,7 +148,11 @@ def _summary(inputs: Inputs) -> list[str]:
         )
     if inputs.schedule:
         places = [stage_name(stage) for stage in inputs.schedule.stages]
-        sentences.append(f"Pruned {listed(places)} by {inputs.schedule.method}.")
+        if inputs.schedule.picture is not None:
+            share = f"{100 * inputs.schedule.picture:.3g} %"
+            sentences.append(f"Pictures shrunk to {share} of their visual tokens.")
+        if places:
+            sentences.append(f"Pruned {listed(places)} by {inputs.schedule.method}.")
     if inputs.comparison and inputs.arm:
         data = inputs.comparison.arms[inputs.arm].identity["data"]
         split = f" ({data['split']})" if data["split"] else ""
