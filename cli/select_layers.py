@@ -33,7 +33,8 @@ def select_layers(
     budget: Annotated[
         str,
         typer.Option(
-            help="Visual tokens entering a layer, mean over layers: 33%, 0.33 or '48 tokens'."
+            help="Visual tokens entering a layer, mean over layers: 33%, 0.33 or '48 tokens'; or "
+            "MACs of the prefill, scoring and merging included: '50% MACs' or '1.2 TMACs'."
         ),
     ] = "33%",
     max_correlation: Annotated[
@@ -50,6 +51,7 @@ def select_layers(
 ) -> None:
     """Choose the pruning layers by a profile, meet a budget and write the schedule."""
     from tokenlens.probing.profile import Profile
+    from tokenlens.pruning.meter import meter_of
     from tokenlens.selection.plan import plan
     from tokenlens.workspace import SCHEDULE, newest_profile
 
@@ -61,6 +63,7 @@ def select_layers(
         criterion=criterion,
         budget=budget,
         max_correlation=max_correlation,
+        meter=meter_of,
     )
     selection.schedule.save(target)
     _print(selection, directory)

@@ -76,9 +76,7 @@ def plans(draw: st.DrawFn, layers: int) -> tuple[list[Stage], Scorer]:
     for first in firsts:
         returned = bool(stages) and DISPOSALS[stages[-1].disposal].returns
         when = "before" if returned else draw(st.sampled_from(["after", "before"]))
-        open_to = [
-            name for name in DISPOSALS if first != firsts[-1] or not DISPOSALS[name].returns
-        ]
+        open_to = [name for name in DISPOSALS if first != firsts[-1] or not DISPOSALS[name].returns]
         disposal = draw(st.sampled_from(open_to))
         merge = draw(st.one_of(st.just(0), st.integers(1, 9), st.floats(0.01, 1.0)))
         stages.append(

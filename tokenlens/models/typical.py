@@ -35,8 +35,8 @@ class PromptLengths(NamedTuple):
     def with_text(self, tokens: int) -> "PromptLengths":
         """The same prompt with `tokens` text tokens: those before the picture stay, if they can.
 
-        >>> PromptLengths(5, 576, 20).with_text(64), PromptLengths(5, 576, 20).with_text(3)
-        (PromptLengths(before=5, visual=576, after=59), PromptLengths(before=2, visual=576, after=1))
+        >>> PromptLengths(5, 576, 20).with_text(64)
+        PromptLengths(before=5, visual=576, after=59)
         """
         before = max(0, min(self.before, tokens - 1))
         return self._replace(before=before, after=tokens - before)

@@ -78,7 +78,8 @@ def decoder_macs(config: PreTrainedConfig, lengths: ArrayLike) -> Floats:
     Returns:
         float64 [...].
     """
-    return sum(decoder_parts(config, lengths), start=np.float64(0))
+    parts = decoder_parts(config, lengths)
+    return parts.projections + parts.attention + parts.mlp
 
 
 class DecoderParts(NamedTuple):

@@ -97,41 +97,20 @@ def forecast(
     counts = stage_counts(stages, prompt.visual)
     lengths = np.asarray(tokens) + prompt.text
     keys, exact = _keys(config, tokens, prompt)
-    parts = map(float, decoder_parts(config, lengths))
+    parts = decoder_parts(config, lengths)
     return Forecast(
         tokens_per_layer=tuple(tokens),
         keys_per_layer=tuple(keys),
         keys_exact=exact,
         macs=Macs(
-            *parts,
+            float(parts.projections),
+            float(parts.attention),
+            float(parts.mlp),
             scoring=_scoring_macs(stages, counts, tokens, scorer, config, prompt),
             merging=_merging_macs(stages, counts, config.hidden_size),
         ),
         kv_bytes=sum(keys) * 2 * Widths.of(config).key * element_size,
     )
-
-
-@dataclass(frozen=True)
-class DecoderMeter:
-    """Counts the MACs of stages in one decoder, for budgets in MACs.
-
-    Attributes:
-        config: configuration of the text decoder.
-        prompt: what its prompts are like; their visual tokens are given for each count.
-    """
-
-    config: PreTrainedConfig
-    prompt: PromptLengths
-
-    @property
-    def text(self) -> int:
-        """Text tokens of the prompt."""
-        return self.prompt.text
-
-    def macs(self, stages: Sequence[Stage], scorer: Scorer, n_visual: int) -> float:
-        """MACs of a prefill with `n_visual` visual tokens, scoring and merging included."""
-        prompt = self.prompt._replace(visual=n_visual)
-        return forecast(stages, scorer, self.config, prompt).macs.total
 
 
 def _keys(

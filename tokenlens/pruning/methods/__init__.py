@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tokenlens.models.vlm import VLM
+    from tokenlens.pruning.meter import DecoderMeter
 
 _NOMINAL_TOKENS = 576
 """Visual tokens of LLaVA-1.5, which the published token budgets are of."""
-_NOMINAL_SIDE = 448
 
 
 def find_method(name: str) -> Method:
@@ -35,6 +35,7 @@ def build(
     budget: Budget | str | int | float,
     layers: Sequence[int] | None = None,
     n_visual: int | None = None,
+    n_text: int | None = None,
 ) -> Schedule:
     """The schedule of a method; see `Schedule.preset`."""
     method, target = find_method(name), parse_budget(budget)
@@ -50,17 +51,24 @@ def build(
         n_visual=n_visual,
         scorer=method.scorer,
         spread=method.spread,
+        meter=_meter(model, n_text) if target.in_macs else None,
     )
 
 
 def _picture_tokens(model: "VLM | PreTrainedModel | ModelRef") -> int | None:
     """Visual tokens of a square picture; None for a model that came without a processor."""
-    from PIL import Image
-
-    from tokenlens.models.structure import visual_mask
+    from tokenlens.models.typical import typical_prompt
     from tokenlens.models.vlm import VLM
 
     if not isinstance(model, VLM) or model.processor is None:
         return None
-    inputs = model.prepare(Image.new("RGB", (_NOMINAL_SIDE, _NOMINAL_SIDE)), "")
-    return int(visual_mask(model.model, inputs["input_ids"]).sum())
+    return typical_prompt(model).visual
+
+
+def _meter(model: "VLM | PreTrainedModel | ModelRef", n_text: int | None) -> "DecoderMeter | None":
+    """What counts MACs in `model`; None where only its name and depth are known."""
+    if isinstance(model, ModelRef):
+        return None
+    from tokenlens.pruning.meter import DecoderMeter
+
+    return DecoderMeter.of(model, n_text)
