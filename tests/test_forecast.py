@@ -21,6 +21,12 @@ UP_TO_THE_PROMPT = {"raters"}
 """Scorers whose rows are chosen by what the prompt says: forecast at the most they can be."""
 
 
+def reads_tower(plan):
+    """Whether a scorer or disposal reads the vision tower, which a trace counts as scoring too."""
+    parts = [SCORERS[plan.scorer.query], *(DISPOSALS[stage.disposal] for stage in plan.stages)]
+    return any(getattr(part, "tower", False) for part in parts)
+
+
 def compare(model, inputs, plan):
     """The trace of a run of one sample against its forecast."""
     prompt = prompt_lengths(VLM.wrap(model), inputs)
@@ -33,7 +39,9 @@ def compare(model, inputs, plan):
     assert [list(said.tokens_per_layer)] == trace.tokens_per_layer.tolist()
     assert [sum(said.macs[:3])] == cost.prefill_macs.tolist()
     assert [said.macs.merging] == cost.merging_macs.tolist()
-    if plan.scorer.query in UP_TO_THE_PROMPT:
+    if reads_tower(plan):
+        assert cost.scoring_macs[0] > said.macs.scoring
+    elif plan.scorer.query in UP_TO_THE_PROMPT:
         assert 0 < cost.scoring_macs[0] <= said.macs.scoring
     else:
         assert [said.macs.scoring] == cost.scoring_macs.tolist()
