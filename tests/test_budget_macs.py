@@ -136,7 +136,8 @@ def test_every_preset_keeps_its_promise_in_a_run_and_costs_what_torch_counts(nam
         assert macs <= 1.01 * said.total, "raters may be fewer than are counted"
         assert plan.budget.average == pytest.approx(average / prompt.visual, abs=1e-6)
         a_token = whole.macs.total / sum(prompt)
-        assert abs(said.total - target) <= max(0.01 * target, 1.1 * a_token)
+        off = abs(said.total - target)
+        assert off <= max(0.01 * target, 1.1 * a_token) or plan.budget.reached is not None
         assert (plan.budget.n_text, plan.budget.macs) == (prompt.text, pytest.approx(budget.amount))
     else:
         target = budget.tokens(prompt.visual)

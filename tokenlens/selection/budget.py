@@ -30,6 +30,8 @@ _RESOLUTION = 1e-9
 """Of the bisection: no two ratios that differ by less give different counts of any real sample."""
 _TOLERANCE = 0.01
 """Share of a target that is near enough."""
+_MOST_STEPS = 4000
+"""Of the search for the nearest where bisection does not come near enough."""
 
 
 class Meter(Protocol):
@@ -137,10 +139,17 @@ def _solve(
     spread: Spread,
     n_visual: int,
 ) -> tuple[Stage, ...]:
-    """Bisect λ until no counts lie between `low` and `high`, and take the nearer of them."""
+    """Bisect λ until no counts lie between `low` and `high`, and take the nearer of them.
+
+    Where that is not near, tokens are few, and one more that is kept may cost less (it may leave a
+    cluster fewer): then look at all of λ's range.
+    """
 
     def at(share: float) -> float:
         return reached(spread(stages, share))
+
+    def off(share: float) -> float:
+        return abs(at(share) - target)
 
     low, high = sorted((0.0, 1.0), key=at)
     least, most = at(low), at(high)
@@ -150,7 +159,10 @@ def _solve(
     while abs(high - low) > _RESOLUTION:
         middle = (low + high) / 2
         low, high = (middle, high) if at(middle) <= target else (low, middle)
-    nearest = min((low, high), key=lambda share: abs(at(share) - target))
+    nearest = min((low, high), key=off)
+    if off(nearest) > _TOLERANCE * target:
+        steps = min(_MOST_STEPS, 8 * n_visual)
+        nearest = min((nearest, *(step / steps for step in range(steps + 1))), key=off)
     return tuple(
         stage.model_copy(update={"keep": _ratio(keep_count(stage.keep, n_visual), n_visual)})
         for stage in spread(stages, nearest)
