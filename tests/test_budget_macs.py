@@ -60,6 +60,14 @@ def test_flops_are_not_guessed_at():
         parse_budget("1.7 TFLOPs")
 
 
+METHODS_OF_EVEN_STEPS = [
+    name
+    for name in METHODS
+    if all(stage.disposal in ("drop", "merge", "bypass") for stage in METHODS[name].stages([1, 2]))
+]
+"""One token more costs more; where clusters are counted by tens it may cost less."""
+
+
 def random_model(data):
     """A model and its prompt, with the number of text tokens."""
     heads = data.draw(st.sampled_from([2, 4]))
@@ -136,8 +144,13 @@ def test_every_preset_keeps_its_promise_in_a_run_and_costs_what_torch_counts(nam
         assert macs <= 1.01 * said.total, "raters may be fewer than are counted"
         assert plan.budget.average == pytest.approx(average / prompt.visual, abs=1e-6)
         a_token = whole.macs.total / sum(prompt)
-        off = abs(said.total - target)
-        assert off <= max(0.01 * target, 1.1 * a_token) or plan.budget.reached is not None
+        off, size = abs(said.total - target), budget.unit_of(whole.macs.total)
+        if name in METHODS_OF_EVEN_STEPS:
+            assert off <= max(0.01 * target, 1.1 * a_token)
+        if off > 0.011 * target:
+            assert plan.budget.reached == pytest.approx(said.total / size, rel=0.01)
+        elif off < 0.009 * target:
+            assert plan.budget.reached is None
         assert (plan.budget.n_text, plan.budget.macs) == (prompt.text, pytest.approx(budget.amount))
     else:
         target = budget.tokens(prompt.visual)
