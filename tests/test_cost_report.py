@@ -13,12 +13,12 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import tokenlens as tl
 from tests.builders import save_model_directory, tiny_qwen2_vl
+from tests.test_budget_macs import STAGED
 from tests.layout_families import IMAGE, llava
 from tokenlens.models.loading import load_outline
 from tokenlens.models.typical import USUAL_QUESTION, USUAL_SIZE, PromptLengths
 from tokenlens.pruning.cost_report import cost_report, prompt_for
 from tokenlens.pruning.published import FORMULAS, published_macs
-from tokenlens.registry import METHODS
 from tokenlens.schedule import Schedule, Stage
 
 Command = Callable[..., Ended]
@@ -127,7 +127,7 @@ def test_presets_come_out_as_in_swiftvlms_table(llava_7b, name, layers, budget, 
     assert row.pruned / 1e12 == pytest.approx(published, rel=0.02)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", STAGED)
 def test_every_preset_is_costed_without_weights(command: Command, llava_7b: Path, name: str):
     asked = ("--method", name, "--model", llava_7b, "--budget", "55% MACs", "--text-tokens", 69)
     ended = command("cost", *asked, "--json")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _NOMINAL_TOKENS = 576
 """Visual tokens of LLaVA-1.5, which the published token budgets are of."""
+_NOMINAL_SIDE = 448
 
 
 def find_method(name: str) -> Method:
@@ -26,6 +27,15 @@ def find_method(name: str) -> Method:
         raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
     method: Method = METHODS[name]
     return method
+
+
+def _meter(model: "VLM | PreTrainedModel | ModelRef", n_text: int | None) -> "DecoderMeter | None":
+    """What counts MACs in `model`; None where only its name and depth are known."""
+    if isinstance(model, ModelRef):
+        return None
+    from tokenlens.pruning.meter import DecoderMeter
+
+    return DecoderMeter.of(model, n_text)
 
 
 def build(
@@ -57,18 +67,12 @@ def build(
 
 def _picture_tokens(model: "VLM | PreTrainedModel | ModelRef") -> int | None:
     """Visual tokens of a square picture; None for a model that came without a processor."""
-    from tokenlens.models.typical import typical_prompt
+    from PIL import Image
+
+    from tokenlens.models.structure import visual_mask
     from tokenlens.models.vlm import VLM
 
     if not isinstance(model, VLM) or model.processor is None:
         return None
-    return typical_prompt(model).visual
-
-
-def _meter(model: "VLM | PreTrainedModel | ModelRef", n_text: int | None) -> "DecoderMeter | None":
-    """What counts MACs in `model`; None where only its name and depth are known."""
-    if isinstance(model, ModelRef):
-        return None
-    from tokenlens.pruning.meter import DecoderMeter
-
-    return DecoderMeter.of(model, n_text)
+    inputs = model.prepare(Image.new("RGB", (_NOMINAL_SIDE, _NOMINAL_SIDE)), "")
+    return int(visual_mask(model.model, inputs["input_ids"]).sum())
