@@ -13,8 +13,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import tokenlens as tl
 from tests.builders import save_model_directory, tiny_qwen2_vl
-from tests.test_budget_macs import STAGED
 from tests.layout_families import IMAGE, llava
+from tests.test_budget_macs import STAGED
 from tokenlens.models.loading import load_outline
 from tokenlens.models.typical import USUAL_QUESTION, USUAL_SIZE, PromptLengths
 from tokenlens.pruning.cost_report import cost_report, prompt_for
