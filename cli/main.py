@@ -10,7 +10,19 @@ import typer
 
 from tokenlens.errors import TokenlensError, UnknownLayoutWarning
 
-from . import benchmarks, demo, env, knock_out, methods, models, profile, report, run, select_layers
+from . import (
+    benchmarks,
+    cost,
+    demo,
+    env,
+    knock_out,
+    methods,
+    models,
+    profile,
+    report,
+    run,
+    select_layers,
+)
 
 app = typer.Typer(
     name="tokenlens",
@@ -21,7 +33,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (profile, select_layers, run, report, knock_out, demo, models, methods, benchmarks, env)
+COMMANDS = (
+    profile,
+    select_layers,
+    cost,
+    run,
+    report,
+    knock_out,
+    demo,
+    models,
+    methods,
+    benchmarks,
+    env,
+)
 for command in COMMANDS:
     command.register(app)
 

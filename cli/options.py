@@ -66,10 +66,22 @@ def load_model(
     device_map: str | None,
 ) -> "VLM":
     """Load with the library, quietly: transformers' own progress bars are not ours to show."""
-    from transformers.utils import logging
-
     from tokenlens.models.loading import load
+
+    _quieten()
+    return load(name, revision=revision, device=device, dtype=dtype, device_map=device_map)
+
+
+def load_outline(name: str, revision: str | None, dtype: str) -> "VLM":
+    """All of a model but its weights, likewise."""
+    from tokenlens.models.loading import load_outline
+
+    _quieten()
+    return load_outline(name, revision=revision, dtype=dtype)
+
+
+def _quieten() -> None:
+    from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(name, revision=revision, device=device, dtype=dtype, device_map=device_map)

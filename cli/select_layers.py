@@ -42,7 +42,8 @@ def select_layers(
     budget: Annotated[
         str,
         typer.Option(
-            help="Visual tokens entering a layer, mean over layers: 33%, 0.33 or '48 tokens'."
+            help="Visual tokens entering a layer, mean over layers: 33%, 0.33 or '48 tokens'; or "
+            "MACs of the prefill, scoring and merging included: '50% MACs' or '1.2 TMACs'."
         ),
     ] = "33%",
     max_correlation: Annotated[
@@ -92,6 +93,7 @@ def select_layers(
     and from a finished one layers are chosen at once, without the model.
     """
     from tokenlens.probing.profile import Profile
+    from tokenlens.pruning.meter import meter_of
     from tokenlens.selection.budget import parse_budget
     from tokenlens.selection.criteria import CAPABILITY, check_criterion
     from tokenlens.selection.plan import plan
@@ -111,7 +113,12 @@ def select_layers(
         return
     target = out or SCHEDULE
     selection = plan(
-        source, stages=stages, criterion=by, budget=target_budget, max_correlation=max_correlation
+        source,
+        stages=stages,
+        criterion=by,
+        budget=target_budget,
+        max_correlation=max_correlation,
+        meter=meter_of,
     )
     selection.schedule.save(target)
     _print(selection, directory)

@@ -16,6 +16,7 @@ Command = Callable[..., Ended]
 COMMANDS = (
     "profile",
     "select-layers",
+    "cost",
     "run",
     "report",
     "knock-out",

@@ -78,6 +78,10 @@ _check_average = _amount(
     "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
 )
 
+_check_macs = _amount(
+    "a ratio in (0, 1] such as 0.5, or a number of MACs such as 1200000000000", zero=False
+)
+
 
 def _check_picture(value: Any) -> float:
     if isinstance(value, float) and 0 < value <= 1:
@@ -267,11 +271,20 @@ class BudgetNote(_Part):
     Attributes:
         average: visual tokens entering a layer, mean over all layers: a ratio of the sample's
             visual tokens (a float up to 1), or a number of tokens (an integer, or a float above 1).
+            Where the target was in MACs, what it came to.
         n_visual: visual tokens per sample it was solved for; the rounded mean where samples differ.
+        macs: a target in MACs of the decoder's prefill, scoring and merging included: a ratio of
+            the unpruned prefill's (a float up to 1), or a number (an integer).
+        n_text: text tokens per sample such a target was solved for.
+        reached: what the stages come to, in the unit of the target, where that is neither within
+            one token nor within 1 % of it: no other keep ratios come nearer.
     """
 
     average: Annotated[int | float, BeforeValidator(_check_average)]
     n_visual: Annotated[StrictInt, Field(ge=1)] | None = None
+    macs: Annotated[int | float, BeforeValidator(_check_macs)] | None = None
+    n_text: Annotated[StrictInt, Field(ge=1)] | None = None
+    reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class Why(_Part):
@@ -334,6 +347,7 @@ class Schedule(_Part):
         budget: "Budget | str | int | float",
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
+        n_text: int | None = None,
     ) -> "Schedule":
         """A published method or a baseline for `model`, meeting a budget.
 
@@ -341,19 +355,26 @@ class Schedule(_Part):
             name: one of `tokenlens.registry.METHODS`.
             model: what the schedule is for; its layer count and architecture are read from it.
             budget: visual tokens entering a layer, mean over all layers: a ratio (0.33 or "33%") or
-                a number of tokens (48 or "48 tokens").
+                a number of tokens (48 or "48 tokens"). Or MACs of the decoder's prefill, scoring
+                and merging included: a share of the unpruned prefill's ("50% MACs") or a number
+                ("1.2 TMACs", "400 GMACs"); this needs a model, a `ModelRef` is not enough.
             layers: the scoring layers, counted from 1, where they are not to be the method's own.
             n_visual: visual tokens per sample to solve the budget for. By default those of a square
                 picture in `model`; where there is no processor to tell, 576, as in the papers. The
                 schedule's `budget.n_visual` says which.
+            n_text: text tokens per sample to solve a budget in MACs for. By default those of the
+                model's own chat template around a question of 15 words
+                (`tokenlens.models.typical.USUAL_QUESTION`); needed where there is no processor to
+                count them. The schedule's `budget.n_text` says how many.
 
         Raises:
             ScheduleError: no such method, or layers it cannot have.
-            BudgetError: a budget out of the range these stages can reach, which is named.
+            BudgetError: a budget out of the range these stages can reach, which is named, or one
+                in MACs for a model that does not say what its layers cost.
         """
         from tokenlens.pruning.methods import build
 
-        return build(name, model, budget=budget, layers=layers, n_visual=n_visual)
+        return build(name, model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text)
 
     @classmethod
     def load(cls, path: str | Path) -> "Schedule":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Keep, Schedule, Stage
@@ -48,11 +49,37 @@ def shown_count(schedule: Schedule, n_visual: int) -> int:
 def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
     """As `tokens_entering`, for stages that are not in a schedule yet."""
     entering = [n_visual] * layers
+    for stage, counts in zip(stages, stage_counts(stages, n_visual), strict=True):
+        entering[stage.first_layer - 1 :] = [counts.alive] * (layers - stage.first_layer + 1)
+    return entering
+
+
+class StageCounts(NamedTuple):
+    """What a stage chooses among, what it keeps, and how many merged tokens stand for the rest."""
+
+    candidates: int
+    kept: int
+    merged: int
+
+    @property
+    def rest(self) -> int:
+        """Tokens not kept."""
+        return self.candidates - self.kept
+
+    @property
+    def alive(self) -> int:
+        """Tokens that enter the next layer."""
+        return self.kept + self.merged
+
+
+def stage_counts(stages: Sequence[Stage], n_visual: int) -> list[StageCounts]:
+    """The counts of every stage, for one sample of `n_visual` visual tokens."""
+    found = []
     candidates = n_visual
     for stage in stages:
         kept = min(keep_count(stage.keep, n_visual), candidates)
         disposal = DISPOSALS[stage.disposal]
-        alive = kept + disposal.merged(stage.merge, candidates - kept)
-        entering[stage.first_layer - 1 :] = [alive] * (layers - stage.first_layer + 1)
-        candidates = {"kept": kept, "alive": alive, "all": candidates}[disposal.later]
-    return entering
+        counts = StageCounts(candidates, kept, disposal.merged(stage.merge, candidates - kept))
+        candidates = {"kept": kept, "alive": counts.alive, "all": candidates}[disposal.later]
+        found.append(counts)
+    return found

@@ -56,6 +56,39 @@ def load(
     return VLM(model, processor, id=source.id, revision=source.revision)
 
 
+def load_outline(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+) -> VLM:
+    """All of a model but its weights, which are neither downloaded nor read.
+
+    It says how deep and wide the model is, and its processor makes inputs; it cannot be run.
+
+    Args:
+        name: as for `load`.
+        dtype: as for `load`; by default the checkpoint's own.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        ModelError: as `load` does, but for damaged weights.
+
+    >>> outline = load_outline("tiny-qwen2-vl")
+    >>> outline.layers >= 12, outline.model.device.type, outline.device.type
+    (True, 'meta', 'cpu')
+    """
+    precision = find_dtype(dtype, torch.device("meta"))
+    source = find_source(name, revision, weights=False)
+    config = _load_config(source.folder)
+    if isinstance(precision, str):
+        precision = config.dtype or config.get_text_config().dtype or torch.float32
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=precision)
+    processor = load_processor(source.folder, config)
+    return VLM(model, processor, id=source.id, revision=source.revision)
+
+
 def _load_config(folder: Path) -> PreTrainedConfig:
     if not (folder / "config.json").is_file():
         raise ModelError(

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from tokenlens.errors import ModelError
 from tokenlens.models.aliases import ALIASES, BUNDLED
 
-_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+_OUTLINE = ("*.json", "*.jinja", "*.txt", "*.model")
+_FILES = (*_OUTLINE, "*.safetensors")
 _DUPLICATES = ["*/*", "consolidated*"]
 """Weights in other layouts, which some hub repositories hold beside the ones that are loaded."""
 _TIMEOUT_S = 10.0
@@ -42,12 +44,13 @@ class Source:
     revision: str | None = None
 
 
-def find_source(name: str | Path, revision: str | None = None) -> Source:
+def find_source(name: str | Path, revision: str | None = None, *, weights: bool = True) -> Source:
     """Find a model by bundled name, alias, local directory or hub id, in this order.
 
-    A hub model is downloaded, or taken from the local cache where the hub cannot be reached.
-    Raises `ModelError` saying what was tried.
+    A hub model is downloaded (its weights too, if they are wanted), or taken from the local cache
+    where the hub cannot be reached. Raises `ModelError` saying what was tried.
     """
+    files = _FILES if weights else _OUTLINE
     text = str(name) if name else ""
     place = Path(name).expanduser()
     local = text in BUNDLED or (text and text not in ALIASES and place.is_dir())
@@ -61,7 +64,7 @@ def find_source(name: str | Path, revision: str | None = None) -> Source:
         return Source(place.resolve(), str(place.resolve()))
     hub_id = ALIASES.get(text, text)
     if isinstance(name, str) and _HUB_ID.fullmatch(hub_id) and text[0] not in ".~/":
-        folder = _hub_folder(hub_id, revision, asked=text)
+        folder = _hub_folder(hub_id, revision, text, files)
         return Source(folder, hub_id, folder.name)
     if isinstance(name, Path) or "/" in text or text.startswith((".", "~")):
         found = "is a file" if place.is_file() else "does not exist"
@@ -72,13 +75,13 @@ def find_source(name: str | Path, revision: str | None = None) -> Source:
     )
 
 
-def _hub_folder(hub_id: str, revision: str | None, asked: str) -> Path:
+def _hub_folder(hub_id: str, revision: str | None, asked: str, files: Sequence[str]) -> Path:
     """The folder of a hub model's files in the local cache, its name the commit."""
     name = hub_id if asked == hub_id else f"{asked!r} ({hub_id})"
     try:
         # Asked for apart from the download, which has no time limit of its own.
         commit = HfApi().model_info(hub_id, revision=revision, timeout=_TIMEOUT_S).sha
-        return _download(hub_id, commit)
+        return _download(hub_id, commit, files)
     except RevisionNotFoundError as error:
         raise ModelError(f"the hub's model {name} has no revision {revision!r}") from error
     except GatedRepoError as error:
@@ -94,12 +97,14 @@ def _hub_folder(hub_id: str, revision: str | None, asked: str) -> Path:
     except HFValidationError as error:
         raise ModelError(f"{name} is neither a directory nor a hub id; {_OFFER}") from error
     except (HTTPError, OSError) as error:
-        return _cached_folder(hub_id, revision, name, error)
+        return _cached_folder(hub_id, revision, name, files, error)
 
 
-def _cached_folder(hub_id: str, revision: str | None, name: str, reason: Exception) -> Path:
+def _cached_folder(
+    hub_id: str, revision: str | None, name: str, files: Sequence[str], reason: Exception
+) -> Path:
     try:
-        return _download(hub_id, revision, local_files_only=True)
+        return _download(hub_id, revision, files, local_files_only=True)
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"cannot fetch {name} from the hub ({type(reason).__name__}: "
@@ -108,12 +113,14 @@ def _cached_folder(hub_id: str, revision: str | None, name: str, reason: Excepti
         ) from error
 
 
-def _download(hub_id: str, revision: str | None, local_files_only: bool = False) -> Path:
+def _download(
+    hub_id: str, revision: str | None, files: Sequence[str], local_files_only: bool = False
+) -> Path:
     return Path(
         snapshot_download(
             hub_id,
             revision=revision,
-            allow_patterns=_FILES,
+            allow_patterns=list(files),
             ignore_patterns=_DUPLICATES,
             local_files_only=local_files_only,
         )

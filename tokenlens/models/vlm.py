@@ -85,8 +85,9 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
-        return self.model.device
+        """Where inputs go; the CPU where the weights are nowhere (see `load_outline`)."""
+        device = self.model.device
+        return torch.device("cpu") if device.type == "meta" else device
 
     @property
     def dtype(self) -> torch.dtype:

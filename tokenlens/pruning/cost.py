@@ -12,6 +12,7 @@ Embeddings, norms, the head and the vision tower are not counted; padding and fi
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,12 +78,26 @@ def decoder_macs(config: PreTrainedConfig, lengths: ArrayLike) -> Floats:
     Returns:
         float64 [...].
     """
+    parts = decoder_parts(config, lengths)
+    return parts.projections + parts.attention + parts.mlp
+
+
+class DecoderParts(NamedTuple):
+    """Where a decoder's MACs go: projections of all layers, attention, MLP; float64 [...]."""
+
+    projections: Floats
+    attention: Floats
+    mlp: Floats
+
+
+def decoder_parts(config: PreTrainedConfig, lengths: ArrayLike) -> DecoderParts:
+    """As `decoder_macs`, part by part."""
     widths = Widths.of(config)
     n = np.asarray(lengths, dtype=np.float64)
     projections = projection_macs(config, n) + n * widths.query * widths.hidden
     attention = 2 * n**2 * widths.query
     mlp = 3 * n * widths.hidden * widths.ffn
-    return (projections + attention + mlp).sum(axis=-1)
+    return DecoderParts(*(part.sum(axis=-1) for part in (projections, attention, mlp)))
 
 
 def projection_macs(config: PreTrainedConfig, tokens: ArrayLike) -> Floats:

@@ -69,7 +69,7 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
         required_tower(model)
     for place, stage in enumerate(schedule.stages):
         where = f"stages[{place}]"
-        _refuse_unscored(where, stage, schedule.scorer)
+        refuse_unscored(where, stage, schedule.scorer)
         if stage.positions == "renumber" and not hasattr(decoder(model), "rotary_emb"):
             raise PruningError(
                 f"{where}.positions: 'renumber' needs a decoder with a `rotary_emb`, this one "
@@ -91,7 +91,8 @@ def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
             )
 
 
-def _refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
+def refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
+    """A stage that the scorer cannot score; `where` names it."""
     if isinstance(SCORERS[scorer.query], DirectScoring):
         return
     if stage.score_layer == 0:

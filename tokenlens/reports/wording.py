@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenlens.analyses.style import percent
 from tokenlens.registry import DISPOSALS
-from tokenlens.schedule import Keep, Schedule, Stage
+from tokenlens.schedule import BudgetNote, Keep, Schedule, Stage
 
 _DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -121,7 +121,12 @@ def select_command(profile: str, schedule: Schedule) -> str:
     if schedule.why and schedule.why.criterion:
         options += ["--criterion", schedule.why.criterion]
     if schedule.budget:
-        average = schedule.budget.average
-        ratio = isinstance(average, float) and average <= 1
-        options += ["--budget", f"{100 * average:.4g}%" if ratio else f"{average:g}"]
+        options += ["--budget", _budget(schedule.budget)]
     return command("tokenlens", "select-layers", profile, *options)
+
+
+def _budget(note: BudgetNote) -> str:
+    """As a user writes it."""
+    target, unit = (note.average, "") if note.macs is None else (note.macs, " MACs")
+    ratio = isinstance(target, float) and target <= 1
+    return f"{100 * target:.4g}%{unit}" if ratio else f"{target}{unit}"

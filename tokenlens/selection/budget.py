@@ -1,85 +1,48 @@
 """From a budget to the keep ratio of every stage.
 
 A budget is the number of visual tokens entering a layer, averaged over *all* layers, merged tokens
-counted: at equal budget the methods cost (nearly) equal FLOPs. One share λ is solved for; how the
+counted: at equal budget the methods cost (nearly) equal FLOPs. Or it is in MACs of the decoder's
+prefill, scoring and merging included: then they cost the same. One share λ is solved for; how the
 stages' keep ratios follow from it is a method's own, and λ, λ², … unless it says otherwise.
 """
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import count
-from numbers import Integral, Real
-from typing import Literal
+from typing import Protocol
 
 from tokenlens.errors import BudgetError
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Scorer, Stage
+from tokenlens.selection.target import Budget, macs_text, parse_budget
 from tokenlens.token_counts import keep_count, stage_tokens
+
+__all__ = [
+    "Budget",
+    "Meter",
+    "Spread",
+    "geometric",
+    "parse_budget",
+    "solve_budget",
+    "solve_macs",
+    "solved_schedule",
+]
 
 _RESOLUTION = 1e-9
 """Of the bisection: no two ratios that differ by less give different counts of any real sample."""
+_TOLERANCE = 0.01
+"""Share of a target that is near enough."""
+_MOST_STEPS = 4000
+"""Of the search for the nearest where bisection does not come near enough."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """A target for the layer average: `amount` is a ratio in (0, 1], or a number of tokens."""
+class Meter(Protocol):
+    """Counts the MACs of stages in one decoder; `tokenlens.pruning.meter` makes them."""
 
-    amount: float
-    unit: Literal["ratio", "tokens"]
+    @property
+    def text(self) -> int:
+        """Text tokens of the prompt it counts for."""
 
-    def tokens(self, n_visual: int) -> float:
-        """The target in tokens, for a sample with `n_visual` visual tokens."""
-        return self.amount * n_visual if self.unit == "ratio" else self.amount
-
-    def note(self, n_visual: int) -> BudgetNote:
-        """What the schedule says of it."""
-        whole = self.unit == "tokens" and self.amount == int(self.amount)
-        return BudgetNote(average=int(self.amount) if whole else self.amount, n_visual=n_visual)
-
-    def __str__(self) -> str:
-        return f"{100 * self.amount:g} %" if self.unit == "ratio" else f"{self.amount:g} tokens"
-
-
-_MOST_TOKENS = 1e15
-
-
-def parse_budget(value: Budget | str | int | float) -> Budget:
-    """Read a budget: a percentage, a ratio (up to 1, with a decimal point), or tokens.
-
-    Raises `BudgetError` for anything else.
-
-    >>> parse_budget("33%"), parse_budget(0.33), parse_budget("48"), parse_budget("48.5 tokens")
-    ... # doctest: +NORMALIZE_WHITESPACE
-    (Budget(amount=0.33, unit='ratio'), Budget(amount=0.33, unit='ratio'),
-     Budget(amount=48.0, unit='tokens'), Budget(amount=48.5, unit='tokens'))
-    """
-    if isinstance(value, Budget):
-        return value
-    budget = _read(value) if isinstance(value, str) else _as_budget(value)
-    if budget is None or not 0 < budget.amount <= (1 if budget.unit == "ratio" else _MOST_TOKENS):
-        raise BudgetError(
-            f"budget: got {str(value)!r}, expected a share of the visual tokens above 0 % and up "
-            "to 100 % such as '33%' or '0.33', or a number of them such as '48' or '48 tokens'"
-        )
-    return budget
-
-
-def _read(text: str) -> Budget | None:
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(%|tokens?)?", text.strip())
-    if match is None:
-        return None
-    if match[2] is None:
-        return _as_budget(float(match[1]) if "." in match[1] else int(match[1]))
-    if match[2] == "%":
-        return Budget(float(match[1]) / 100, "ratio")
-    return Budget(float(match[1]), "tokens")
-
-
-def _as_budget(number: object) -> Budget | None:
-    if isinstance(number, bool) or not isinstance(number, Real) or not number < _MOST_TOKENS:
-        return None
-    counted = isinstance(number, Integral) or float(number) > 1
-    return Budget(float(number), "tokens" if counted else "ratio")
+    def macs(self, stages: Sequence[Stage], scorer: Scorer, n_visual: int) -> float:
+        """MACs of a prefill, scoring and merging included; without stages, the unpruned one's."""
 
 
 Spread = Callable[[Sequence[Stage], float], Sequence[Stage]]
@@ -117,33 +80,97 @@ def solve_budget(
         spread: how the stages share the budget.
 
     Returns:
-        Stages whose `stage_tokens` average to `average` within half a token, with the shortest
-        ratios (three digits or more) that give those counts at `n_visual`.
+        Stages whose `stage_tokens` average to `average` as nearly as their counts allow, within
+        half a token where a step of λ moves every count by one at most, with the shortest ratios
+        (three digits or more) that give those counts at `n_visual`.
 
     Raises:
         BudgetError: `average` is out of reach; the message says what is within.
     """
 
-    def reached(ratio: float) -> float:
-        return sum(stage_tokens(spread(stages, ratio), n_visual, layers)) / layers
+    def reached(found: Sequence[Stage]) -> float:
+        return _average(found, n_visual, layers)
 
-    low, high = 0.0, 1.0
-    least, most = reached(low), reached(high)
-    if not least - 1e-9 <= average <= most + 1e-9:
-        raise BudgetError(
+    def refuse(least: float, most: float) -> BudgetError:
+        return BudgetError(
             f"budget: a layer average of {average:.4g} tokens ({average / n_visual:.1%} of "
             f"{n_visual}) is out of reach: with stages {_describe(stages)} of {layers} layers it "
             f"can be {least:.4g} to {most:.4g} tokens ({least / n_visual:.1%} to "
             f"{most / n_visual:.1%})"
         )
-    while high - low > _RESOLUTION:
+
+    return _solve(stages, average, reached, refuse, spread, n_visual)
+
+
+def solve_macs(
+    stages: Sequence[Stage],
+    target: float,
+    meter: Meter,
+    *,
+    scorer: Scorer,
+    n_visual: int,
+    spread: Spread = geometric,
+) -> tuple[Stage, ...]:
+    """The same stages with keep ratios whose prefill takes `target` MACs.
+
+    As `solve_budget`, but `target` is in multiply-accumulates as `meter` counts them.
+    """
+
+    def reached(found: Sequence[Stage]) -> float:
+        return meter.macs(found, scorer, n_visual)
+
+    def refuse(least: float, most: float) -> BudgetError:
+        whole = meter.macs((), scorer, n_visual)
+        return BudgetError(
+            f"budget: {macs_text(target)} ({target / whole:.1%} of the unpruned prefill's "
+            f"{macs_text(whole)}, {n_visual} visual and {meter.text} text tokens) is out of reach: "
+            f"with stages {_describe(stages)} it can be {macs_text(least)} to {macs_text(most)} "
+            f"({least / whole:.1%} to {most / whole:.1%})"
+        )
+
+    return _solve(stages, target, reached, refuse, spread, n_visual)
+
+
+def _solve(
+    stages: Sequence[Stage],
+    target: float,
+    reached: Callable[[Sequence[Stage]], float],
+    refuse: Callable[[float, float], BudgetError],
+    spread: Spread,
+    n_visual: int,
+) -> tuple[Stage, ...]:
+    """Bisect λ until no counts lie between `low` and `high`, and take the nearer of them.
+
+    Where that is not near, tokens are few, and one more that is kept may cost less (it may leave a
+    cluster fewer): then look at all of λ's range.
+    """
+
+    def at(share: float) -> float:
+        return reached(spread(stages, share))
+
+    def off(share: float) -> float:
+        return abs(at(share) - target)
+
+    low, high = sorted((0.0, 1.0), key=at)
+    least, most = at(low), at(high)
+    margin = 1e-9 * max(1.0, most)
+    if not least - margin <= target <= most + margin:
+        raise refuse(least, most)
+    while abs(high - low) > _RESOLUTION:
         middle = (low + high) / 2
-        low, high = (middle, high) if reached(middle) <= average else (low, middle)
-    nearest = min((low, high), key=lambda ratio: abs(reached(ratio) - average))
+        low, high = (middle, high) if at(middle) <= target else (low, middle)
+    nearest = min((low, high), key=off)
+    if off(nearest) > _TOLERANCE * target:
+        steps = min(_MOST_STEPS, 8 * n_visual)
+        nearest = min((nearest, *(step / steps for step in range(steps + 1))), key=off)
     return tuple(
         stage.model_copy(update={"keep": _ratio(keep_count(stage.keep, n_visual), n_visual)})
         for stage in spread(stages, nearest)
     )
+
+
+def _average(stages: Sequence[Stage], n_visual: int, layers: int) -> float:
+    return sum(stage_tokens(stages, n_visual, layers)) / layers
 
 
 def _describe(stages: Sequence[Stage]) -> str:
@@ -169,24 +196,44 @@ def solved_schedule(
     n_visual: int,
     scorer: Scorer | None = None,
     spread: Spread = geometric,
+    meter: Meter | None = None,
 ) -> Schedule:
     """A schedule of these stages that meets `budget` on a sample of `n_visual` visual tokens.
 
-    See `solve_budget` for `spread`.
+    See `solve_budget` for `spread`. A budget in MACs needs a `meter` for the model, and is a
+    `BudgetError` without one.
     """
-    draft = Schedule(
-        schema=1,
-        method=method,
-        model=model,
-        scorer=scorer or Scorer(),
-        stages=stages,
-        budget=budget.note(n_visual),
+    draft = Schedule(schema=1, method=method, model=model, scorer=scorer or Scorer(), stages=stages)
+    if not budget.in_macs:
+        average = budget.tokens(n_visual)
+        solved = solve_budget(
+            draft.stages, average, n_visual=n_visual, layers=model.layers, spread=spread
+        )
+        came_to = _average(solved, n_visual, model.layers)
+        note = budget.note(n_visual, _unless_near(came_to, average, 1.0, budget.unit_of(n_visual)))
+        return draft.replace(stages=solved, budget=note)
+    if meter is None:
+        raise BudgetError(
+            f"budget: {budget} needs to know how wide the decoder is and how long its prompts are; "
+            "give the loaded model instead of a description of it, or a budget in tokens"
+        )
+    whole = meter.macs((), draft.scorer, n_visual)
+    target = budget.amount * budget.unit_of(whole)
+    solved = solve_macs(
+        draft.stages, target, meter, scorer=draft.scorer, n_visual=n_visual, spread=spread
     )
-    solved = solve_budget(
-        draft.stages,
-        budget.tokens(n_visual),
+    came_to = meter.macs(solved, draft.scorer, n_visual)
+    note = BudgetNote(
+        average=round(_average(solved, n_visual, model.layers) / n_visual, 6),
         n_visual=n_visual,
-        layers=model.layers,
-        spread=spread,
+        macs=budget.amount if budget.is_share else round(budget.amount),
+        n_text=meter.text,
+        reached=_unless_near(came_to, target, 0.0, budget.unit_of(whole)),
     )
-    return draft.replace(stages=solved)
+    return draft.replace(stages=solved, budget=note)
+
+
+def _unless_near(came_to: float, target: float, slack: float, unit: float) -> float | None:
+    """What was reached, in units, or None where it is within `slack` or 1 % of the target."""
+    near = abs(came_to - target) <= max(slack, _TOLERANCE * target) + 1e-9
+    return None if near else came_to / unit

@@ -1,6 +1,6 @@
 """From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenlens.schedule import ModelRef, Schedule, Why
-from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
+from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
+from tokenlens.selection.budget import Budget, Meter, parse_budget, solved_schedule
 from tokenlens.selection.choice import Choice, choose
 from tokenlens.selection.criteria import (
     CAPABILITY,
@@ -108,6 +108,7 @@ def plan(
     budget: Budget | str | int | float = "33%",
     max_correlation: float = 0.9,
     seed: int = 0,
+    meter: Callable[[ModelRef], Meter] | None = None,
 ) -> Selection:
     """Choose layers by a profile and make the SwiftVLM schedule that meets the budget.
 
@@ -120,9 +121,12 @@ def plan(
         stages: pruning layers wanted; where fewer can be chosen, as many as can be, with a note.
         criterion: one of `tokenlens.selection.criteria.CRITERIA`, or the capability that
             `tokenlens.evaluation.capability` measured on the profile's model.
-        budget: visual tokens entering a layer, mean over layers; see `parse_budget`.
+        budget: visual tokens entering a layer, mean over layers, or MACs of the prefill; see
+            `parse_budget`.
         max_correlation: two consecutive chosen layers rank tokens at most this much alike.
         seed: of the bootstrap.
+        meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
+            `tokenlens.pruning.meter.meter_of`.
 
     Raises:
         SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
@@ -137,10 +141,11 @@ def plan(
     interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
     scores = interval[0].tolist()
     n_visual = round(float(evidence.n_visual.mean()))
+    counting = meter(model) if meter is not None and target.in_macs else None
 
     def solve(layers: Sequence[int]) -> Schedule:
         stages = swiftvlm_stages(layers)
-        return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual)
+        return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual, meter=counting)
 
     measured = criterion if isinstance(criterion, Capability) else None
     name = criterion if isinstance(criterion, str) else CAPABILITY
@@ -183,6 +188,7 @@ def plan(
             *choice.notes,
             *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
             *_notes_on_sizes(evidence, n_visual),
+            *_notes_on_budget(target, schedule.budget),
         ),
     )
 
@@ -248,3 +254,16 @@ def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
         f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
         f"{n_visual}, and in the same ratios elsewhere"
     ]
+
+
+def _notes_on_budget(target: Budget, note: BudgetNote | None) -> list[str]:
+    notes = []
+    if note is not None and note.n_text is not None:
+        notes.append(
+            f"{target} are of the prefill of {note.n_visual} visual and {note.n_text} text tokens, "
+            "those of a question of 15 words in the model's chat template"
+        )
+    if note is not None and note.reached is not None:
+        came_to = Budget(note.reached, target.unit)
+        notes.append(f"of {target}, {came_to} is the nearest that whole tokens come to")
+    return notes

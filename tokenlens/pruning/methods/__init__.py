@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tokenlens.models.vlm import VLM
+    from tokenlens.pruning.meter import DecoderMeter
 
 _NOMINAL_TOKENS = 576
 """Visual tokens of LLaVA-1.5, which the published token budgets are of."""
@@ -28,6 +29,15 @@ def find_method(name: str) -> Method:
     return method
 
 
+def _meter(model: "VLM | PreTrainedModel | ModelRef", n_text: int | None) -> "DecoderMeter | None":
+    """What counts MACs in `model`; None where only its name and depth are known."""
+    if isinstance(model, ModelRef):
+        return None
+    from tokenlens.pruning.meter import DecoderMeter
+
+    return DecoderMeter.of(model, n_text)
+
+
 def build(
     name: str,
     model: "VLM | PreTrainedModel | ModelRef",
@@ -35,6 +45,7 @@ def build(
     budget: Budget | str | int | float,
     layers: Sequence[int] | None = None,
     n_visual: int | None = None,
+    n_text: int | None = None,
 ) -> Schedule:
     """The schedule of a method; see `Schedule.preset`."""
     method, target = find_method(name), parse_budget(budget)
@@ -52,6 +63,7 @@ def build(
         n_visual=n_visual,
         scorer=method.scorer,
         spread=method.spread,
+        meter=_meter(model, n_text) if target.in_macs else None,
     )
 
 
