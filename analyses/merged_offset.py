@@ -29,8 +29,9 @@ from tokenlens.measures.offsets import group_offsets
 from tokenlens.models.batch import Batch
 from tokenlens.models.structure import decoder_layers
 from tokenlens.progress import progress
-from tokenlens.pruning.disposals import Groups, group
+from tokenlens.pruning.disposal import Groups
 from tokenlens.pruning.engine import prune
+from tokenlens.pruning.grouping import group
 from tokenlens.pruning.tokens import Slots, Tokens
 
 from . import command

@@ -47,4 +47,9 @@ def _summed(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return 2 * merged * rest * hidden
 
 
-DISPOSAL = Disposal(contextual, macs=_summed, tower=True)
+DISPOSAL = Disposal(
+    contextual,
+    macs=_summed,
+    tower=True,
+    summary="added to tokens spread among it by the vision tower's keys (VisionZip)",
+)

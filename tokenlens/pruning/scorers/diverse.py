@@ -62,4 +62,6 @@ def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
     return visual**2 * hidden
 
 
-SCORER = DirectScoring(diverse_scores, macs=_compared)
+SCORER = DirectScoring(
+    diverse_scores, macs=_compared, summary="tokens unlike each other (DivPrune)"
+)

@@ -20,4 +20,6 @@ def vision_scores(prompt: Prompt, tokens: Tokens, _: Turn, __: Scorer) -> Tensor
     return prompt.looked.importance.to(index.device).gather(1, index)
 
 
-SCORER = DirectScoring(vision_scores, tower=True)
+SCORER = DirectScoring(
+    vision_scores, tower=True, summary="what the vision tower attends to (VisionZip)"
+)
