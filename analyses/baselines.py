@@ -104,7 +104,7 @@ def compute(
         for method, schedule in schedules(vlm, budget, chosen, n_visual).items()
     }
     comparison = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
+        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
     )
     table = comparison.table()
     table[["lead", "lead_low", "lead_high"]] = [
