@@ -187,7 +187,7 @@ def _winner(column: Column, figures: Mapping[str, Resampled]) -> str | None:
 
 def _cell(figure: Resampled, *, best: bool = False) -> Cell:
     value, low, high = map(float, figure.interval())
-    return Cell(value, low, high, best)
+    return Cell(value, low, high, best and not isnan(value))
 
 
 def _timed(comparison: Comparison) -> str:

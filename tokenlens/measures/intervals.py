@@ -63,7 +63,7 @@ class Resampled:
         none = np.isnan(self.mean)
         ends = interval_ends(np.where(none, 0.0, self.draws), confidence)
         low, high = (np.where(none, np.nan, end)[()] for end in ends)
-        return self.mean, low, high
+        return self.mean[()], low, high
 
 
 def bootstrap_interval(
