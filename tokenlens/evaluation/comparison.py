@@ -105,9 +105,7 @@ class Comparison:
                 "samples": sum(map(len, strata)),
                 "unscored": sum(int(stratum["score"].isna().sum()) for stratum in strata),
                 **statistics,
-                **pd.concat(
-                    [costs[arm].loc[stratum.index].mean() for stratum in strata], axis=1
-                ).mean(axis=1),
+                **_macro_mean([costs[arm].loc[stratum.index] for stratum in strata]),
             }
             for task, strata in task_groups(next(iter(self.arms.values())).rows)
             for arm, statistics in zip(self.arms, self._statistics(strata), strict=True)
@@ -306,3 +304,9 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
 def _json_value(value: Any) -> Any:
     """NaN as null."""
     return None if isinstance(value, float) and isnan(value) else value
+
+
+def _macro_mean(strata: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Mean of the strata's means, a value per column; nothing where there is no stratum."""
+    means = [stratum.mean() for stratum in strata]
+    return pd.DataFrame(means).mean().to_dict()

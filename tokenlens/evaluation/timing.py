@@ -29,7 +29,7 @@ from tokenlens.validation import read_object
 
 FILE = "timing.json"
 _BATCHES, _BATCH_SIZE, _REPEATS = 4, 8, 3
-_ENOUGH_S = 40.0
+_ENOUGH_S = 25.0
 """After so many seconds no batch is repeated any more."""
 
 
