@@ -35,8 +35,8 @@ def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     app.command(
         "run",
-        epilog="Examples: tokenlens run --schedule out.json --limit 100\n\n"
-        "tokenlens run --compare fastv,pdrop,swiftvlm --budget 33%,22%",
+        epilog="Example: tokenlens run --schedule out.json --limit 100\n\n"
+        "Example: tokenlens run --compare fastv,pdrop,swiftvlm --budget 33%,22%",
     )(run)
 
 
@@ -99,10 +99,12 @@ def run(
 ) -> None:
     """Answer the same samples unpruned and pruned, by one schedule or by many methods.
 
-    Model and data are the schedule's unless named; of a data set with splits, the held-out one.
+    Model and data are the schedule's unless named; of a data set with splits,
+    the held-out one.
 
-    What a model has answered is kept under ./tokenlens-out/MODEL/answers, so that a run that was
-    stopped continues, and another limit, method, budget or folder answers only what is missing.
+    Answers are kept under ./tokenlens-out/MODEL/answers: a run that was stopped
+    continues, and with another limit, method, budget or folder only what is
+    missing is answered.
     """
     from tokenlens.evaluation.arms import Arms, budgets_of, comparison_arms, profile_for
     from tokenlens.evaluation.comparison import compare as run_arms

@@ -135,10 +135,12 @@ class Comparison:
         rows = self.arms[arm].rows
         costs = rows[list(_COSTS)].copy()
         costs.insert(0, "tokens", [tokens.mean() for tokens in rows["tokens_per_layer"]])
+        timing = self.timing
         for name in ("prefill_s", "decode_s"):
-            # Results of before arms were timed apart were answered side by side.
-            timed = self.timing is not None and arm in self.timing.arms
-            costs[name] = self.timing.of(name, [arm]).mean() if timed else rows[name].astype(float)
+            if timing is not None and arm in timing.arms:
+                costs[name] = timing.of(name, [arm]).mean()
+            else:  # Before arms were timed apart, rows were answered side by side.
+                costs[name] = rows[name].astype(float)
         return costs
 
     def figures(self) -> pd.DataFrame:
