@@ -1,6 +1,7 @@
 """Times taken side by side, and the vision tower that arms share."""
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_every_batch_is_answered_by_all_arms_in_turn_there_and_back(
     warm_up, rest = seen[:2], seen[2:]
     assert [arm for arm, _ in warm_up] == there
     rounds = [[*there, *back] * 2, [*back, *there] * 2, [*there, *back] * 2]
-    assert [arm for arm, _ in rest] == sum(rounds[: timing.repeats], [])
+    assert [arm for arm, _ in rest] == list(chain.from_iterable(rounds[: timing.repeats]))
     assert all(tasks == {"a", "b"} for _, tasks in seen)
     assert timing.of("prefill_s", ["random", "unpruned"]).shape == (4, 2)
     assert (timing.of("decode_s", ["unpruned"]) > 0).all()
