@@ -162,6 +162,14 @@ def test_a_question_asked_twice_is_answered_once(vlm, samples, schedules, tmp_pa
     assert rows["prediction"][:6].to_list() == rows["prediction"][6:].to_list()
 
 
+def test_two_arms_that_do_the_same_are_asked_once(vlm, samples, schedules, tmp_path, asked):
+    twins = {"random": schedules["random"], "twin": schedules["random"].replace(method="twin")}
+    results = run(vlm, samples, twins, tmp_path / "a", None)
+    assert asked == {"unpruned": (2, 6), "random": (2, 6)}
+    said = [results.arms[arm].rows["prediction"].to_list() for arm in twins]
+    assert said[0] == said[1]
+
+
 def test_another_model_other_options_and_weights_are_told_apart(vlm, folder, schedules, tmp_path):
     generation = {"max_new_tokens": 3}
     schedule = schedules["random"]

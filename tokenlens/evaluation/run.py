@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenlens.errors import ModelError, ResultsError, SampleError
 from tokenlens.evaluation.answer_store import AnswerStore
-from tokenlens.evaluation.asking import Asking
+from tokenlens.evaluation.asking import Arm, Asking
 from tokenlens.evaluation.boxes import box_reader
 from tokenlens.evaluation.fingerprints import answering_identity, sample_key
 from tokenlens.evaluation.metrics import find_metric
@@ -103,13 +103,14 @@ class Run:
             unfinished = [directory for directory in arms if not stores[directory].complete]
             if unfinished:
                 keys = [sample_key(sample) for sample in self.samples]
-                kept = {
-                    directory: AnswerStore(
-                        answers, answering_identity(self.vlm, arms[directory], self.generation)
-                    )
-                    for directory in unfinished
-                }
-                schedules = [(arms[directory], kept[directory]) for directory in unfinished]
+                asked: dict[Path, Arm] = {}
+                kept: dict[Path, AnswerStore] = {}
+                for directory in unfinished:
+                    schedule = arms[directory]
+                    identity = answering_identity(self.vlm, schedule, self.generation)
+                    store = AnswerStore(answers, identity)
+                    # Arms that do the same are asked once.
+                    kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
                 asking = Asking(
                     self.vlm,
                     self.samples,
@@ -119,7 +120,7 @@ class Run:
                     self.any_model,
                     self.timed,
                 )
-                asking.fill(schedules, self.show_progress)
+                asking.fill(list(asked.values()), self.show_progress)
                 for directory in unfinished:
                     self._write(stores[directory], kept[directory], keys)
         return [Results.load(directory) for directory in arms]
