@@ -66,7 +66,7 @@ def compute(
         for selection in by_criterion.values()
     }
     comparison = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
+        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
     )
     table = comparison.table()
     whole = table[table["arm"] == UNPRUNED].assign(budget="", criterion=UNPRUNED, layers="")

@@ -64,7 +64,7 @@ def run(
         for method, schedule in methods.items()
     }
     comparison = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
+        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
     )
     table = comparison.table()
     table[["lead", "lead_low", "lead_high"]] = [

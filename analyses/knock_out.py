@@ -85,7 +85,7 @@ def compute(
         for layer in layers or range(2, model.layers + 1)
     }
     table = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress
+        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
     ).table()
     whole = table[table["arm"] == UNPRUNED].set_index("task")["score"]
     rows = table[(table["arm"] != UNPRUNED) & (table["task"] != MACRO)].copy()

@@ -1,8 +1,10 @@
 """The entry point: the sub-commands, and the one place where errors meet the user."""
 
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, NoReturn
 
@@ -49,6 +51,9 @@ COMMANDS = (
 for command in COMMANDS:
     command.register(app)
 
+_INTERRUPTED, _TERMINATED = 130, 143
+"""Exit codes of a command that SIGINT or SIGTERM ended."""
+
 
 def _print_version(value: bool) -> None:
     if value:
@@ -93,8 +98,31 @@ def _run(arguments: list[str]) -> None:
         app(args=arguments)
 
 
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, end a command as Ctrl-C does: open rows are written."""
+
+    def end(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted, 143 terminated.
+    """
+    with _orderly_end():
+        _guarded()
+
+
+def _guarded() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -104,8 +132,8 @@ def main() -> None:
             raise
         _fail(str(error), 2)
     except SystemExit as end:
-        if end.code == 130:
-            _fail("interrupted; what was computed is kept, the same command continues", 130)
+        if isinstance(end.code, int) and end.code in (_INTERRUPTED, _TERMINATED):
+            _fail("interrupted; what was computed is kept, the same command continues", end.code)
         raise
     except OSError as error:
         if debug:

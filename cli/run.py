@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from .comparison_tables import print_tables
 from .console import console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
-    BatchSize,
     Data,
     Device,
     DeviceMap,
@@ -25,10 +25,19 @@ from .options import (
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparison import Comparison
 
+_FIELD = "Many methods"
+_BUDGETS = "33%,22%"
+_FEW = 8
+"""Samples per batch where one schedule runs."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("run", epilog="Example: tokenlens run --schedule out.json --limit 100")(run)
+    app.command(
+        "run",
+        epilog="Example: tokenlens run --schedule out.json --limit 100\n\n"
+        "Example: tokenlens run --compare fastv,pdrop,swiftvlm --budget 33%,22%",
+    )(run)
 
 
 def run(
@@ -38,9 +47,20 @@ def run(
     ] = None,
     model: Model = None,
     data: Data = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only samples of this task; may be repeated. Default: all."),
+    ] = None,
     out: Out = None,
     limit: Limit = None,
-    batch_size: BatchSize = 8,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples per forward pass; default 8, with --compare 32 for models below 1 B "
+            "parameters. Answers do not depend on it.",
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens after which an answer is cut off.")
     ] = 32,
@@ -48,42 +68,112 @@ def run(
         bool,
         typer.Option("--any-model", help="Run a schedule made for a model of another id."),
     ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods at equal cost instead of one schedule: names (see `tokenlens methods`) "
+            "and schedule files with commas between them, or all.",
+            rich_help_panel=_FIELD,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Budgets to compare at, commas between: visual tokens entering a layer, mean over "
+            f"layers, such as 33% or '48 tokens'. Default {_BUDGETS}.",
+            rich_help_panel=_FIELD,
+        ),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="Profile that chooses the layers of swiftvlm and drop; default: the newest of "
+            "this model under ./tokenlens-out, else the published layers at the same depth.",
+            rich_help_panel=_FIELD,
+        ),
+    ] = None,
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
 ) -> None:
-    """Answer the same samples unpruned and pruned; a run that was stopped continues.
+    """Answer the same samples unpruned and pruned, by one schedule or by many methods.
 
-    Model and data are the schedule's unless named; of a data set with splits, the held-out one.
+    Model and data are the schedule's unless named; of a data set with splits,
+    the held-out one.
+
+    Answers are kept under ./tokenlens-out/MODEL/answers: a run that was stopped
+    continues, and with another limit, method, budget or folder only what is
+    missing is answered.
     """
-    from tokenlens.evaluation.comparison import compare
+    from tokenlens.evaluation.arms import Arms, budgets_of, comparison_arms, profile_for
+    from tokenlens.evaluation.comparison import compare as run_arms
+    from tokenlens.evaluation.comparison import free_directory
+    from tokenlens.evaluation.run import many_at_once
+    from tokenlens.evaluation.table_files import write_tables
+    from tokenlens.evaluation.tables import budget_tables
     from tokenlens.samples.dataset import load_samples
     from tokenlens.schedule import Schedule
-    from tokenlens.workspace import SCHEDULE, results_directory
+    from tokenlens.workspace import (
+        SCHEDULE,
+        answers_directory,
+        comparison_directory,
+        results_directory,
+    )
 
+    _check_options(compare, schedule, budget, profile)
     file = schedule or SCHEDULE
-    pruned = Schedule.load(file)
-    name = model or pruned.model.id or DEFAULT_MODEL
-    source = data or (pruned.why and pruned.why.data) or DEFAULT_DATA
-    samples = load_samples(source, split="held-out", limit=limit)
-    directory = out or results_directory(name, file)
-    commit = revision or (pruned.model.revision if model is None else None)
+    one = Schedule.load(file) if compare is None else None
+    name = model or (one and one.model.id) or DEFAULT_MODEL
+    source = data or (one and one.why and one.why.data) or DEFAULT_DATA
+    samples = load_samples(source, "held-out", limit, task or ())
+    commit = revision or (one.model.revision if one and model is None else None)
     vlm = load_model(name, commit, device, dtype, device_map)
-    comparison = compare(
+    if one:
+        arms, wanted = Arms({one.method: one}), results_directory(name, file)
+    else:
+        arms = comparison_arms(
+            vlm,
+            (compare or "").split(","),
+            budgets_of(budget or _BUDGETS),
+            samples,
+            profile=profile_for(vlm, profile),
+            any_model=any_model,
+        )
+        wanted = comparison_directory(name, samples.name, len(samples))
+    comparison = run_arms(
         vlm,
         samples,
-        {pruned.method: pruned},
-        directory,
-        batch_size=batch_size,
+        arms.schedules,
+        directory := out
+        or free_directory(wanted, vlm, samples, arms.schedules, max_new_tokens=max_new_tokens),
+        batch_size=batch_size or (_FEW if one else many_at_once(vlm)),
         max_new_tokens=max_new_tokens,
         any_model=any_model,
         show_progress=True,
+        answers=answers_directory(name),
+        plan=arms.plan,
     )
+    tables = budget_tables(comparison)
+    files = write_tables(directory, tables)
     console.print(f"{name} on {len(samples)} samples of {samples.name}")
-    _print(comparison)
+    if one:
+        _print(comparison)
+    else:
+        print_tables(tables)
+        wrote("Tables", ", ".join(str(file) for file in files))
     wrote("Results", directory)
     next_command("tokenlens report" if out is None else f"tokenlens report {out}")
+
+
+def _check_options(
+    compare: str | None, schedule: Path | None, budget: str | None, profile: Path | None
+) -> None:
+    """Options of the one way to run do not go with those of the other."""
+    if compare is None and (budget is not None or profile is not None):
+        raise typer.BadParameter("--budget and --profile go with --compare; add it")
+    if compare is not None and schedule is not None:
+        raise typer.BadParameter("name schedule files in --compare instead of --schedule")
 
 
 def _print(comparison: "Comparison") -> None:

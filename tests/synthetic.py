@@ -104,6 +104,7 @@ def write_results(
     directory: Path,
     samples: Sequence[dict[str, Any]],
     arms: dict[str, Schedule] | None = None,
+    plan: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
     """A finished comparison of the unpruned model with `arms`; `changes` go into every row."""
@@ -126,7 +127,8 @@ def write_results(
                 store.append({**row, **_outcome(index, number, steps), **changes})
             store.finish()
     versions = {"tokenlens": "0", "torch": "0"}
-    write_json(directory / "summary.json", {"versions": versions, "arms": identities})
+    summary = {"versions": versions, "arms": identities, "plan": plan}
+    write_json(directory / "summary.json", summary)
     write_json(directory / "manifest.json", {"schema": 1, "kind": "comparison"})
     return directory
 

@@ -9,7 +9,7 @@ import pytest
 from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
-import tokenlens.evaluation.run as run_module
+import tokenlens.evaluation.asking as asking_module
 from tokenlens.errors import OutputError, ResultsError
 from tokenlens.evaluation.comparison import Comparison, compare
 from tokenlens.evaluation.evaluate import evaluate
@@ -92,9 +92,13 @@ def test_scores_are_means_and_the_unpruned_model_retains_all(finished):
 def test_costs_are_means_per_sample(finished):
     table = finished[1].table().set_index(["arm", "task"])
     for arm, results in finished[1].arms.items():
-        means = results.rows[[*COSTS[1:], "prefill_s", "decode_s"]].mean()
-        for cost, mean in means.items():
+        for cost, mean in results.rows[COSTS[1:]].mean().items():
             assert table.loc[(arm, "all"), cost] == pytest.approx(mean)
+        assert results.rows[["prefill_s", "decode_s"]].isna().all(axis=None)
+        for name in ("prefill_s", "decode_s"):
+            times = finished[1].timing.of(name, [arm])
+            assert (table.loc[arm, name] == times.mean()).all()
+            assert (times > 0).all()
         assert table.loc[(arm, "all"), "tokens"] == pytest.approx(results.tokens_per_layer.mean())
     layers = finished[1].tokens_per_layer()
     assert layers.groupby("arm", sort=False)["tokens"].mean().to_list() == pytest.approx(
@@ -129,50 +133,45 @@ def test_what_was_written_can_be_loaded_again(finished):
 
 
 def watch(monkeypatch):
-    """Who answers which batch, warm-ups left out."""
-    seen, real = [], run_module.answer
+    """Which arm answers which samples; what is only timed is left out."""
+    seen, real = [], asking_module.answer
 
-    def watched(vlm, batch, schedule, *, max_new_tokens, **options):
-        if max_new_tokens != 2:
-            seen.append((schedule and schedule.method, batch.samples[0].id[-1]))
-        return real(vlm, batch, schedule, max_new_tokens=max_new_tokens, **options)
+    def watched(vlm, batch, schedule, **options):
+        seen.append((schedule and schedule.method, "".join(one.id[-1] for one in batch.samples)))
+        return real(vlm, batch, schedule, **options)
 
-    monkeypatch.setattr(run_module, "answer", watched)
+    monkeypatch.setattr(asking_module, "answer", watched)
     return seen
 
 
-def test_arms_take_turns_batch_by_batch_in_alternating_order(
+def test_arms_answer_the_same_batches_which_are_of_one_task_as_far_as_can_be(
     vlm, samples, schedules, tmp_path, monkeypatch
 ):
     seen = watch(monkeypatch)
     compare(vlm, samples, schedules, tmp_path / "out", **OPTIONS)
-    there, back = [None, "swiftvlm", "random"], ["random", "swiftvlm", None]
-    assert seen == [
-        *((arm, "0") for arm in there),
-        *((arm, "2") for arm in back),
-        *((arm, "4") for arm in there),
-    ]
+    arms = [None, "swiftvlm", "random"]
+    assert seen == [(arm, batch) for batch in ("01", "34", "25") for arm in arms]
 
 
 def test_an_interrupted_comparison_continues_where_each_arm_stopped(
     vlm, samples, schedules, finished, tmp_path, monkeypatch
 ):
-    out, real = tmp_path / "out", run_module.answer
+    out, real = tmp_path / "out", asking_module.answer
 
     def interrupted(vlm, batch, schedule, **options):
-        if schedule is not None and schedule.method == "random" and batch.samples[0].id[-1] == "4":
+        if schedule and schedule.method == "random" and batch.samples[0].id[-1] == "2":
             raise KeyboardInterrupt
         return real(vlm, batch, schedule, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "answer", interrupted)
+        patch.setattr(asking_module, "answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
             compare(vlm, samples, schedules, out, **OPTIONS)
     with pytest.raises(ResultsError, match="unfinished"):
         Comparison.load(out)
     seen = watch(monkeypatch)
     again = compare(vlm, samples, schedules, out, **OPTIONS)
-    assert seen == [("random", "4")]
+    assert seen == [("random", "25")]
     pd.testing.assert_frame_equal(untimed(again), untimed(finished[1]))
 
 

@@ -11,7 +11,7 @@ import torch
 from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
-import tokenlens.evaluation.run as run_module
+import tokenlens.evaluation.asking as asking_module
 from tokenlens.errors import (
     OutputError,
     PruningError,
@@ -279,14 +279,16 @@ def test_an_interrupted_run_keeps_its_rows_and_continues(vlm, samples, tmp_path,
     stopping = Interrupting(samples, 5, error)
     with pytest.raises(type(error)):
         evaluate(vlm, stopping, max_new_tokens=3, batch_size=2, out=out)
-    with pytest.raises(ResultsError, match=r"unfinished run \(4 rows\)"):
+    with pytest.raises(ResultsError, match="unfinished run"):
         Results.load(out)
     again = evaluate(vlm, stopping, max_new_tokens=3, batch_size=2, out=out)
     same(whole, again)
     same(again, evaluate(vlm, stopping, max_new_tokens=3, batch_size=4, out=out))
 
 
-def test_a_continued_run_groups_the_same_samples(vlm, samples, tmp_path, monkeypatch):
+def test_batches_are_of_one_task_and_a_continued_run_asks_what_is_missing(
+    vlm, samples, tmp_path, monkeypatch
+):
     grouped = []
     real = Batch.of
 
@@ -295,17 +297,19 @@ def test_a_continued_run_groups_the_same_samples(vlm, samples, tmp_path, monkeyp
         return real(vlm, samples, picture)
 
     out = tmp_path / "run"
-    stopping = Interrupting(samples, 3, KeyboardInterrupt())
+    stopping = Interrupting(samples, 7, KeyboardInterrupt())
+    monkeypatch.setattr(Batch, "of", watched)
     with pytest.raises(KeyboardInterrupt):
         evaluate(vlm, stopping, max_new_tokens=2, batch_size=3, out=out)
-    monkeypatch.setattr(Batch, "of", watched)
+    assert grouped == [["0", "3", "6"]]
+    grouped.clear()
     evaluate(vlm, samples, max_new_tokens=2, batch_size=2, out=out)
-    assert grouped == [["2", "3"], ["2", "3"], ["4", "5"], ["6", "7"], ["8"]]
+    assert grouped == [["1", "4"], ["7", "2"], ["5", "8"]]
 
 
 def test_a_finished_run_answers_nothing_again(vlm, samples, tmp_path, monkeypatch):
     first = evaluate(vlm, samples, max_new_tokens=2, out=tmp_path / "run")
-    monkeypatch.setattr(run_module, "answer", lambda *_, **__: pytest.fail("answered again"))
+    monkeypatch.setattr(asking_module, "answer", lambda *_, **__: pytest.fail("answered again"))
     again = evaluate(vlm, samples, max_new_tokens=2, out=tmp_path / "run")
     pd.testing.assert_frame_equal(first.rows, again.rows)
 

@@ -29,15 +29,15 @@ prompt without padding) and `boxes` (xyxy, shares of width and height, flattened
 tokens."""
 
 
-def sample_row(sample: Sample, image: Image, layout: Layout) -> dict[str, Any]:
-    """The values of `SAMPLE_COLUMNS`, for a sample whose picture is `image`."""
+def sample_row(sample: Sample, size: tuple[int, int], layout: Layout) -> dict[str, Any]:
+    """The values of `SAMPLE_COLUMNS`, for a sample whose picture is `size` (width, height)."""
     return {
         "id": sample.id,
         "task": sample.task,
         "question": sample.question,
         "answers": list(sample.answers),
         "image": _address(sample.image),
-        "size": image.size,
+        "size": size,
         "region_boxes": sample.boxes,
         "polygons": sample.polygons,
         "positions": layout.positions.numpy(),

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from tokenlens.environment import versions
 from tokenlens.errors import OutputError, ProfileError, ResultsError, TokenlensError
 from tokenlens.files import atomic_path, write_json
+from tokenlens.locking import DirectoryLock
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
@@ -120,6 +121,7 @@ class ShardStore:
     """Writes rows to a directory, in order, and continues one that was interrupted.
 
     A context manager: leaving it, also by an error or Ctrl-C, writes the rows of the open shard.
+    Until then no other process can open the directory's store.
 
     Attributes:
         directory: Where the manifest and the shards are.
@@ -127,16 +129,18 @@ class ShardStore:
         complete: Whether `finish` was called, by this run or an earlier one.
     """
 
-    def __init__(self, reader: ShardReader, schema: pa.Schema) -> None:
+    def __init__(self, reader: ShardReader, schema: pa.Schema, lock: DirectoryLock) -> None:
+        self._lock = lock
         self.directory = reader.directory
         self.count = len(reader)
         self.complete = reader.complete
         self._manifest = reader.manifest
         self._schema = schema
         self._shard = self.count // self._manifest["shard_rows"]
-        self._open: list[pa.Table] = [
+        self._stored: list[pa.Table] = [
             pq.read_table(path).cast(schema) for path in reader.shards[self._shard :]
         ]
+        self._open: list[dict[str, Any]] = []
         self._written = self.count
 
     @classmethod
@@ -160,26 +164,18 @@ class ShardStore:
             shard_rows: Rows in a full shard; what is in memory at most.
 
         Raises:
-            OutputError: The directory cannot be written to, is not empty and no store, or holds
-                another run; the first key of the identity that differs is named.
+            OutputError: The directory cannot be written to, is not empty and no store, holds
+                another run (the first key of the identity that differs is named), or is being
+                written to by another process.
         """
         directory = Path(directory)
-        reader = existing_run(directory, kind, identity)
-        if reader is None:
-            manifest = {
-                "schema": MANIFEST_SCHEMA,
-                "kind": kind,
-                "complete": False,
-                "identity": identity,
-                **(info or {}),
-                "shard_rows": shard_rows,
-                "versions": versions(),
-            }
-            write_json(directory / MANIFEST, manifest)
-            reader = ShardReader(directory, kind)
-        for leftover in _temporaries(directory):
-            leftover.unlink(missing_ok=True)
-        return cls(reader, schema)
+        existing_run(directory, kind, identity)
+        lock = DirectoryLock(directory)
+        try:
+            return cls(_begun(directory, kind, identity, info or {}, shard_rows), schema, lock)
+        except BaseException:
+            lock.release()
+            raise
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row, a value (numpy arrays for lists) for every column; a full shard is written.
@@ -188,17 +184,19 @@ class ShardStore:
         """
         if set(row) != set(self._schema.names):
             raise ValueError(f"a row has columns {sorted(row)}, not {sorted(self._schema.names)}")
-        self._open.append(pa.Table.from_pylist([dict(row)], schema=self._schema))
+        self._open.append(dict(row))
         self.count += 1
         if self.count == (self._shard + 1) * self._manifest["shard_rows"]:
             self.close()
-            self._open = []
+            self._stored = []
             self._shard += 1
 
     def close(self) -> None:
         """Write the open shard, full or not; a run that continues completes it."""
         if self._written < self.count:
-            shard = pa.concat_tables(self._open).combine_chunks()
+            self._stored.append(pa.Table.from_pylist(self._open, schema=self._schema))
+            self._open = []
+            shard = pa.concat_tables(self._stored).combine_chunks()
             with atomic_path(self.directory / _shard_name(self._shard)) as temporary:
                 pq.write_table(shard, temporary, compression="zstd")
             self._written = self.count
@@ -219,7 +217,10 @@ class ShardStore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self._lock.release()
 
 
 def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> ShardReader | None:
@@ -248,6 +249,32 @@ def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> Sha
                 f"{directory} holds another {kind}: its {key} is {there.get(key)!r}, now "
                 f"{here.get(key)!r}; choose another directory with --out, or delete it"
             )
+    return reader
+
+
+def _begun(
+    directory: Path,
+    kind: str,
+    identity: Mapping[str, Any],
+    info: Mapping[str, Any],
+    shard_rows: int,
+) -> ShardReader:
+    """The store in a directory that is locked, begun where there is none."""
+    reader = existing_run(directory, kind, identity)
+    if reader is None:
+        manifest = {
+            "schema": MANIFEST_SCHEMA,
+            "kind": kind,
+            "complete": False,
+            "identity": identity,
+            **info,
+            "shard_rows": shard_rows,
+            "versions": versions(),
+        }
+        write_json(directory / MANIFEST, manifest)
+        reader = ShardReader(directory, kind)
+    for leftover in _temporaries(directory):
+        leftover.unlink(missing_ok=True)
     return reader
 
 

@@ -44,6 +44,16 @@ def results_directory(model: str, schedule: Path) -> Path:
     return ROOT / slug(model) / f"results-{slug(schedule.stem)}"
 
 
+def comparison_directory(model: str, data: str, samples: int) -> Path:
+    """The comparison of methods on so many samples of a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"compare-{slug(data)}-{samples}"
+
+
+def answers_directory(model: str) -> Path:
+    """What a model has answered, kept for every later run."""
+    return ROOT / slug(model) / "answers"
+
+
 def knock_out_directory(model: str, data: str, samples: int) -> Path:
     """The knock-out rows of a model on so many samples of a data set (`Samples.name`)."""
     return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}"
@@ -65,6 +75,18 @@ def newest_profile(root: Path = ROOT) -> Path:
             f"no profile under {root.resolve()}: make one with `tokenlens profile`, or name one"
         )
     return found
+
+
+def newest_profile_of(config_hash: str, root: Path = ROOT) -> Path | None:
+    """The finished profile of this very model that was written to last; None without one."""
+    manifests = [
+        path
+        for path in root.glob("*/*/manifest.json")
+        if (manifest := _manifest(path)).get("kind") == "profile"
+        and manifest["complete"]
+        and manifest["identity"]["model"]["config_hash"] == config_hash
+    ]
+    return _latest(manifests, "profile")
 
 
 def find_runs(directories: Sequence[Path]) -> Runs:
@@ -103,12 +125,17 @@ def find_runs(directories: Sequence[Path]) -> Runs:
 
 def kind_of(directory: Path) -> str | None:
     """What a directory holds by its manifest, `profile` or `comparison`; None for anything else."""
-    try:
-        manifest: Any = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    kind = _manifest(directory / "manifest.json").get("kind")
     return kind if isinstance(kind, str) else None
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """What a manifest says; nothing where there is none, or something else."""
+    try:
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _newest(root: Path, kind: str) -> Path | None:

@@ -25,8 +25,8 @@ class Answer:
     Attributes:
         prediction: the answer without special tokens.
         new_tokens: tokens generated, the end of the sequence included.
-        prefill_s: seconds of the batch's first forward pass, vision tower included, shared out
-            evenly over its samples.
+        prefill_s: seconds from the call to the end of the batch's first forward pass, vision tower
+            included, shared out evenly over its samples. NaN where it was not timed.
         decode_s: seconds from there to the batch's last token, shared out likewise.
         tokens_per_layer: visual tokens entering each decoder layer, merged ones counted.
         macs: of the decoder's prefill, scoring and merging included.
@@ -152,7 +152,7 @@ def _unpruned(vlm: VLM, inputs: BatchFeature) -> tuple[Tensor, Cost]:
 
 @dataclass
 class _Laps:
-    """Moments in seconds: the start and end of the first forward pass, and the end of it all."""
+    """Moments in seconds: the call, the end of the first forward pass, and the end of it all."""
 
     moments: list[float] = field(default_factory=list)
 
@@ -165,7 +165,10 @@ class _Laps:
 
 @contextmanager
 def _stopwatch(model: nn.Module) -> Iterator[_Laps]:
-    """Time the first forward pass apart from the rest; the devices are waited for at every lap."""
+    """Time the first forward pass apart from the rest; the devices are waited for at every lap.
+
+    `generate()` runs the vision tower before that pass, so the first lap begins with the call.
+    """
     laps = _Laps()
     devices = {parameter.device for parameter in model.parameters()}
     accelerators = [device for device in devices if device.type not in ("cpu", "meta")]
@@ -179,13 +182,10 @@ def _stopwatch(model: nn.Module) -> Iterator[_Laps]:
         if len(laps.moments) < 2:
             lap()
 
-    handles = [
-        model.register_forward_pre_hook(first_lap, prepend=True),
-        model.register_forward_hook(first_lap),
-    ]
+    handle = model.register_forward_hook(first_lap)
     try:
+        lap()
         yield laps
         lap()
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()

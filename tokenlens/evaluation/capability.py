@@ -75,6 +75,7 @@ def measure(
         out,
         batch_size=batch_size,
         show_progress=show_progress,
+        timed=False,
     )
 
 

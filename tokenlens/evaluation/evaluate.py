@@ -1,10 +1,11 @@
 """One run: a model, plain or pruned, over samples."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tokenlens.evaluation.answer_store import answers_within
 from tokenlens.evaluation.results import Results
 from tokenlens.evaluation.run import Run
 from tokenlens.models.vlm import VLM
@@ -40,7 +41,9 @@ def evaluate(
         SampleError: no samples, or a picture that cannot be used; rows before it are kept.
         OutputError: `out` holds another run or cannot be written to.
     """
-    run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress)
+    run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress, timed=True)
     run.check([schedule])
-    with nullcontext(out) if out is not None else TemporaryDirectory() as directory:
-        return run.into({Path(directory): schedule})[0]
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
+        answers = stack.enter_context(answers_within(directory))
+        return run.into({directory: schedule}, answers)[0]

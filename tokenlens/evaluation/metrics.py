@@ -123,11 +123,22 @@ METRICS: dict[str, Metric] = {
 """Name to metric, as samples name theirs."""
 TASK_METRICS = {"localisation": "box", "deep-localisation": "box"}
 """What scores the samples of a task that name none; every other task is scored by `exact`."""
+LOCALISATION_METRICS = {"box"}
+"""Those that ask where something is: tables average their tasks apart from all others."""
+
+
+def metric_name(task: str, metric: str) -> str:
+    """What scores the samples of a task that name this metric, or none.
+
+    >>> metric_name("localisation", ""), metric_name("text", ""), metric_name("text", "vqa")
+    ('box', 'exact', 'vqa')
+    """
+    return metric or TASK_METRICS.get(task, "exact")
 
 
 def find_metric(sample: Sample) -> Metric:
     """What scores a sample; `SampleError` where it names a metric that is not known."""
-    name = sample.metric or TASK_METRICS.get(sample.task, "exact")
+    name = metric_name(sample.task, sample.metric)
     if name not in METRICS:
         raise SampleError(
             f"sample {sample.id!r}: metric: got {name!r}, expected {one_of(name, METRICS)}"

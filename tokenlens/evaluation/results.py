@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL.Image import Image
 
 from tokenlens.errors import ResultsError
-from tokenlens.evaluation.answering import Answer
+from tokenlens.evaluation.answer_store import Answered
 from tokenlens.evaluation.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics import score
 from tokenlens.evaluation.set_metrics import set_figures
-from tokenlens.models.layout import Layout
 from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
 from tokenlens.store import ShardReader
@@ -46,26 +44,25 @@ ROW_SCHEMA = pa.schema(
     }
 )
 """A row: the sample with its metric and group, its score (null without ground truth), and its
-`Answer`, whose field `selected` is JSON here."""
+`Answer`, whose field `selected` is JSON here; times are null where they were not taken."""
+_MAY_LACK = ("score", "prefill_s", "decode_s")
 
 
 def result_row(
-    sample: Sample,
-    image: Image,
-    layout: Layout,
-    answer: Answer,
-    read_box: BoxReader = parse_box,
+    sample: Sample, answered: Answered, read_box: BoxReader = parse_box
 ) -> dict[str, Any]:
-    """The row of one answered sample, whose picture is `image`; `read_box` as the model writes."""
-    points = score(answer.prediction, sample, image.size, read_box)
-    return {
-        **sample_row(sample, image, layout),
+    """The row of one answered sample; `read_box` reads boxes as the model writes them."""
+    answer = answered.answer
+    points = score(answer.prediction, sample, answered.size, read_box)
+    row = {
+        **sample_row(sample, answered.size, answered.layout),
         "metric": sample.metric,
         "group": sample.group,
         **asdict(answer),
-        "score": None if isnan(points) else points,
+        "score": points,
         "selected": json.dumps(answer.selected),
     }
+    return {name: None if name in _MAY_LACK and isnan(row[name]) else row[name] for name in row}
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,7 @@ class Results:
         reader = ShardReader(directory, KIND)
         if not reader.complete:
             raise ResultsError(
-                f"{directory} holds an unfinished run ({len(reader)} rows); finish it by the same "
-                "command that began it"
+                f"{directory} holds an unfinished run; finish it by the same command that began it"
             )
         rows = reader.table(ROW_SCHEMA.names)
         # Runs of before samples could name a metric or a group have no such columns.

@@ -1,4 +1,4 @@
-"""Running schedules over samples: batch by batch, side by side, and on from where a run stopped."""
+"""Running schedules over samples: what is missing is answered, and every arm's rows are written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -6,23 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from tokenlens.errors import ModelError, ResultsError, SampleError
-from tokenlens.evaluation.answering import answer
+from tokenlens.evaluation.answer_store import AnswerStore
+from tokenlens.evaluation.asking import Arm, Asking
 from tokenlens.evaluation.boxes import box_reader
+from tokenlens.evaluation.fingerprints import answering_identity, sample_key
 from tokenlens.evaluation.metrics import find_metric
 from tokenlens.evaluation.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.files import hash_json
-from tokenlens.models.batch import Batch
 from tokenlens.models.vlm import VLM
-from tokenlens.probing.recording import probe
-from tokenlens.progress import progress
 from tokenlens.pruning.refusals import refuse_model, refuse_schedule
-from tokenlens.samples.sample import Sample
+from tokenlens.samples.sample import Sample, check_regions
 from tokenlens.schedule import Schedule, require_schedule
 from tokenlens.store import ShardStore
+
+_SMALL = 1_000_000_000
+"""Parameters of a model that takes many samples at a time."""
+
+
+def many_at_once(vlm: VLM) -> int:
+    """Samples per batch for a run of many arms: 32 for a model of less than 1 B parameters, else 8.
+
+    Small models spend their time between the computations; large ones fill the memory.
+    """
+    return 32 if sum(weight.numel() for weight in vlm.model.parameters()) < _SMALL else 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Run:
         max_new_tokens: tokens after which an answer is cut off.
         any_model: whether schedules may be made for a model of another id.
         show_progress: whether to show a bar with an ETA on standard error.
+        timed: whether rows say how long each answer took; arms then share no work.
     """
 
     vlm: VLM
@@ -44,6 +52,7 @@ class Run:
     max_new_tokens: int
     any_model: bool
     show_progress: bool
+    timed: bool
 
     def check(self, schedules: Iterable[Schedule | None]) -> None:
         """Refuse, before anything is computed or written, what could not be run."""
@@ -70,15 +79,17 @@ class Run:
                 refuse_model(self.vlm.model)
                 refuse_schedule(schedule, self.vlm.model)
 
-    def into(self, arms: Mapping[Path, Schedule | None]) -> list[Results]:
+    def into(self, arms: Mapping[Path, Schedule | None], answers: Path) -> list[Results]:
         """Answer all samples by every schedule (None: unpruned), each into a directory of its own.
 
-        What a directory holds already of the same run is not answered again. Raises `OutputError`,
-        before anything is answered, where one holds another run.
+        What is among the `answers` already is not answered again, whichever run it was made by;
+        what is answered goes there first, so that a run that is stopped continues. Raises
+        `OutputError`, before anything is answered, where a directory holds another run or is being
+        written to.
         """
         with ExitStack() as stack:
-            stores = [
-                stack.enter_context(
+            stores = {
+                directory: stack.enter_context(
                     ShardStore.open(
                         directory,
                         KIND,
@@ -88,12 +99,45 @@ class Run:
                     )
                 )
                 for directory, schedule in arms.items()
-            ]
-            self._answer(list(zip(arms.values(), stores, strict=True)))
-            for store in stores:
-                if not store.complete:
-                    store.finish()
+            }
+            unfinished = [directory for directory in arms if not stores[directory].complete]
+            if unfinished:
+                keys = [sample_key(sample) for sample in self.samples]
+                asked: dict[Path, Arm] = {}
+                kept: dict[Path, AnswerStore] = {}
+                for directory in unfinished:
+                    schedule = arms[directory]
+                    identity = answering_identity(self.vlm, schedule, self.generation)
+                    store = AnswerStore(answers, identity)
+                    # Arms that do the same are asked once.
+                    kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
+                asking = Asking(
+                    self.vlm,
+                    self.samples,
+                    keys,
+                    self.batch_size,
+                    self.max_new_tokens,
+                    self.any_model,
+                    self.timed,
+                )
+                asking.fill(list(asked.values()), self.show_progress)
+                for directory in unfinished:
+                    self._write(stores[directory], kept[directory], keys)
         return [Results.load(directory) for directory in arms]
+
+    def _write(self, store: ShardStore, kept: AnswerStore, keys: Sequence[str]) -> None:
+        """Score the answers to all samples and write the rows that a store does not hold yet."""
+        samples = self.samples[store.count :]
+        for sample, answered in zip(samples, kept.read(keys[store.count :]), strict=True):
+            check_regions(sample, answered.size)
+            reader = box_reader(self.vlm, answered.layout)
+            store.append(result_row(sample, answered, reader))
+        store.finish()
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How answers are generated."""
+        return {"decoding": "greedy", "max_new_tokens": self.max_new_tokens}
 
     def identity(self, schedule: Schedule | None) -> dict[str, Any]:
         """What makes a run this one: model, data, generation options and what the schedule does.
@@ -115,94 +159,10 @@ class Run:
                 "samples": len(self.samples),
                 "hash": getattr(self.samples, "hash", None) or _hash(self.samples),
             },
-            "generation": {"decoding": "greedy", "max_new_tokens": self.max_new_tokens},
+            "generation": self.generation,
             "schedule": schedule
             and {key: value for key, value in schedule.as_json().items() if key not in notes},
         }
-
-    def _answer(self, arms: Sequence[tuple[Schedule | None, ShardStore]]) -> None:
-        """Fill the arms' stores.
-
-        Every batch is prepared once and answered by the arms in turn, in the opposite order from
-        one batch to the next, after a warm-up: the arms' times can be compared though the machine's
-        speed drifts. Batches always group the same samples, so that a continued run answers as an
-        uninterrupted one.
-        """
-        total, size = len(self.samples), self.batch_size
-        done = sum(store.count for _, store in arms)
-        if done == total * len(arms):
-            return
-        start = min(store.count for _, store in arms) // size * size
-        with progress("answering", total * len(arms), done, self.show_progress) as advance:
-            self._warm_up(start, [schedule for schedule, _ in arms])
-            for first in range(start, total, size):
-                prepared = self._prepared(first, [schedule for schedule, _ in arms])
-                for schedule, store in arms if first // size % 2 == 0 else reversed(arms):
-                    batch, recorded = prepared[_picture(schedule)]
-                    known = store.count - first
-                    if known >= len(batch.samples):
-                        continue
-                    answers = answer(
-                        self.vlm,
-                        batch,
-                        schedule,
-                        max_new_tokens=self.max_new_tokens,
-                        any_model=self.any_model,
-                        recorded=recorded,
-                    )
-                    readers = [box_reader(self.vlm, layout) for layout in batch.layouts]
-                    rows = list(
-                        map(
-                            result_row,
-                            batch.samples,
-                            batch.images,
-                            batch.layouts,
-                            answers,
-                            readers,
-                        )
-                    )
-                    for row in rows[known:]:
-                        store.append(row)
-                    advance(len(rows) - known)
-
-    def _prepared(
-        self, first: int, schedules: Sequence[Schedule | None]
-    ) -> dict[float | None, tuple[Batch, list[Tensor] | None]]:
-        """The batch from `first` on and what is recorded of it, for every size of pictures."""
-        places = range(first, min(first + self.batch_size, len(self.samples)))
-        samples = [self.samples[place] for place in places]
-        prepared = {}
-        for picture in dict.fromkeys(map(_picture, schedules)):
-            batch = Batch.of(self.vlm, samples, picture)
-            shown = [one for one in schedules if _picture(one) == picture]
-            prepared[picture] = batch, self._record(batch, shown)
-        return prepared
-
-    def _record(self, batch: Batch, schedules: Sequence[Schedule | None]) -> list[Tensor] | None:
-        """The unpruned model's importance of every sample, where a schedule asks for it."""
-        if all(schedule is None or schedule.scorer.query != "recorded" for schedule in schedules):
-            return None
-        with probe(self.vlm) as recording, torch.inference_mode():
-            self.vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-        return recording.importance
-
-    def _warm_up(self, first: int, schedules: Sequence[Schedule | None]) -> None:
-        prepared = self._prepared(first, schedules)
-        for schedule in schedules:
-            batch, recorded = prepared[_picture(schedule)]
-            answer(
-                self.vlm,
-                batch,
-                schedule,
-                max_new_tokens=2,
-                any_model=self.any_model,
-                recorded=recorded,
-            )
-
-
-def _picture(schedule: Schedule | None) -> float | None:
-    """The share of its tokens that pictures are shrunk to for an arm."""
-    return None if schedule is None else schedule.picture
 
 
 def _hash(samples: Sequence[Sample]) -> str:

@@ -4,6 +4,8 @@ Percentile intervals (Efron & Tibshirani, 1993, ch. 13) of means over resampled 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,56 @@ Interval = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """Mean, low end and high end, each of the shape of one sample's value."""
 
 _DRAWS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Means over samples, as they are and as they could have been with other samples.
+
+    Where samples come in strata, both are means of the strata's means, and samples are drawn anew
+    within their stratum. Means over the same samples, along the axes after the first, are drawn
+    together, so that their differences and ratios are paired.
+
+    Attributes:
+        mean: [...], of the shape of one sample's value.
+        draws: [resamples, ...].
+    """
+
+    mean: NDArray[np.float64]
+    draws: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, strata: Sequence[ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Self:
+        """Resample strata of [samples, ...] each, finite; at least one with at least one sample."""
+        arrays = [_samples(stratum) for stratum in strata]
+        draws = [
+            resampled_means(array, resamples=resamples, seed=seed + index)
+            for index, array in enumerate(arrays)
+        ]
+        return cls(
+            np.mean([array.mean(axis=0) for array in arrays], axis=0), np.mean(draws, axis=0)
+        )
+
+    def __getitem__(self, place: int) -> "Resampled":
+        """One of the values along the first axis of a mean."""
+        return Resampled(self.mean[place], self.draws[:, place])
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        """What could have been of a difference; `other` was drawn together with this."""
+        return Resampled(self.mean - other.mean, self.draws - other.draws)
+
+    def __truediv__(self, baseline: "Resampled") -> "Resampled":
+        """What could have been of a ratio; NaN where the baseline's mean, or a draw of it, is 0."""
+        ratio = _ratio(baseline.mean, self.mean)
+        draws = _ratio(baseline.draws, self.draws)
+        return Resampled(ratio, np.where(np.isnan(ratio), np.nan, draws))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Mean, low and high end; draws that are NaN are left out."""
+        none = np.isnan(self.mean)
+        ends = interval_ends(np.where(none, 0.0, self.draws), confidence)
+        low, high = (np.where(none, np.nan, end)[()] for end in ends)
+        return self.mean[()], low, high
 
 
 def bootstrap_interval(
@@ -31,9 +83,7 @@ def bootstrap_interval(
     >>> float(mean), float(low), float(high)
     (0.5, 0.0, 1.0)
     """
-    array = _samples(values)
-    means = resampled_means(array, resamples=resamples, seed=seed)
-    return array.mean(axis=0), *interval_ends(means, confidence)
+    return Resampled.of([values], resamples=resamples, seed=seed).interval(confidence)
 
 
 def paired_difference_interval(
@@ -45,10 +95,8 @@ def paired_difference_interval(
     seed: int = 0,
 ) -> Interval:
     """Mean of `other - baseline` over the same samples, [samples, ...] each, and its interval."""
-    pairs = _pairs(baseline, other)
-    return bootstrap_interval(
-        pairs[:, 1] - pairs[:, 0], confidence=confidence, resamples=resamples, seed=seed
-    )
+    drawn = Resampled.of([_pairs(baseline, other)], resamples=resamples, seed=seed)
+    return (drawn[1] - drawn[0]).interval(confidence)
 
 
 def paired_ratio_interval(
@@ -64,13 +112,8 @@ def paired_ratio_interval(
     The same samples are drawn for both, [samples, ...] each. NaN where the mean of `baseline` is 0;
     draws in which it is 0 are left out of the interval.
     """
-    pairs = _pairs(baseline, other)
-    means = resampled_means(pairs, resamples=resamples, seed=seed)
-    ratio = _ratio(pairs.mean(axis=0))
-    none = np.isnan(ratio)
-    draws = np.where(none, 0.0, _ratio(np.moveaxis(means, 1, 0)))
-    low, high = (np.where(none, np.nan, end) for end in interval_ends(draws, confidence))
-    return ratio, low, high
+    drawn = Resampled.of([_pairs(baseline, other)], resamples=resamples, seed=seed)
+    return (drawn[1] / drawn[0]).interval(confidence)
 
 
 def resampled_means(
@@ -86,7 +129,8 @@ def resampled_means(
     chances = np.full(len(values), 1 / len(values))
     step = max(1, _DRAWS_AT_ONCE // len(values))
     means = [
-        rng.multinomial(len(values), chances, size=min(step, resamples - start)) @ flat
+        rng.multinomial(len(values), chances, size=min(step, resamples - start)).astype(float)
+        @ flat
         for start in range(0, resamples, step)
     ]
     return np.concatenate(means).reshape(resamples, *values.shape[1:]) / len(values)
@@ -123,7 +167,7 @@ def _pairs(baseline: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
     return np.stack([first, second], axis=1)
 
 
-def _ratio(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Second over first along the first axis; NaN where the first is 0."""
-    baseline, other = means
-    return np.divide(other, baseline, out=np.full_like(other, np.nan), where=baseline != 0)
+def _ratio(baseline: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NaN where the baseline is 0."""
+    nothing = np.full(np.shape(other), np.nan)
+    return np.divide(other, baseline, out=nothing, where=np.asarray(baseline) != 0)

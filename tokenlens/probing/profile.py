@@ -247,7 +247,7 @@ def _record(
     ):
         if not torch.equal(layout.positions, positions[index] - padding[index]):
             raise ProbeError(f"sample {sample.id!r}: the layout names other visual tokens than ran")
-        row = sample_row(sample, image, layout)
+        row = sample_row(sample, image.size, layout)
         row["importance"] = importance[index].flatten().numpy()
         if heads is not None:
             row["per_head"] = heads[index].flatten().numpy()

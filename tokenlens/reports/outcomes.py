@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tokenlens.analyses import kept_tokens, retained, tokens_per_layer
+from tokenlens.analyses import (
+    kept_tokens,
+    layers_by_method,
+    methods_at_budgets,
+    retained,
+    tokens_per_layer,
+)
 from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.analyses.picture_sheet import region_outlines
 from tokenlens.analyses.style import percent
 from tokenlens.evaluation.comparison import Comparison
 from tokenlens.evaluation.results import ALL
+from tokenlens.evaluation.table_files import headings, lines, notes, own_notes, title
+from tokenlens.evaluation.tables import budget_tables
 from tokenlens.reports.choice import Candidate, choose_samples
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
@@ -59,15 +67,29 @@ class StageCase:
 
 
 @dataclass(frozen=True)
+class BudgetView:
+    """A table of methods at one budget as the page shows it: cells (figure, interval, best)."""
+
+    title: str
+    headings: list[str]
+    lines: list[tuple[str, list[tuple[str, str, bool]]]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class ResultSection:
-    """The tables of results and their figures."""
+    """The tables of results and their figures; `budgets` stand in for `scores` where there are any.
+
+    A figure comes with what is said below it.
+    """
 
     scores: list[tuple[str, list[dict[str, Any]]]]
+    budgets: list[BudgetView]
+    notes: list[str]
     arms: list[str]
     reported: list[tuple[str, str, list[str]]]
     costs: list[dict[str, Any]]
-    tokens: Plate
-    quality: Plate
+    figures: list[tuple[Plate, str]]
 
 
 def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
@@ -107,31 +129,79 @@ def result_section(
 ) -> ResultSection:
     """Scores and costs of every arm, the tokens each layer ran on, and quality against cost."""
     table = comparison.table()
-    tokens = tokens_per_layer.compute(comparison)
-    quality = retained.compute(comparison)
     baseline = table[table["task"] == ALL].iloc[0]
-    averages = ", ".join(
-        f"{arm}: {part['tokens'].mean():.1f}" for arm, part in tokens.groupby("arm", sort=False)
-    )
+    tables = budget_tables(comparison) if comparison.plan else []
     return ResultSection(
         scores=[
             (str(task), [_score_row(row, baseline["arm"]) for row in part.to_dict("records")])
             for task, part in table.groupby("task", sort=False)
         ],
+        budgets=[
+            BudgetView(title(one), headings(one), lines(one), own_notes(one)) for one in tables
+        ],
+        notes=notes(tables[0]) if tables else [],
         arms=list(comparison.arms),
         reported=comparison.reported(),
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
-        tokens=figures.plate(
-            "tokens-per-layer",
-            lambda theme: tokens_per_layer.plot(tokens, chosen=chosen, theme=theme),
-            f"Steps: visual tokens entering each layer. Averages: {averages}.",
-        ),
-        quality=figures.plate(
-            "quality-against-cost",
-            lambda theme: retained.plot(quality, theme=theme),
-            "Points with intervals: score retained against prefill MACs, a panel per task.",
-        ),
+        figures=_many_figures(comparison, figures)
+        if tables
+        else _few_figures(comparison, chosen, figures),
     )
+
+
+def _few_figures(
+    comparison: Comparison, chosen: Sequence[int], figures: FigureFolder
+) -> list[tuple[Plate, str]]:
+    """A line and a point per arm, which can be told apart while they are few."""
+    tokens, quality = tokens_per_layer.compute(comparison), retained.compute(comparison)
+    averages = ", ".join(
+        f"{arm}: {part['tokens'].mean():.1f}" for arm, part in tokens.groupby("arm", sort=False)
+    )
+    return [
+        (
+            figures.plate(
+                "tokens-per-layer",
+                lambda theme: tokens_per_layer.plot(tokens, chosen=chosen, theme=theme),
+                f"Steps: visual tokens entering each layer. Averages: {averages}.",
+            ),
+            "Visual tokens entering each layer, merged ones counted; the marks on the right are "
+            "the averages over layers.",
+        ),
+        (
+            figures.plate(
+                "quality-against-cost",
+                lambda theme: retained.plot(quality, theme=theme),
+                "Points with intervals: score retained against prefill MACs, a panel per task.",
+            ),
+            "Score retained against the share of prefill MACs, with 95 % intervals; samples in "
+            "brackets.",
+        ),
+    ]
+
+
+def _many_figures(comparison: Comparison, figures: FigureFolder) -> list[tuple[Plate, str]]:
+    """A row per method, budgets apart."""
+    averages, shares = methods_at_budgets.compute(comparison), layers_by_method.compute(comparison)
+    found = []
+    if not averages["retained"].dropna().empty:
+        plate = figures.plate(
+            "methods-at-budgets",
+            lambda theme: methods_at_budgets.plot(averages, theme=theme),
+            "Points with intervals: the averages that each method retains, a colour per budget.",
+        )
+        found.append(
+            (
+                plate,
+                "Averages retained of the unpruned model's, with 95 % intervals; filled where the "
+                "table marks a winner.",
+            )
+        )
+    plate = figures.plate(
+        "layers-by-method",
+        lambda theme: layers_by_method.plot(shares, theme=theme),
+        "Heat maps: the share of visual tokens that enters each layer, a row per method.",
+    )
+    return [*found, (plate, "Visual tokens entering each layer, merged ones counted.")]
 
 
 def stage_cases(

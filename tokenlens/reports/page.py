@@ -158,6 +158,12 @@ def _summary(inputs: Inputs) -> list[str]:
         split = f" ({data['split']})" if data["split"] else ""
         name = data["source"] or "samples in memory"
         sentences.append(f"Answered {data['samples']} questions of {name}{split}.")
+        if plan := inputs.comparison.plan:
+            budgets = listed([str(budget) for budget in plan.budgets])
+            sentences.append(
+                f"{len(inputs.comparison.arms) - 1} arms are compared, at {budgets}; the headline "
+                f"and the pictures are of {inputs.arm}."
+            )
     return sentences
 
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from tokenlens.evaluation.arms import OWN
+from tokenlens.evaluation.comparison import Plan
+from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.wording import command, select_command
 
@@ -60,11 +63,22 @@ def _commands(inputs: Inputs) -> list[str]:
     if inputs.comparison and inputs.arm:
         identity = inputs.comparison.arms[inputs.arm].identity
         options = _run_options(dict(identity))
-        commands.append(command("tokenlens", "run", "--schedule", "out.json", *options))
+        commands.append(command("tokenlens", "run", *_what_ran(inputs.comparison.plan), *options))
     folders = [str(inputs.profile.directory)] if inputs.profile else []
     folders += [str(inputs.results)] if inputs.results else []
     commands.append(command("tokenlens", "report", *folders))
     return commands
+
+
+def _what_ran(plan: Plan | None) -> list[str]:
+    """The schedule file, or the methods and budgets that were compared."""
+    if plan is None:
+        return ["--schedule", "out.json"]
+    rows = [*plan.budgets.values(), *plan.left_out.values()]
+    names = dict.fromkeys(method for methods in rows for method in methods)
+    budgets = [budget for budget in {**plan.budgets, **plan.left_out} if budget != OWN]
+    files = [name if name in METHODS else f"{name}.json" for name in names]
+    return ["--compare", ",".join(files), "--budget", ",".join(budgets).replace(" %", "%")]
 
 
 def _run_options(identity: dict[str, Any]) -> list[str]:

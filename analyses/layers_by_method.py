@@ -1,0 +1,69 @@
+"""Where does each method spend its budget? Visual tokens by layer, a row per method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from .style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
+
+if TYPE_CHECKING:
+    from tokenlens.evaluation.comparison import Comparison
+
+
+def compute(comparison: Comparison) -> pd.DataFrame:
+    """Share of the unpruned model's visual tokens entering each layer, mean over samples.
+
+    Columns: budget, method, layer (from 1), share.
+    """
+    tokens = {name: results.tokens_per_layer for name, results in comparison.arms.items()}
+    whole = next(iter(tokens.values()))
+    budgets = comparison.plan.budgets if comparison.plan else {}
+    return pd.DataFrame(
+        [
+            (budget, method, layer, share)
+            for budget, methods in budgets.items()
+            for method, arm in methods.items()
+            for layer, share in enumerate(tokens[arm] / whole, start=1)
+        ],
+        columns=["budget", "method", "layer", "share"],
+    )
+
+
+def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+    """A heat map per budget, one below the other, all on one scale."""
+    budgets = {str(name): part for name, part in frame.groupby("budget", sort=False)}
+    heights = [part["method"].nunique() for part in budgets.values()]
+    with themed(theme):
+        size = (PAGE, 0.6 + sum(0.5 + 0.17 * height for height in heights))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(budgets), 1, squeeze=False, height_ratios=heights)
+        for (budget, part), axes in zip(budgets.items(), grid[:, 0], strict=True):
+            wide = part.pivot(index="method", columns="layer", values="share")
+            wide = wide.loc[part["method"].unique()]
+            sns.heatmap(
+                100 * wide,
+                ax=axes,
+                vmin=0,
+                vmax=100,
+                cmap=theme.sequential,
+                cbar=False,
+                linewidths=0.4,
+                linecolor=theme.paper,
+                xticklabels=False,
+                yticklabels=[shorten(str(method)) for method in wide.index],
+            )
+            axes.set(xlabel="", ylabel="")
+            axes.set_title(budget)
+            axes.tick_params(length=0)
+            axes.tick_params(axis="y", rotation=0)
+        layer_ticks(axes, list(wide.columns), (), theme, "x", offset=-0.5)
+        figure.supxlabel("layer", fontsize=8)
+        bar = figure.colorbar(grid[0, 0].collections[0], ax=grid[:, 0], fraction=0.03, pad=0.02)
+        bar.set_label("visual tokens, % of the unpruned model's")
+        bar.outline.set_visible(False)
+        bar.set_ticks([0, 25, 50, 75, 100])
+    return figure

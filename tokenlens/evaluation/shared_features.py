@@ -1,0 +1,71 @@
+"""The vision tower run once per batch, however many arms answer it.
+
+What the tower makes of a picture does not depend on what the decoder prunes, so that arms can share
+it. A tower that is watched (hooks, another attention) runs again for whoever watches it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from functools import wraps
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tokenlens.models.structure import decoder
+
+_NAME = "get_image_features"
+
+
+@contextmanager
+def shared_features(model: PreTrainedModel) -> Iterator[None]:
+    """Within, the features of the pictures last seen are kept and given again for the same tensors.
+
+    Models without `get_image_features` run as ever. Leaving the context restores the model.
+    """
+    owner = getattr(model, "model", None)
+    if not isinstance(owner, nn.Module) or not hasattr(owner, _NAME):
+        yield
+        return
+    original, before = getattr(owner, _NAME), vars(owner).get(_NAME)
+    tower = _outside(owner, decoder(model))
+    kept: list[tuple[list[Any], Any]] = []
+
+    @wraps(original)
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        if any(module._forward_hooks or module._forward_pre_hooks for module in tower):
+            return original(*args, **kwargs)
+        call = [*args, *sorted(kwargs.items()), _attention(owner)]
+        if not kept or not _same(kept[0][0], call):
+            kept[:] = [(call, original(*args, **kwargs))]
+        return copy(kept[0][1])
+
+    setattr(owner, _NAME, remembered)
+    try:
+        yield
+    finally:
+        delattr(owner, _NAME)
+        if before is not None:
+            setattr(owner, _NAME, before)
+
+
+def _outside(owner: nn.Module, inner: nn.Module) -> list[nn.Module]:
+    """The modules of `owner` that are neither it nor within `inner`."""
+    within = {*inner.modules(), owner}
+    return [module for module in owner.modules() if module not in within]
+
+
+def _attention(owner: Any) -> str | None:
+    """The attention that the tower runs with."""
+    vision = getattr(owner.config, "vision_config", None)
+    return getattr(vision, "_attn_implementation", None)
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two calls have the very same tensors and equal values."""
+    if isinstance(first, Tensor) or isinstance(second, Tensor):
+        return first is second
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return bool(first == second)

@@ -1,0 +1,55 @@
+"""One writer at a time: a directory locked for as long as a process writes to it."""
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+from tokenlens.errors import OutputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows, where directories cannot be locked
+    fcntl = None
+
+
+class DirectoryLock:
+    """Holds a directory, made where missing, until it is released or the process ends.
+
+    The lock is the operating system's own (`flock`), so that nothing is left behind, however the
+    process ends. Where the system or the file system has none, nothing is locked.
+
+    Raises `OutputError` where another writer holds it, or it cannot be made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._handle: int | None = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if fcntl is None:
+                return
+            self._handle = os.open(directory, os.O_RDONLY)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {directory}: {error.strerror or error}; choose another place with "
+                "--out"
+            ) from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise OutputError(
+                f"another process is writing to {directory}; wait until it has ended, or choose "
+                "another directory with --out"
+            ) from error
+        except OSError:  # a file system without locks
+            self.release()
+
+    def release(self) -> None:
+        """Let another writer have the directory; it may be called twice."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __del__(self) -> None:
+        self.release()
