@@ -132,9 +132,9 @@ def test_every_layers_run_has_its_own_highest_fifth_from_layer_3_on(vlm, samples
 def test_an_interrupted_measurement_continues_where_it_stopped(
     vlm, samples, measured, tmp_path, monkeypatch
 ):
-    from tokenlens.evaluation import run
+    from tokenlens.evaluation import asking
 
-    whole, calls = run.answer, []
+    whole, calls = asking.answer, []
 
     def interrupted(*arguments, **options):
         calls.append(options)
@@ -142,10 +142,10 @@ def test_an_interrupted_measurement_continues_where_it_stopped(
             raise KeyboardInterrupt
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(run, "answer", interrupted)
+    monkeypatch.setattr(asking, "answer", interrupted)
     out = tmp_path / "capability"
-    warm_up, arms = 1 + LAYERS, 1 + LAYERS
-    limit = warm_up + arms + 3
+    arms = 1 + LAYERS
+    limit = arms + 3
     with pytest.raises(KeyboardInterrupt):
         measure(vlm, samples, out, batch_size=2)
     assert finished(out, SimpleNamespace(manifest={}), samples) is None
@@ -153,7 +153,7 @@ def test_an_interrupted_measurement_continues_where_it_stopped(
     calls.clear()
     limit = None
     comparison = measure(vlm, samples, out, batch_size=2)
-    assert len(calls) == warm_up + 3 * arms - (arms + 2)
+    assert len(calls) == 3 * arms - (arms + 2)
     for name, results in measured[1].arms.items():
         assert comparison.arms[name].rows["score"].tolist() == results.rows["score"].tolist()
         assert comparison.arms[name].rows["selected"].equals(results.rows["selected"])

@@ -145,10 +145,15 @@ class AnswerStore:
                 continue
 
 
+def own_answers(directory: Path) -> Path:
+    """Where a run that writes to `directory` keeps answers that no other run shares."""
+    return directory / ".answers"
+
+
 @contextmanager
 def answers_within(directory: Path) -> Iterator[Path]:
-    """Where a run keeps answers that no other shares: in `directory`, until it has finished."""
-    place = directory / ".answers"
+    """`own_answers`, which are there until the run has finished."""
+    place = own_answers(directory)
     yield place
     rmtree(place, ignore_errors=True)
 

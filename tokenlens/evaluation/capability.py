@@ -6,7 +6,6 @@ layer's highest fifth from layer 3 on. The score of such a run, relative to the 
 the layer's capability; `tokenlens.selection.criteria` normalises and averages it.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.errors import ResultsError, SelectionError
+from tokenlens.evaluation.answer_store import own_answers
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
-from tokenlens.evaluation.results import KIND
+from tokenlens.evaluation.run import Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
-from tokenlens.store import ShardReader
 from tokenlens.workspace import slug
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ SHARE = 0.2
 """What stays of the visual tokens; V in the paper."""
 FIRST_PRUNED = 3
 """The first layer that runs on a layer's own choice; the paper keeps layers 1 and 2 whole."""
+_MAX_NEW_TOKENS = 32
 
 
 def left_from(model: ModelRef, layer: int, keep: Keep, scorer: Scorer) -> Schedule:
@@ -74,6 +74,7 @@ def measure(
         reruns(ModelRef.of(vlm)),
         out,
         batch_size=batch_size,
+        max_new_tokens=_MAX_NEW_TOKENS,
         show_progress=show_progress,
         timed=False,
     )
@@ -173,22 +174,25 @@ class Estimate:
 def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
     """Answer the first batch by every run, in a folder that is thrown away, and reckon from that.
 
-    The seconds are all that passes between two batches, vision tower, decoding and bookkeeping
-    included; the warm-up before the first one is not. MACs are of the decoder's prefill.
+    The seconds are those of prefill and decoding; in `measure` the runs share the vision tower,
+    which makes up for its bookkeeping. MACs are of the decoder's prefill.
     """
+    arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
     first = samples[:batch_size]
     with TemporaryDirectory() as folder:
-        began = time.monotonic()
-        arms = measure(vlm, first, folder, batch_size=batch_size).arms
-        wall = time.monotonic() - began
+        measured = _run(vlm, first, batch_size, timed=True).into(
+            {Path(folder) / slug(name): schedule for name, schedule in arms.items()}, Path(folder)
+        )
     means = pd.DataFrame(
-        [results.rows[["prefill_s", "decode_s", "macs"]].mean() for results in arms.values()]
+        [results.rows[["prefill_s", "decode_s", "macs"]].mean() for results in measured]
     )
     whole, every = means.iloc[0], means.sum()
-    recorded_and_filled = whole["prefill_s"] + every["prefill_s"]  # a warm-up takes as long
-    seconds = max(recorded_and_filled + every["decode_s"], wall / len(first) - recorded_and_filled)
+    seconds = whole["prefill_s"] + every["prefill_s"] + every["decode_s"]
     answers = len(arms) * len(samples)
-    done = sum(_rows_in(Path(out) / slug(name)) for name in arms)
+    done = _run(vlm, samples, batch_size, timed=False).answered(
+        {Path(out) / slug(name): schedule for name, schedule in arms.items()},
+        own_answers(Path(out)),
+    )
     return Estimate(
         runs=len(arms),
         samples=len(samples),
@@ -199,9 +203,5 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
     )
 
 
-def _rows_in(directory: Path) -> int:
-    """Answers that an earlier call of `measure` left in one run's directory."""
-    try:
-        return len(ShardReader(directory, KIND))
-    except ResultsError:
-        return 0
+def _run(vlm: VLM, samples: Sequence[Sample], batch_size: int, *, timed: bool) -> Run:
+    return Run(vlm, samples, batch_size, _MAX_NEW_TOKENS, False, False, timed)

@@ -18,7 +18,7 @@ from tokenlens.models.vlm import VLM
 from tokenlens.pruning.refusals import refuse_model, refuse_schedule
 from tokenlens.samples.sample import Sample, check_regions
 from tokenlens.schedule import Schedule, require_schedule
-from tokenlens.store import ShardStore
+from tokenlens.store import ShardStore, existing_run
 
 _SMALL = 1_000_000_000
 """Parameters of a model that takes many samples at a time."""
@@ -124,6 +124,23 @@ class Run:
                 for directory in unfinished:
                     self._write(stores[directory], kept[directory], keys)
         return [Results.load(directory) for directory in arms]
+
+    def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
+        """How many answers `into` would find made already, of samples times arms.
+
+        Raises `OutputError` where a directory holds another run.
+        """
+        keys = [sample_key(sample) for sample in self.samples]
+        found = 0
+        for directory, schedule in arms.items():
+            there = existing_run(directory, KIND, self.identity(schedule))
+            if there is not None and there.complete:
+                found += len(keys)
+                continue
+            identity = answering_identity(self.vlm, schedule, self.generation)
+            known = AnswerStore(answers, identity).known
+            found += sum(key in known for key in keys)
+        return found
 
     def _write(self, store: ShardStore, kept: AnswerStore, keys: Sequence[str]) -> None:
         """Score the answers to all samples and write the rows that a store does not hold yet."""
