@@ -26,6 +26,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tokenlens.errors import BudgetError
+from tokenlens.pruning.methods.pdrop import early_layers
 from tokenlens.schedule import ModelRef, Schedule, Stage
 from tokenlens.selection.budget import Budget, solved_schedule
 from tokenlens.selection.stages import swiftvlm_stages
@@ -47,8 +48,6 @@ STEPS = {
 """The arms, each a step from the one before, and what the table calls them."""
 PAIRS = {step: (step, before) for before, step in pairwise(STEPS)}
 """Each step leads the one before."""
-_EARLIER = (3, 9, 17)
-"""PDrop's stages for small budgets, of 32 layers, as the source of its preset names them."""
 
 
 def schedules(
@@ -96,16 +95,7 @@ def _pdrop(model: ModelRef, budget: Budget, n_visual: int) -> Schedule:
     try:
         return preset(None)
     except BudgetError:
-        return preset(earlier_layers(model.layers))
-
-
-def earlier_layers(layers: int) -> list[int]:
-    """Layers 3, 9 and 17 of 32, the first on fewer tokens, at the same depth in other models.
-
-    >>> earlier_layers(32), earlier_layers(24)
-    ([3, 9, 17], [3, 7, 13])
-    """
-    return sorted({round((first - 1) * layers / 32) + 1 for first in _EARLIER})
+        return preset(early_layers(model.layers))
 
 
 def _changed(stage: Stage, **changes: str | int) -> Stage:

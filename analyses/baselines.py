@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tokenlens.schedule import ModelRef, Schedule
-from tokenlens.selection.budget import Budget, solved_schedule
-from tokenlens.selection.stages import swiftvlm_stages
+from tokenlens.schedule import Schedule
+from tokenlens.selection.budget import Budget
 
 from . import command, equal_budget
 from .style import LIGHT, Theme
@@ -51,12 +50,9 @@ def schedules(
     def preset(name: str, chosen: Sequence[int] | None = None) -> Schedule:
         return Schedule.preset(name, vlm, budget=budget, layers=chosen, n_visual=n_visual)
 
-    unmerged = [stage.model_copy(update={"merge": 0}) for stage in swiftvlm_stages(layers)]
     return {
         "swiftvlm": preset("swiftvlm", layers),
-        "unmerged": solved_schedule(
-            "swiftvlm", ModelRef.of(vlm), unmerged, budget, n_visual=n_visual
-        ),
+        "unmerged": preset("swiftvlm-unmerged", layers),
         "drop": preset("drop", layers),
         "fastv": preset("fastv"),
         "random": preset("random"),

@@ -119,20 +119,17 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def costs(reruns: Comparison) -> pd.DataFrame:
-    """What it takes to score the layers: columns criterion, passes, macs (per sample), seconds.
+    """What it takes to score the layers: columns criterion, passes, macs (per sample).
 
     One recording pass for the criteria that read a profile; that and one run per layer and one
-    unpruned for capability. MACs are of the decoder's prefill, means; seconds are those in which
-    the model worked on one sample, answers included, medians: a machine may have been stopped.
+    unpruned for capability. MACs are of the decoder's prefill, means.
     """
     rows = [results.rows for results in reruns.arms.values()]
     whole = reruns.arms[UNPRUNED].rows
     macs = whole["macs"].mean()
-    recording = whole["prefill_s"].median()
-    seconds = sum((part["prefill_s"] + part["decode_s"]).median() for part in rows)
-    capability = (len(rows), macs + sum(part["macs"].mean() for part in rows), recording + seconds)
-    cheap = [(name, 1, macs, recording) for name in CRITERIA]
-    columns = ["criterion", "passes", "macs", "seconds"]
+    capability = (len(rows), macs + sum(part["macs"].mean() for part in rows))
+    cheap = [(name, 1, macs) for name in CRITERIA]
+    columns = ["criterion", "passes", "macs"]
     return pd.DataFrame([*cheap, (CAPABILITY, *capability)], columns=columns)
 
 
@@ -144,11 +141,10 @@ def costs_markdown(table: pd.DataFrame) -> str:
             row.criterion,
             str(row.passes),
             f"{row.macs / 1e9:.3g} G ({row.macs / one.macs:.1f})",
-            f"{1e3 * row.seconds:.0f} ms ({row.seconds / one.seconds:.0f})",
         ]
         for row in table.itertuples()
     ]
-    heads = ["criterion", "passes", "prefill MACs per sample", "time per sample"]
+    heads = ["criterion", "passes", "prefill MACs per sample"]
     return markdown_table(heads, rows)
 
 

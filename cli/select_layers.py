@@ -54,6 +54,14 @@ def select_layers(
             help="Layers chosen one after the other rank tokens at most this much alike.",
         ),
     ] = 0.9,
+    merge: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Merged tokens per token set aside; 0 for none, which leaves more to be kept.",
+        ),
+    ] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Schedule file to write; default out.json.")] = (
         None
     ),
@@ -118,6 +126,7 @@ def select_layers(
         criterion=by,
         budget=target_budget,
         max_correlation=max_correlation,
+        merge=merge,
         meter=meter_of,
     )
     selection.schedule.save(target)

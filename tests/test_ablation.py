@@ -9,7 +9,6 @@ from tokenlens.analyses.ablation import (
     PAIRS,
     STEPS,
     compute,
-    earlier_layers,
     markdown,
     plot,
     schedules,
@@ -17,7 +16,7 @@ from tokenlens.analyses.ablation import (
 from tokenlens.errors import BudgetError
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison
 from tokenlens.models.loading import load
-from tokenlens.pruning.methods.pdrop import pyramid_layers
+from tokenlens.pruning.methods.pdrop import early_layers, pyramid_layers
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
 from tokenlens.selection.budget import parse_budget
@@ -93,7 +92,7 @@ def test_pdrop_takes_earlier_layers_only_where_its_own_cannot_reach_the_budget()
         return [stage.score_layer for stage in schedule.stages]
 
     assert scored("33%") == pyramid_layers(24) == [7, 13, 19]
-    assert scored("22%") == earlier_layers(24) == [3, 7, 13]
+    assert scored("22%") == early_layers(24) == [3, 7, 13]
     with pytest.raises(BudgetError, match="before 3"):
         scored("5%")
 

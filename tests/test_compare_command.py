@@ -79,9 +79,11 @@ def test_every_method_is_in_the_table_of_every_budget_or_left_out_with_its_reaso
         assert {*plan.budgets[budget], *left_out} == set(METHODS)
         for method, reason in left_out.items():
             assert f"- Left out: {method}: {reason}." in ended.out
-    assert "pdrop" in plan.left_out["20 %"]
-    assert "out of reach" in plan.left_out["20 %"]["pdrop"]
-    assert "pdrop" in plan.budgets["70 %"]
+    assert "out of reach" in plan.left_out["20 %"]["feather"]
+    assert "feather" in plan.budgets["70 %"]
+    assert "pdrop" in plan.budgets["20 %"]
+    assert "pdrop: layers 1, 3, 4, those published for small budgets" in ended.out
+    assert "small budgets" not in plan.layers["70 %"]
     table = pd.read_csv(tmp_path / "out" / "table.csv")
     met = table[(table["column"] == "visual tokens per layer") & (table["method"] != UNPRUNED)]
     assert met.loc[met["budget"] == "70 %", "value"].to_numpy() == pytest.approx(25.2, abs=0.7)
@@ -176,6 +178,11 @@ def test_a_profile_of_this_model_chooses_the_layers(vlm, samples, tmp_path, monk
         vlm, ["swiftvlm", "drop", "fastv"], budgets_of("90%"), samples, profile=profile
     )
     assert f"chosen from {profile.directory}" in chosen.layers["90 %"]
+    by_macs = comparison_arms(
+        vlm, ["swiftvlm", "fastv"], budgets_of("95% MACs"), samples, profile=profile
+    )
+    assert "chosen from" in by_macs.layers["95 % MACs"]
+    assert {plan.budget.macs for plan in by_macs.schedules.values()} == {0.95}
     layers = {
         name: [stage.score_layer for stage in chosen.schedules[f"{name} 90 %"].stages]
         for name in ("swiftvlm", "drop", "fastv")

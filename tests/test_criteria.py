@@ -166,7 +166,6 @@ def test_capability_costs_a_run_per_layer_and_the_others_one_pass(measured):
     macs = [results.rows["macs"].mean() for results in reruns.arms.values()]
     assert table.loc["region", "macs"] == pytest.approx(macs[0])
     assert table.loc["capability", "macs"] == pytest.approx(macs[0] + sum(macs))
-    assert table.loc["capability", "seconds"] > table.loc["region", "seconds"] > 0
     assert len(criteria.costs_markdown(table.reset_index()).splitlines()) == 2 + 5
 
 

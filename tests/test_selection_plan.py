@@ -108,6 +108,17 @@ def test_the_schedule_meets_the_budget_and_says_why(tmp_path):
     assert schedule.budget.n_visual == 144
 
 
+def test_without_merged_tokens_more_are_kept():
+    made = {merge: plan(MadeUpProfile(), budget="33%", merge=merge) for merge in (0.1, 0, 3)}
+    assert {merge: selection.schedule.stages[0].merge for merge, selection in made.items()} == {
+        0.1: 0.1,
+        0: 0,
+        3: 3,
+    }
+    assert made[0].schedule.stages[0].keep > made[0.1].schedule.stages[0].keep
+    assert made[0].average == pytest.approx(made[0.1].average, abs=1)
+
+
 def test_evidence_is_the_plain_means():
     profile = MadeUpProfile(samples=12)
     evidence = gather_evidence(profile.rows(), "region")

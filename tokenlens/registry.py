@@ -108,6 +108,7 @@ METHODS = Registry(
         name: f"tokenlens.pruning.methods.{module}:METHOD"
         for name, module in {
             "swiftvlm": "swiftvlm",
+            "swiftvlm-unmerged": "swiftvlm_unmerged",
             "drop": "drop",
             "fastv": "fastv",
             "fastv-paper": "fastv_paper",

@@ -16,6 +16,7 @@ from tokenlens.evaluation.comparison import Plan
 from tokenlens.evaluation.preparation import Prepared
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
+from tokenlens.pruning.meter import DecoderMeter
 from tokenlens.pruning.methods import find_method
 from tokenlens.pruning.methods.swiftvlm import spread_layers
 from tokenlens.registry import METHODS
@@ -60,6 +61,11 @@ class Arms:
         arm = f"{method} {budget}" if budget != OWN else method
         self.schedules[arm] = schedule
         self.budgets.setdefault(budget, {})[method] = arm
+
+    def say(self, budget: Budget, sentence: str) -> None:
+        """Add a sentence on layers to what is said of a budget."""
+        said = self.layers.get(str(budget))
+        self.layers[str(budget)] = f"{said}; {sentence}" if said else sentence
 
     def leave_out(self, budget: str, method: str, reason: str) -> None:
         """Say why a method is not in the table of a budget."""
@@ -128,11 +134,8 @@ def comparison_arms(
         heading = str(budget)
         layers, n_visual = _chosen_layers(arms, vlm, budget, methods, profile)
         for method in methods:
-            own = layers if _is_planned(method) else None
             try:
-                schedule = Schedule.preset(
-                    method, vlm, budget=budget, layers=own, n_visual=n_visual
-                )
+                schedule = _preset(arms, vlm, method, budget, layers, n_visual)
                 _try(vlm, schedule, samples, any_model=any_model)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
@@ -166,6 +169,29 @@ def _sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     return list(methods), list(files)
 
 
+def _preset(
+    arms: Arms,
+    vlm: VLM,
+    name: str,
+    budget: Budget,
+    chosen: Sequence[int] | None,
+    n_visual: int | None,
+) -> Schedule:
+    """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
+    own = chosen if _is_planned(name) else None
+    try:
+        return Schedule.preset(name, vlm, budget=budget, layers=own, n_visual=n_visual)
+    except BudgetError:
+        early_layers = find_method(name).early_layers
+        if early_layers is None:
+            raise
+        early = early_layers(vlm.layers)
+        schedule = Schedule.preset(name, vlm, budget=budget, layers=early, n_visual=n_visual)
+    listed = ", ".join(map(str, early))
+    arms.say(budget, f"{name}: layers {listed}, those published for small budgets")
+    return schedule
+
+
 def _is_planned(method: str) -> bool:
     """Whether the layers of a method are to be chosen for the model."""
     return find_method(method).own_layers is spread_layers
@@ -175,28 +201,28 @@ def _chosen_layers(
     arms: Arms, vlm: VLM, budget: Budget, methods: Sequence[str], profile: Profile | None
 ) -> tuple[Sequence[int] | None, int | None]:
     """Layers for the methods without their own, and visual tokens per sample; said in `arms`."""
-    planned = [method for method in methods if _is_planned(method)]
+    planned = ", ".join(method for method in methods if _is_planned(method))
     if profile is None:
         if planned:
             layers = ", ".join(map(str, spread_layers(vlm.layers)))
-            arms.layers[str(budget)] = (
-                f"{' and '.join(planned)}: layers {layers}, the published relative depths (no "
-                "profile of this model; `tokenlens profile` makes one)"
+            arms.say(
+                budget,
+                f"{planned}: layers {layers}, the published relative depths (no "
+                "profile of this model; `tokenlens profile` makes one)",
             )
         return None, None
     try:
-        selection = plan(profile, budget=budget)
+        selection = plan(profile, budget=budget, meter=lambda _: DecoderMeter.of(vlm))
     except _REFUSALS as error:
-        arms.layers[str(budget)] = (
-            f"{' and '.join(planned)}: the published relative depths, since the profile "
-            f"{profile.directory} chooses none: {error}"
+        arms.say(
+            budget,
+            f"{planned}: the published relative depths, since the profile "
+            f"{profile.directory} chooses none: {error}",
         )
         return None, None
     if planned:
         layers = ", ".join(map(str, selection.layers))
-        arms.layers[str(budget)] = (
-            f"{' and '.join(planned)}: layers {layers}, chosen from {profile.directory}"
-        )
+        arms.say(budget, f"{planned}: layers {layers}, chosen from {profile.directory}")
     return selection.layers, selection.n_visual
 
 

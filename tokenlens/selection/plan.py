@@ -24,7 +24,7 @@ from tokenlens.selection.layers import (
     area,
     feasible_layers,
 )
-from tokenlens.selection.stages import swiftvlm_stages
+from tokenlens.selection.stages import MERGE, swiftvlm_stages
 from tokenlens.token_counts import tokens_entering
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def plan(
     criterion: str | Capability = "region",
     budget: Budget | str | int | float = "33%",
     max_correlation: float = 0.9,
+    merge: int | float = MERGE,
     seed: int = 0,
     meter: Callable[[ModelRef], Meter] | None = None,
 ) -> Selection:
@@ -124,6 +125,7 @@ def plan(
         budget: visual tokens entering a layer, mean over layers, or MACs of the prefill; see
             `parse_budget`.
         max_correlation: two consecutive chosen layers rank tokens at most this much alike.
+        merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
         seed: of the bootstrap.
         meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
             `tokenlens.pruning.meter.meter_of`.
@@ -144,7 +146,7 @@ def plan(
     counting = meter(model) if meter is not None and target.in_macs else None
 
     def solve(layers: Sequence[int]) -> Schedule:
-        stages = swiftvlm_stages(layers)
+        stages = swiftvlm_stages(layers, merge)
         return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual, meter=counting)
 
     measured = criterion if isinstance(criterion, Capability) else None

@@ -8,7 +8,7 @@ MERGE = 0.1
 """Merged tokens per token set aside, as published."""
 
 
-def swiftvlm_stages(layers: Sequence[int], merge: float = MERGE) -> list[Stage]:
+def swiftvlm_stages(layers: Sequence[int], merge: int | float = MERGE) -> list[Stage]:
     """Bypass at all `layers` (counted from 1) but the last, which drops (arXiv 2602.03134, §3.3).
 
     The first stage scores after its layer, later ones before theirs. `keep` is everything, to be

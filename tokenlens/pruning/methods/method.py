@@ -21,6 +21,8 @@ class Method:
         spread: the same stages at a share λ in [0, 1] that the budget is solved for: what each
             keeps grows with λ, and at 1 it is everything. By default λ, λ², λ³, …
         smaller_picture: whether the budget is met by a smaller picture, and there are no stages.
+        early_layers: those published for budgets that the own ones cannot reach; None where there
+            are none. A preset takes them only where it is given them.
     """
 
     name: str
@@ -31,3 +33,4 @@ class Method:
     scorer: Scorer = field(default_factory=Scorer)
     spread: Spread = geometric
     smaller_picture: bool = False
+    early_layers: Callable[[int], Sequence[int]] | None = None

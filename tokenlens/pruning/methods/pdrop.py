@@ -16,6 +16,15 @@ def pyramid_layers(layers: int) -> list[int]:
     return sorted(first for first in firsts if first <= layers)
 
 
+def early_layers(layers: int) -> list[int]:
+    """Layers 3, 9 and 17 of 32, the first on fewer tokens, at the same depth of others.
+
+    >>> early_layers(32), early_layers(24)
+    ([3, 9, 17], [3, 7, 13])
+    """
+    return sorted({round(first * layers / 32) + 1 for first in (2, 8, 16)})
+
+
 def pyramid_drops(layers: Sequence[int]) -> list[Stage]:
     """A drop before each of `layers`, by that layer's own attention; survivors keep positions."""
     return [Stage(score_layer=layer, when="before", keep=1.0, disposal="drop") for layer in layers]
@@ -38,5 +47,6 @@ METHOD = Method(
         "is layers=[3, 9, 17] here."
     ),
     own_layers=pyramid_layers,
+    early_layers=early_layers,
     stages=_renumbered,
 )

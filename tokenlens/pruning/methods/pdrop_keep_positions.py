@@ -1,7 +1,7 @@
 """PyramidDrop whose survivors stay where they were: what renumbering is compared with."""
 
 from tokenlens.pruning.methods.method import Method
-from tokenlens.pruning.methods.pdrop import pyramid_drops, pyramid_layers
+from tokenlens.pruning.methods.pdrop import early_layers, pyramid_drops, pyramid_layers
 
 METHOD = Method(
     name="pdrop-keep-positions",
@@ -11,5 +11,6 @@ METHOD = Method(
         "positions are not numbered anew."
     ),
     own_layers=pyramid_layers,
+    early_layers=early_layers,
     stages=pyramid_drops,
 )
