@@ -171,9 +171,9 @@ def test_arms_of_a_run_see_their_own_pictures(tmp_path):
         for index, size in enumerate([(300, 180), (180, 300), (200, 200)])
     ]
     arms = {tmp_path / "whole": None, tmp_path / "small": plan_for(vlm)}
-    run = Run(vlm, samples, 2, 2, False, False)
+    run = Run(vlm, samples, 2, 2, False, False, timed=False)
     run.check(arms.values())
-    whole, small = run.into(arms)
+    whole, small = run.into(arms, tmp_path / "answers")
     for place, sample in enumerate(samples):
         for results, picture in ((whole, None), (small, SHARE)):
             (layout,) = vlm.layout(vlm.prepare(sample.image, QUESTION, picture=picture))

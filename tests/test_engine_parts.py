@@ -207,6 +207,7 @@ def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, addit
         taken = heads or range(4)
         if isinstance(heads, int):
             given = weights[:, chosen[row]][:, :, slots.visual[row]].sum((1, 2))
+            assume(bool((given.sort().values.diff() > 1e-9).all()))  # a tie is one of rounding
             taken = sorted(range(4), key=lambda head: (-float(given[head]), head))[:heads]
         weights = weights[taken][:, chosen[row]]
         assert torch.allclose(found[row], weights.mean((0, 1)))

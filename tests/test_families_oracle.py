@@ -138,7 +138,8 @@ def test_control_disposals_and_positions_are_seen(name):
                 difference(logits, references(found, plan_for(found.model, dropping)), tokens)
                 > SEEN
             )
-            moving = [{**at, "positions": "renumber"} for at in stages]
+            other = {"keep": "renumber", "renumber": "keep"}
+            moving = [{**at, "positions": other[at.get("positions", "keep")]} for at in stages]
             assert (
                 difference(logits, references(found, plan_for(found.model, moving)), tokens) > SEEN
             )

@@ -11,7 +11,7 @@ from tokenlens.analyses import merged_offset
 from tokenlens.analyses.merged_offset import MEASURES, compute, markdown, plot, sizes, summary
 from tokenlens.errors import ScheduleError
 from tokenlens.models.structure import decoder_layers
-from tokenlens.pruning import disposals
+from tokenlens.pruning.disposal import Aside
 from tokenlens.samples.sample import Sample
 
 
@@ -51,13 +51,13 @@ def test_offsets_are_those_by_which_the_engine_aligns(vlm, samples, schedule, ta
     """Taken from inside the engine, sample by sample, beside the unpruned model's own states."""
     whole: dict[int, torch.Tensor] = {}
     seen: list[tuple] = []
-    rejoin = disposals.Aside.rejoin
+    rejoin = Aside.rejoin
 
     def watched(self, going):
         seen.append((self, going))
         return rejoin(self, going)
 
-    monkeypatch.setattr(disposals.Aside, "rejoin", watched)
+    monkeypatch.setattr(Aside, "rejoin", watched)
     for sample in samples:
         inputs = vlm.prepare(sample.open_image(), sample.question)
         handles = [

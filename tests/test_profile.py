@@ -248,11 +248,11 @@ def test_a_bad_picture_in_the_middle_is_named_and_nothing_is_lost(vlm, samples, 
 def test_a_sample_that_the_processor_refuses_is_named(vlm, samples, tmp_path, monkeypatch):
     prepare = vlm.prepare
 
-    def picky(image, question):
+    def picky(image, question, **options):
         pictures = image if isinstance(image, list) else [image]
         if any(picture.getpixel((0, 0)) == odd for picture in pictures):
             raise SampleError("the processor refused a sample")
-        return prepare(image, question)
+        return prepare(image, question, **options)
 
     odd = samples[13].open_image().getpixel((0, 0))
     monkeypatch.setattr(vlm, "prepare", picky)
