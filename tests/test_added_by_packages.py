@@ -10,6 +10,7 @@ import torch
 import tokenlens as tl
 from tests.engine_support import batch, model64, schedule, stage
 from tokenlens.errors import ScheduleError
+from tokenlens.evaluation.fingerprints import _packages
 from tokenlens.pruning.methods import find_method
 from tokenlens.registry import DISPOSALS, METHODS, SCORERS
 from tokenlens.reports.wording import rest_words
@@ -184,3 +185,13 @@ def test_every_package_is_in_the_wheel():
         for found in (root / "tokenlens").rglob("__init__.py")
     }
     assert there <= set(listed)
+
+
+@pytest.mark.usefixtures("package")
+def test_answers_are_told_apart_by_the_package_that_added_what_is_used():
+    assert SCORERS.package("late") == DISPOSALS.package("gone") == "extra-pruning 1.0"
+    assert SCORERS.package("last") is None  # tokenlens's own of that name
+    assert _packages(schedule(stage(0, "after", 0.5, "gone"), query="late")) == [
+        "extra-pruning 1.0"
+    ]
+    assert _packages(schedule(stage(2, "after", 0.5))) == _packages(None) == []

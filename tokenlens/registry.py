@@ -59,6 +59,13 @@ class Registry(Mapping[str, Any]):
             )
         return found
 
+    def package(self, name: str) -> str | None:
+        """The package that added `name`, with its version; None for tokenlens's own."""
+        entry = self._added.get(name)
+        if entry is None or entry.dist is None:
+            return None
+        return f"{entry.dist.name} {entry.dist.version}"
+
     def __contains__(self, name: object) -> bool:
         return name in self._own or name in self._added
 

@@ -16,6 +16,7 @@ from tokenlens.files import hash_bytes, hash_json
 from tokenlens.models.aliases import BUNDLED
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
+from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
@@ -30,7 +31,9 @@ _CODE = (
     "probing",
     "pruning",
     "evaluation/answering.py",
+    "registry.py",
     "schedule.py",
+    "schedule_parts.py",
     "token_counts.py",
 )
 _PRESETS = "methods"
@@ -51,7 +54,8 @@ def answering_identity(
 
     Covers the weights (some values of each, and for a local directory its files), the processor,
     the number type, the kind of device, the schedule's scorer, stages and all else that it does,
-    the generation options, the versions of torch and transformers, and tokenlens's own code.
+    the generation options, the versions of torch and transformers, tokenlens's own code, and the
+    packages that added what the schedule names.
     """
     processor = vlm.processor
     return {
@@ -73,7 +77,16 @@ def answering_identity(
         "schedule": schedule and what_it_does(schedule),
         "versions": {name: version(name) for name in _PACKAGES},
         "code": code_hash(),
+        "packages": _packages(schedule),
     }
+
+
+def _packages(schedule: Schedule | None) -> list[str]:
+    """Other packages, with their versions, whose scorer or disposals a schedule names."""
+    if schedule is None:
+        return []
+    named = {DISPOSALS.package(stage.disposal) for stage in schedule.stages}
+    return sorted(filter(None, {SCORERS.package(schedule.scorer.query), *named}))
 
 
 def what_it_does(schedule: Schedule) -> dict[str, Any]:
