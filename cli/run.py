@@ -80,7 +80,7 @@ def run(
         str | None,
         typer.Option(
             help="Budgets to compare at, commas between: visual tokens entering a layer, mean over "
-            f"layers, such as 33% or '48 tokens'. Default {_BUDGETS}.",
+            f"layers, such as 33% or '48 tokens', or MACs: '50% MACs'. Default {_BUDGETS}.",
             rich_help_panel=_FIELD,
         ),
     ] = None,

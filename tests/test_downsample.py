@@ -26,9 +26,11 @@ from tokenlens.evaluation.run import Run
 from tokenlens.models.adapters.shrinking import nearest_grid
 from tokenlens.models.batch import Batch
 from tokenlens.models.layout import Layout
+from tokenlens.models.structure import visual_mask
+from tokenlens.pruning.meter import DecoderMeter
 from tokenlens.pruning.methods import find_method
 from tokenlens.samples.sample import Sample
-from tokenlens.schedule import ModelRef, Schedule
+from tokenlens.schedule import ModelRef, Schedule, Scorer
 from tokenlens.token_counts import tokens_entering
 
 SHRINKING = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mistral3"]
@@ -209,3 +211,25 @@ def test_what_the_preset_cannot_do_it_says():
     with pytest.raises(ScheduleError, match="has no layers"):
         Schedule.preset("downsample", model, budget=0.5, layers=[2])
     assert find_method("downsample").smaller_picture
+
+
+def test_a_budget_in_macs_is_met_to_the_nearest_picture(vlm):
+    meter = DecoderMeter.of(vlm)
+    whole = Schedule.preset("downsample", vlm, budget="100% MACs")
+    n_visual = whole.budget.n_visual
+    full = meter.macs((), Scorer(), n_visual)
+    assert (whole.picture, whole.budget.reached) == (1.0, None)
+    plan = Schedule.preset("downsample", vlm, budget="40% MACs")
+    wanted = round(plan.picture * n_visual)
+    miss = [abs(meter.macs((), Scorer(), n) - 0.4 * full) for n in range(1, n_visual + 1)]
+    assert miss[wanted - 1] == min(miss)
+    tokens = round(plan.budget.average * n_visual)
+    inputs = vlm.prepare(grey((448, 448)), "", picture=plan.picture)
+    assert tokens == int(visual_mask(vlm.model, inputs["input_ids"]).sum())
+    share = meter.macs((), Scorer(), tokens) / full
+    assert plan.budget.reached == pytest.approx(share) or abs(share - 0.4) <= 0.004
+    assert (plan.budget.macs, plan.budget.n_text) == (0.4, meter.text)
+    number = Schedule.preset("downsample", vlm, budget=f"{0.4 * full / 1e6:.6f} MMACs")
+    assert number.picture == plan.picture
+    with pytest.raises(BudgetError, match=r"out of reach: .* of the unpruned prefill's MACs"):
+        Schedule.preset("downsample", vlm, budget="1 MACs")

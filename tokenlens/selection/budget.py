@@ -210,13 +210,9 @@ def solved_schedule(
             draft.stages, average, n_visual=n_visual, layers=model.layers, spread=spread
         )
         came_to = _average(solved, n_visual, model.layers)
-        note = budget.note(n_visual, _unless_near(came_to, average, 1.0, budget.unit_of(n_visual)))
+        note = budget.note(n_visual, unless_near(came_to, average, 1.0, budget.unit_of(n_visual)))
         return draft.replace(stages=solved, budget=note)
-    if meter is None:
-        raise BudgetError(
-            f"budget: {budget} needs to know how wide the decoder is and how long its prompts are; "
-            "give the loaded model instead of a description of it, or a budget in tokens"
-        )
+    meter = needed(meter, budget)
     whole = meter.macs((), draft.scorer, n_visual)
     target = budget.amount * budget.unit_of(whole)
     solved = solve_macs(
@@ -228,12 +224,22 @@ def solved_schedule(
         n_visual=n_visual,
         macs=budget.amount if budget.is_share else round(budget.amount),
         n_text=meter.text,
-        reached=_unless_near(came_to, target, 0.0, budget.unit_of(whole)),
+        reached=unless_near(came_to, target, 0.0, budget.unit_of(whole)),
     )
     return draft.replace(stages=solved, budget=note)
 
 
-def _unless_near(came_to: float, target: float, slack: float, unit: float) -> float | None:
+def needed(meter: Meter | None, budget: Budget) -> Meter:
+    """The meter of a budget in MACs; `BudgetError` where there is none."""
+    if meter is None:
+        raise BudgetError(
+            f"budget: {budget} needs to know how wide the decoder is and how long its prompts are; "
+            "give the loaded model instead of a description of it, or a budget in tokens"
+        )
+    return meter
+
+
+def unless_near(came_to: float, target: float, slack: float, unit: float) -> float | None:
     """What was reached, in units, or None where it is within `slack` or 1 % of the target."""
     near = abs(came_to - target) <= max(slack, _TOLERANCE * target) + 1e-9
     return None if near else came_to / unit

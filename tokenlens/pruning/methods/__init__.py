@@ -1,12 +1,14 @@
 """Published methods and baselines as presets of the one engine, a small file each."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.errors import ScheduleError
 from tokenlens.pruning.methods.method import Method
+from tokenlens.pruning.methods.smaller_picture import smaller_picture
 from tokenlens.registry import METHODS
-from tokenlens.schedule import BudgetNote, ModelRef, Schedule
+from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.budget import Budget, parse_budget, solved_schedule
 from tokenlens.suggest import one_of
 
@@ -52,8 +54,14 @@ def build(
     reference = model if isinstance(model, ModelRef) else ModelRef.of(model)
     if n_visual is None:
         n_visual = _picture_tokens(model) or _NOMINAL_TOKENS
+    meter = _meter(model, n_text) if target.in_macs else None
     if method.smaller_picture:
-        return _downsampled(name, model, reference, target, n_visual, layers)
+        if layers is not None:
+            raise ScheduleError(
+                f"method {name!r} has no layers, got {list(layers)}; leave them out"
+            )
+        square = partial(_picture_tokens, model)
+        return smaller_picture(name, reference, target, n_visual, meter, square)
     chosen = method.own_layers(reference.layers) if layers is None else layers
     return solved_schedule(
         name,
@@ -63,33 +71,8 @@ def build(
         n_visual=n_visual,
         scorer=method.scorer,
         spread=method.spread,
-        meter=_meter(model, n_text) if target.in_macs else None,
+        meter=meter,
     )
-
-
-def _downsampled(
-    name: str,
-    model: "VLM | PreTrainedModel | ModelRef",
-    reference: ModelRef,
-    target: Budget,
-    n_visual: int,
-    layers: Sequence[int] | None,
-) -> Schedule:
-    """A smaller picture at a budget; the note says what a square one really comes to."""
-    if layers is not None:
-        raise ScheduleError(f"method {name!r} has no layers, got {list(layers)}; leave them out")
-    tokens = target.tokens(n_visual)
-    if not 1 <= tokens <= n_visual:
-        raise BudgetError(
-            f"budget: a layer average of {tokens:.4g} tokens ({tokens / n_visual:.1%} of "
-            f"{n_visual}) is out of reach: with a smaller picture it can be 1 to {n_visual} tokens "
-            f"({1 / n_visual:.1%} to 100.0%)"
-        )
-    share, note = tokens / n_visual, target.note(n_visual)
-    full, reached = _picture_tokens(model), _picture_tokens(model, share)
-    if full and reached:
-        note = BudgetNote(average=round(reached / full, 4), n_visual=n_visual)
-    return Schedule(schema=1, method=name, model=reference, picture=share, stages=(), budget=note)
 
 
 def _picture_tokens(
