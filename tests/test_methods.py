@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tokenlens as tl
+from tests.comparing import compare
 from tests.families import RAGGED, case
 from tests.family_models import LAYERS
 from tests.published_rules import (
@@ -138,3 +139,15 @@ def test_pdrop_says_what_its_own_stages_cannot_reach():
     assert own.stages[0].keep == pytest.approx(0.5, abs=0.005)
     with pytest.raises(BudgetError, match=r"128 tokens .*144\.8 to 576 tokens"):
         Schedule.preset("pdrop", model, budget=128, n_visual=576)
+
+
+@FAMILIES
+@pytest.mark.parametrize("name", ["swiftvlm", "swiftvlm-unmerged", "drop"])
+def test_the_choice_is_that_of_the_full_length_reference(name, family):
+    """The bypass and what it is compared with: rules that need the hidden states themselves."""
+    found = case(family, RAGGED)
+    plan = Schedule.preset(name, found.model, budget="70%", n_visual=9)
+    right, wrong = compare(found, plan), compare(found, plan, worst_at=0)
+    assert not right.choices
+    assert right.logits < 1e-9
+    assert wrong.choices, "the control is not seen"

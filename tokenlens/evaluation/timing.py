@@ -145,7 +145,8 @@ def time_arms(
         }
         for arm, own in laps.items()
     }
-    threads = f", {torch.get_num_threads()} threads" if vlm.device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if vlm.device.type == "cpu" else ""
     return Timing(arms, size, repeats, f"{vlm.device.type}{threads}")
 
 
