@@ -116,6 +116,9 @@ def test_without_merged_tokens_more_are_kept():
         3: 3,
     }
     assert made[0].schedule.stages[0].keep > made[0.1].schedule.stages[0].keep
+    tight = plan(MadeUpProfile(), budget="25%")
+    assert any("merged ones" in note and "--merge 0" in note for note in tight.notes)
+    assert not any("merged ones" in note for note in (*made[0].notes, *made[3].notes))
     assert made[0].average == pytest.approx(made[0.1].average, abs=1)
 
 

@@ -25,10 +25,13 @@ from tokenlens.selection.layers import (
     feasible_layers,
 )
 from tokenlens.selection.stages import MERGE, swiftvlm_stages
-from tokenlens.token_counts import tokens_entering
+from tokenlens.token_counts import stage_counts, tokens_entering
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
+
+_CROWDED = 0.4
+"""Merged tokens' share of what the first stage leaves, above which there is a note."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ def plan(
             *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
             *_notes_on_sizes(evidence, n_visual),
             *_notes_on_budget(target, schedule.budget),
+            *_notes_on_merging(schedule, n_visual),
         ),
     )
 
@@ -255,6 +259,18 @@ def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
     return [
         f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
         f"{n_visual}, and in the same ratios elsewhere"
+    ]
+
+
+def _notes_on_merging(schedule: Schedule, n_visual: int) -> list[str]:
+    """Where merged tokens crowd out kept ones; data/ABLATION.md has what that costs."""
+    first = stage_counts(schedule.stages, n_visual)[0]
+    share = first.merged / first.alive
+    if share <= _CROWDED:
+        return []
+    return [
+        f"{first.merged} of the {first.alive} visual tokens after the first stage are merged ones "
+        f"({share:.0%}), which is much; --merge 0 gives their place to tokens that are kept"
     ]
 
 
