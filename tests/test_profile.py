@@ -14,10 +14,11 @@ import torch
 from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
-from tokenlens.errors import OutputError, ProfileError, SampleError
+from tokenlens.errors import OutputError, ProbeError, ProfileError, SampleError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.models.loading import load
 from tokenlens.probing.profile import Profile, estimate_profile, profile_samples
+from tokenlens.probing.recording import Recording
 from tokenlens.samples.dataset import load_samples
 
 COUNT = 150
@@ -243,6 +244,21 @@ def test_a_bad_picture_in_the_middle_is_named_and_nothing_is_lost(vlm, samples, 
     assert estimate_profile(vlm, samples, tmp_path / "run").done == 96
     profile_samples(vlm, samples, tmp_path / "run")
     assert content(tmp_path / "run") == content(whole.directory)
+
+
+def test_importance_that_is_no_number_is_named_and_not_stored(vlm, samples, tmp_path, monkeypatch):
+    """As half precision leaves it where an attention score overflows."""
+    whole = Recording.importance.fget
+
+    def overflowing(self):
+        found = [one.clone() for one in whole(self)]
+        found[-1][2, 0] = torch.nan
+        return found
+
+    monkeypatch.setattr(Recording, "importance", property(overflowing))
+    with pytest.raises(ProbeError, match=r"sample 's\d+': the importance at layer 3 .*--dtype"):
+        profile_samples(vlm, samples, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("shard-*"))
 
 
 def test_a_sample_that_the_processor_refuses_is_named(vlm, samples, tmp_path, monkeypatch):

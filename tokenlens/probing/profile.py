@@ -247,12 +247,23 @@ def _record(
     ):
         if not torch.equal(layout.positions, positions[index] - padding[index]):
             raise ProbeError(f"sample {sample.id!r}: the layout names other visual tokens than ran")
+        _check_finite(sample, importance[index])
         row = sample_row(sample, image.size, layout)
         row["importance"] = importance[index].flatten().numpy()
         if heads is not None:
             row["per_head"] = heads[index].flatten().numpy()
         rows.append(row)
     return rows
+
+
+def _check_finite(sample: Sample, importance: torch.Tensor) -> None:
+    finite = importance.isfinite().all(dim=1)
+    if not bool(finite.all()):
+        layer = int((~finite).nonzero()[0]) + 1
+        raise ProbeError(
+            f"sample {sample.id!r}: the importance at layer {layer} is not a number, so attention "
+            "overflowed there; use --dtype bfloat16 or float32"
+        )
 
 
 def _tuples(value: Any) -> Any:
