@@ -20,9 +20,11 @@ from tokenlens.analyses.knock_out import (
     random_left,
 )
 from tokenlens.cli.main import main
+from tokenlens.errors import ResultsError
 from tokenlens.probing.profile import profile_samples
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
+from tokenlens.workspace import find_runs
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,8 @@ def test_the_command_prints_every_table_and_continues(vlm, tmp_path, monkeypatch
         assert "| none | 3 |" in printed
         assert "deep-text: anchors" in printed
         assert "stand in the bottom half of layers 1 to 1" in printed
+    with pytest.raises(ResultsError, match="nothing to report"):
+        find_runs(())  # a report is of what `run` wrote, not of these
     monkeypatch.setattr("sys.argv", ["tokenlens", *arguments, "--task", "depe-text"])
     with pytest.raises(SystemExit) as end:
         main()

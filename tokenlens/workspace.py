@@ -55,15 +55,15 @@ def answers_directory(model: str) -> Path:
 
 
 def knock_out_directory(model: str, data: str, samples: int) -> Path:
-    """The knock-out rows of a model on so many samples of a data set (`Samples.name`)."""
-    return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}"
-
-
-def capability_directory(model: str, data: str, samples: int) -> Path:
-    """The re-runs of a model on so many samples of a data set (`Samples.name`).
+    """The knock-out rows of a model on so many samples of a data set (`Samples.name`).
 
     They lie one folder deeper than results, so that no report takes them for the newest ones.
     """
+    return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}" / "answers"
+
+
+def capability_directory(model: str, data: str, samples: int) -> Path:
+    """The re-runs of a model on so many samples of a data set; as deep as knock-out rows."""
     return ROOT / slug(model) / f"capability-{slug(data)}-{samples}" / "answers"
 
 
