@@ -12,21 +12,38 @@ from .console import console
 if TYPE_CHECKING:
     from tokenlens.evaluation.tables import BudgetTable
 
+_BETWEEN = 3
+"""Characters from one column to the next."""
+
 
 def print_tables(tables: "Sequence[BudgetTable]") -> None:
-    """Print one table per budget, intervals below their figures, and what must be said of each."""
+    """Print one table per budget, intervals below their figures, and what must be said of each.
+
+    Where a table is wider than the terminal, the tasks one by one are left to the files; where it
+    still is, so are the intervals of what is no score.
+    """
     from tokenlens.evaluation.table_files import headings, lines, notes, own_notes, title
 
+    narrowed = False
     for table in tables:
         first, *others = headings(table)
+        rows = lines(table)
+        widest = max(len(first), *(len(name) for name, _ in rows))
+        detail = _detail(table, [cells for _, cells in rows], others, console.width - widest)
+        narrowed |= len(detail) < len(others)
         shown = Table(title=title(table), title_justify="left", box=MARKDOWN)
         shown.add_column(first, no_wrap=True)
-        for heading in others:
-            shown.add_column(heading, justify="right")
-        for name, cells in lines(table):
+        for place, shown_lines in detail.items():
+            shown.add_column(
+                others[place],
+                justify="right",
+                overflow="fold",
+                max_width=_width(others[place], [cells[place] for _, cells in rows], shown_lines),
+            )
+        for name, cells in rows:
             texts = [
-                Text(f"{figure}\n{interval}", "bold green" if best else "")
-                for figure, interval, best in cells
+                Text("\n".join(cells[place][:shown_lines]), "bold green" if cells[place][2] else "")
+                for place, shown_lines in detail.items()
             ]
             shown.add_row(name, *texts)
         console.print()
@@ -34,5 +51,42 @@ def print_tables(tables: "Sequence[BudgetTable]") -> None:
         for note in own_notes(table):
             console.print(f"- {note}")
     console.print()
+    if narrowed:
+        console.print("- The tasks one by one are in the files, or in a wider terminal.")
     for note in notes(tables[0]):
         console.print(f"- {note}")
+
+
+def _detail(
+    table: "BudgetTable",
+    rows: Sequence[Sequence[tuple[str, str, bool]]],
+    names: Sequence[str],
+    room: int,
+) -> dict[int, int]:
+    """Which columns are shown, and of each how many lines: 1 is the figure, 2 its interval too."""
+    from tokenlens.evaluation.tables import LOCALISATION, OTHER
+
+    averages = {
+        place for place, column in enumerate(table.columns) if column.name in (LOCALISATION, OTHER)
+    }
+    scores = {place for place, column in enumerate(table.columns) if column.kind == "score"}
+    everything = dict.fromkeys(range(len(names)), 2)
+    without_tasks = {
+        place: 2 for place in everything if not averages or place in averages or place not in scores
+    }
+    brief = {place: 2 if place in scores else 1 for place in without_tasks}
+
+    def width(detail: dict[int, int]) -> int:
+        return sum(
+            _BETWEEN + _width(names[place], [cells[place] for cells in rows], shown_lines)
+            for place, shown_lines in detail.items()
+        )
+
+    ways = (everything, without_tasks, brief)
+    return next((way for way in ways if width(way) + _BETWEEN <= room), brief)
+
+
+def _width(name: str, cells: Sequence[tuple[str, str, bool]], shown_lines: int) -> int:
+    """Characters that the words of a heading and the lines below it need."""
+    texts = [text for figure, interval, _ in cells for text in (figure, interval)[:shown_lines]]
+    return max(map(len, [*name.split(), *texts]))
