@@ -41,10 +41,11 @@ def print_tables(tables: "Sequence[BudgetTable]") -> None:
                 max_width=_width(others[place], [cells[place] for _, cells in rows], shown_lines),
             )
         for name, cells in rows:
-            texts = [
-                Text("\n".join(cells[place][:shown_lines]), "bold green" if cells[place][2] else "")
-                for place, shown_lines in detail.items()
-            ]
+            texts = []
+            for place, shown_lines in detail.items():
+                figure, interval, best = cells[place]
+                below = "\n".join((figure, interval)[:shown_lines])
+                texts.append(Text(below, "bold green" if best else ""))
             shown.add_row(name, *texts)
         console.print()
         console.print(shown, soft_wrap=False)
