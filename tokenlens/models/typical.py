@@ -50,9 +50,12 @@ def prompt_lengths(vlm: "VLM", inputs: Mapping[str, Any]) -> PromptLengths:
     return PromptLengths(len(visual) - len(places) - after, len(places), after)
 
 
-def typical_prompt(vlm: "VLM", size: tuple[int, int] = USUAL_SIZE) -> PromptLengths:
+def typical_prompt(
+    vlm: "VLM", size: tuple[int, int] = USUAL_SIZE, *, picture: float | None = None
+) -> PromptLengths:
     """What one picture of `size` (width, height) and `USUAL_QUESTION` become in a model's template.
 
+    `picture` is the share of its tokens that the picture is shrunk to; see `VLM.prepare`.
     Raises `ModelError` for a model that came without a processor.
     """
     from PIL import Image
@@ -62,4 +65,4 @@ def typical_prompt(vlm: "VLM", size: tuple[int, int] = USUAL_SIZE) -> PromptLeng
             "the model came without a processor, which says how long its prompts are: give the "
             "numbers of visual and of text tokens"
         )
-    return prompt_lengths(vlm, vlm.prepare(Image.new("RGB", size), USUAL_QUESTION))
+    return prompt_lengths(vlm, vlm.prepare(Image.new("RGB", size), USUAL_QUESTION, picture=picture))

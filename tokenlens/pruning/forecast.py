@@ -143,6 +143,8 @@ def _scoring_macs(
     hidden = config.hidden_size
 
     def beside(candidates: int) -> float:
+        if scoring.macs is None:
+            return 0.0
         return float(scoring.macs(np.float64(candidates), np.float64(prompt.after), hidden))
 
     if not isinstance(scoring, RowScoring):

@@ -135,7 +135,9 @@ class Prefill:
 
     def _account(self, candidates: Counts) -> None:
         """What scoring so many candidates takes beside reading attention."""
-        self._ledger.scored(self._scoring.macs, candidates, self._prompt.text_after())
+        if self._scoring.macs is not None:
+            text = tuple(self._prompt.text_after().sum(1).tolist())
+            self._ledger.scored(self._scoring.macs, candidates, text)
 
     def _cut(self, stage: Stage, call: LayerCall, hidden: Tensor) -> Tensor:
         tokens = Tokens(hidden, self._slots)

@@ -56,10 +56,10 @@ class Prompt:
         rows[:, self.end :] = False
         return rows
 
-    def text_after(self) -> Counts:
-        """Text tokens after the last visual token, per sample."""
+    def text_after(self) -> Tensor:
+        """The text tokens after the last visual token: bool [batch, length]."""
         following = self.visual.flip(1).cumsum(1).flip(1) == 0
-        return tuple(self.within(following & ~self.visual).sum(1).tolist())
+        return self.within(following & ~self.visual)
 
 
 class Turn(NamedTuple):
@@ -69,11 +69,6 @@ class Turn(NamedTuple):
     keeping: Counts
 
 
-def no_macs(visual: Floats, _text: Floats, _hidden: int) -> Floats:
-    """Scoring that compares nothing beside what the attention rows are compared with."""
-    return np.zeros_like(visual)
-
-
 @dataclass(frozen=True)
 class Scoring:
     """A way to score; one of its two kinds.
@@ -81,12 +76,13 @@ class Scoring:
     Attributes:
         summary: one line for the user.
         macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
-            candidates, text tokens after the last visual token, and numbers in a hidden state.
+            candidates, text tokens after the last visual token, and numbers in a hidden state;
+            None where there are none.
         tower: whether the vision tower is to be read (`Prompt.looked`).
     """
 
     summary: str = field(default="", kw_only=True)
-    macs: Callable[[Floats, Floats, int], Floats] = field(default=no_macs, kw_only=True)
+    macs: Callable[[Floats, Floats, int], Floats] | None = field(default=None, kw_only=True)
     tower: bool = field(default=False, kw_only=True)
 
 

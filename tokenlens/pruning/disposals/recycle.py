@@ -59,7 +59,7 @@ def recycle(cut: Cut) -> Disposed:
 
 def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
     """Every two of the n clustered tokens are compared, and summed into k means: n²d + nkd."""
-    pool = 3 * rest // 10 + 1
+    pool = np.vectorize(clustered, otypes=[np.float64])(rest)
     return np.where(merged > 0, (pool + merged) * pool * hidden, 0.0)
 
 

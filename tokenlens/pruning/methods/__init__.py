@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _NOMINAL_TOKENS = 576
 """Visual tokens of LLaVA-1.5, which the published token budgets are of."""
-_NOMINAL_SIDE = 448
 
 
 def find_method(name: str) -> Method:
@@ -82,12 +81,9 @@ def _picture_tokens(
 
     None for a model that came without a processor.
     """
-    from PIL import Image
-
-    from tokenlens.models.structure import visual_mask
+    from tokenlens.models.typical import typical_prompt
     from tokenlens.models.vlm import VLM
 
     if not isinstance(model, VLM) or model.processor is None:
         return None
-    inputs = model.prepare(Image.new("RGB", (_NOMINAL_SIDE, _NOMINAL_SIDE)), "", picture=share)
-    return int(visual_mask(model.model, inputs["input_ids"]).sum())
+    return typical_prompt(model, picture=share).visual

@@ -8,8 +8,7 @@ from tokenlens.pruning.scoring import Prompt, RowScoring
 
 def text_rows(prompt: Prompt, _: Tensor) -> Tensor:
     """Rows to read: bool [batch, length]."""
-    following = prompt.visual.flip(1).cumsum(1).flip(1) == 0
-    rows = prompt.within(following & ~prompt.visual)
+    rows = prompt.text_after()
     without = ((~rows).all(1) & prompt.visual.any(1)).nonzero().flatten().tolist()
     if without:
         raise PruningError(
