@@ -20,14 +20,13 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tokenlens.errors import BudgetError
-from tokenlens.pruning.methods.pdrop import early_layers
-from tokenlens.schedule import ModelRef, Schedule, Stage
+from tokenlens.pruning.methods import build_or_earlier
+from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.budget import Budget, solved_schedule
 from tokenlens.selection.stages import swiftvlm_stages
 
@@ -65,41 +64,22 @@ def schedules(
         BudgetError: a step cannot meet the budget; the message says what it can.
     """
     model = vlm if isinstance(vlm, ModelRef) else ModelRef.of(vlm)
-    bypass = swiftvlm_stages(layers)
 
-    def solved(stages: Sequence[Stage]) -> Schedule:
-        return solved_schedule("ablation", model, stages, budget, n_visual=n_visual)
+    def preset(name: str) -> Schedule:
+        return Schedule.preset(name, model, budget=budget, layers=layers, n_visual=n_visual)
 
+    pdrop, _ = build_or_earlier("pdrop-keep-positions", model, budget=budget, n_visual=n_visual)
+    merging = [
+        stage.model_copy(update={"disposal": "merge"} if stage.merge else {})
+        for stage in swiftvlm_stages(layers)
+    ]
     return {
-        "pdrop": _pdrop(model, budget, n_visual),
-        "selection": solved([_changed(stage, disposal="drop", merge=0) for stage in bypass]),
-        "merging": solved(
-            [
-                _changed(stage, disposal="drop" if stage is bypass[-1] else "merge")
-                for stage in bypass
-            ]
-        ),
-        "bypass": solved(bypass),
-        "unmerged": solved([_changed(stage, merge=0) for stage in bypass]),
+        "pdrop": pdrop,
+        "selection": preset("drop"),
+        "merging": solved_schedule("merging", model, merging, budget, n_visual=n_visual),
+        "bypass": preset("swiftvlm"),
+        "unmerged": preset("swiftvlm-unmerged"),
     }
-
-
-def _pdrop(model: ModelRef, budget: Budget, n_visual: int) -> Schedule:
-    """PDrop with kept positions at its own layers, or where they are too deep, at earlier ones."""
-
-    def preset(layers: Sequence[int] | None) -> Schedule:
-        return Schedule.preset(
-            "pdrop-keep-positions", model, budget=budget, layers=layers, n_visual=n_visual
-        )
-
-    try:
-        return preset(None)
-    except BudgetError:
-        return preset(early_layers(model.layers))
-
-
-def _changed(stage: Stage, **changes: str | int) -> Stage:
-    return stage.model_copy(update=changes)
 
 
 def compute(
@@ -107,32 +87,13 @@ def compute(
     samples: Sequence[Sample],
     layers: Mapping[Budget, Sequence[int]],
     out: Path,
-    *,
-    n_visual: int,
-    batch_size: int = 8,
-    show_progress: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Run every step at every budget; the unpruned model answers once for all of them.
+    """Run every step at every budget; a row's lead is over the step before.
 
-    Args:
-        vlm: a model with its processor.
-        samples: held-out samples.
-        layers: for each budget the chosen layers, counted from 1.
-        out: directory for the rows; an interrupted run continues there.
-        n_visual: visual tokens per sample that the budgets are solved for.
-        batch_size: samples per batch.
-        show_progress: show a bar with an ETA on standard error.
-
-    Returns:
-        The table of `equal_budget.run`; a row's lead is over the step before.
-
-    Raises:
-        BudgetError: a step cannot meet a budget; the message says what it can.
+    Arguments, table and errors are those of `equal_budget.run`.
     """
-    plans = {budget: schedules(vlm, budget, chosen, n_visual) for budget, chosen in layers.items()}
-    return equal_budget.run(
-        vlm, samples, plans, PAIRS, out, batch_size=batch_size, show_progress=show_progress
-    )
+    return equal_budget.run(vlm, samples, layers, out, schedules, PAIRS, **options)
 
 
 def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
@@ -154,23 +115,7 @@ def main() -> None:
 
 
 def _tables(options: Namespace) -> str:
-    from tokenlens.selection.plan import plan
-
-    setting = command.Setting.of(options, "ablation")
-    chosen = {
-        budget: plan(setting.profile, stages=setting.stages, budget=budget)
-        for budget in setting.budgets
-    }
-    table = compute(
-        setting.vlm,
-        setting.held_out,
-        {budget: selection.layers for budget, selection in chosen.items()},
-        setting.out,
-        n_visual=next(iter(chosen.values())).n_visual,
-        batch_size=setting.batch_size,
-        show_progress=True,
-    )
-    return markdown(table)
+    return markdown(equal_budget.measured(options, "ablation", compute))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -64,32 +64,13 @@ def compute(
     samples: Sequence[Sample],
     layers: Mapping[Budget, Sequence[int]],
     out: Path,
-    *,
-    n_visual: int,
-    batch_size: int = 8,
-    show_progress: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Run every method at every budget; the unpruned model answers once for all of them.
+    """Run every method at every budget; a row's lead is that of the bypass over its method.
 
-    Args:
-        vlm: a model with its processor.
-        samples: held-out samples.
-        layers: for each budget the chosen layers, counted from 1.
-        out: directory for the rows; an interrupted run continues there.
-        n_visual: visual tokens per sample that the budgets are solved for.
-        batch_size: samples per batch.
-        show_progress: show a bar with an ETA on standard error.
-
-    Returns:
-        The table of `equal_budget.run`; a row's lead is that of the bypass over its method.
-
-    Raises:
-        BudgetError: a method cannot meet a budget; the message says what it can.
+    Arguments, table and errors are those of `equal_budget.run`.
     """
-    plans = {budget: schedules(vlm, budget, chosen, n_visual) for budget, chosen in layers.items()}
-    return equal_budget.run(
-        vlm, samples, plans, PAIRS, out, batch_size=batch_size, show_progress=show_progress
-    )
+    return equal_budget.run(vlm, samples, layers, out, schedules, PAIRS, **options)
 
 
 def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
@@ -115,22 +96,7 @@ def main() -> None:
 
 
 def _tables(options: Namespace) -> str:
-    from tokenlens.selection.plan import plan
-
-    setting = command.Setting.of(options, "baselines")
-    chosen = {
-        budget: plan(setting.profile, stages=setting.stages, budget=budget)
-        for budget in setting.budgets
-    }
-    table = compute(
-        setting.vlm,
-        setting.held_out,
-        {budget: selection.layers for budget, selection in chosen.items()},
-        setting.out,
-        n_visual=next(iter(chosen.values())).n_visual,
-        batch_size=setting.batch_size,
-        show_progress=True,
-    )
+    table = equal_budget.measured(options, "baselines", compute)
     return f"{markdown(table)}\n\n{leads_markdown(table)}"
 
 

@@ -6,7 +6,8 @@ in a table; a *lead* is a mean difference of scores between two of them on the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from matplotlib.ticker import FuncFormatter
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
 from tokenlens.evaluation.results import ALL, MACRO
 
+from . import command
 from .leads import interval_cell, lead, markdown_table
 from .style import LIGHT, PAGE, Theme, percent, shorten, themed
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from tokenlens.schedule import Schedule
     from tokenlens.selection.budget import Budget
 
+Schedules = Callable[["VLM", "Budget", Sequence[int], int], Mapping[str, "Schedule"]]
+"""Of a model, a budget, the chosen layers and visual tokens per sample, the methods' schedules."""
 Pairs = Mapping[str, tuple[str, str]]
 """For a method's row, the two whose difference it shows: the leading one, and the one it leads."""
 
@@ -34,10 +38,12 @@ Pairs = Mapping[str, tuple[str, str]]
 def run(
     vlm: VLM,
     samples: Sequence[Sample],
-    schedules: Mapping[Budget, Mapping[str, Schedule]],
-    pairs: Pairs,
+    layers: Mapping[Budget, Sequence[int]],
     out: Path,
+    schedules: Schedules,
+    pairs: Pairs,
     *,
+    n_visual: int,
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> pd.DataFrame:
@@ -46,9 +52,11 @@ def run(
     Args:
         vlm: a model with its processor.
         samples: held-out samples.
-        schedules: for each budget the schedule of each method, by a name without spaces.
-        pairs: the methods whose rows hold a lead, and of which over which.
+        layers: for each budget the chosen layers, counted from 1.
         out: directory for the rows; an interrupted run continues there.
+        schedules: makes the schedule of each method at a budget, by a name without spaces.
+        pairs: the methods whose rows hold a lead, and of which over which.
+        n_visual: visual tokens per sample that the budgets are solved for.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
 
@@ -57,11 +65,14 @@ def run(
         `arm`; budget and layers of the unpruned model are empty. `lead` is the mean difference of
         scores on the same samples, `lead_low` and `lead_high` its 95 % paired bootstrap interval;
         NaN for methods without a pair, the unpruned model and the macro average.
+
+    Raises:
+        BudgetError: a method cannot meet a budget; the message says what it can.
     """
     arms = {
         f"{method} {budget}": schedule
-        for budget, methods in schedules.items()
-        for method, schedule in methods.items()
+        for budget, chosen in layers.items()
+        for method, schedule in schedules(vlm, budget, chosen, n_visual).items()
     }
     comparison = compare(
         vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
@@ -80,6 +91,26 @@ def run(
     }
     table.insert(3, "layers", names.agg("".join, axis=1).map(scored).fillna(""))
     return table
+
+
+def measured(options: Namespace, kind: str, compute: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """What `compute` makes of the options of a command: layers are chosen from the profile."""
+    from tokenlens.selection.plan import plan
+
+    setting = command.Setting.of(options, kind)
+    chosen = {
+        budget: plan(setting.profile, stages=setting.stages, budget=budget)
+        for budget in setting.budgets
+    }
+    return compute(
+        setting.vlm,
+        setting.held_out,
+        {budget: selection.layers for budget, selection in chosen.items()},
+        setting.out,
+        n_visual=next(iter(chosen.values())).n_visual,
+        batch_size=setting.batch_size,
+        show_progress=True,
+    )
 
 
 def _lead(comparison: Comparison, pairs: Pairs, arm: str, task: str) -> tuple[float, float, float]:

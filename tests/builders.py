@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     BatchFeature,
@@ -17,6 +19,8 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from tokenlens.samples.sample import Sample
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 Grids = Sequence[Sequence[tuple[int, int]]]
@@ -250,3 +254,18 @@ def _randomised(model: Model, seed: int, dtype: torch.dtype) -> Model:
     model.generation_config.eos_token_id = None
     model.to(dtype)  # type: ignore[arg-type]
     return model.eval()
+
+
+def counted_samples(count: int) -> list[Sample]:
+    """Noise of 24 by 24 pixels and a question that a random model may answer, of two tasks."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 24, 24, 3), dtype=np.uint8)
+    return [
+        Sample(
+            id=str(index),
+            image=Image.fromarray(pixels[index]),
+            question="how many are there ?",
+            answers=("1",),
+            task=("text", "count")[index % 2],
+        )
+        for index in range(count)
+    ]

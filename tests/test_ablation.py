@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from builders import save_model_directory, tiny_qwen2_vl
-from PIL import Image
+from builders import counted_samples, save_model_directory, tiny_qwen2_vl
 
 from tokenlens.analyses.ablation import (
     PAIRS,
@@ -17,7 +16,6 @@ from tokenlens.errors import BudgetError
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison
 from tokenlens.models.loading import load
 from tokenlens.pruning.methods.pdrop import early_layers, pyramid_layers
-from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
 from tokenlens.selection.budget import parse_budget
 from tokenlens.token_counts import tokens_entering
@@ -33,17 +31,7 @@ def vlm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def samples():
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)
-    return [
-        Sample(
-            id=str(index),
-            image=Image.fromarray(pixels[index]),
-            question="how many are there ?",
-            answers=("1",),
-            task=("text", "count")[index % 2],
-        )
-        for index in range(4)
-    ]
+    return counted_samples(4)
 
 
 @pytest.fixture(scope="module")

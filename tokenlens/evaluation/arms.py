@@ -17,7 +17,7 @@ from tokenlens.evaluation.preparation import Prepared
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
 from tokenlens.pruning.meter import DecoderMeter
-from tokenlens.pruning.methods import find_method
+from tokenlens.pruning.methods import build_or_earlier, find_method
 from tokenlens.pruning.methods.swiftvlm import spread_layers
 from tokenlens.registry import METHODS
 from tokenlens.samples.sample import Sample
@@ -128,7 +128,7 @@ def comparison_arms(
         ScheduleError: no such method, or a schedule file that cannot be used.
         BudgetError: no method at all can be run; the first one's reason.
     """
-    arms = Arms()
+    arms, first = Arms(), Prepared(vlm, samples[:1])
     methods, files = _sorted_names(names)
     for budget in budgets:
         heading = str(budget)
@@ -136,14 +136,14 @@ def comparison_arms(
         for method in methods:
             try:
                 schedule = _preset(arms, vlm, method, budget, layers, n_visual)
-                _try(vlm, schedule, samples, any_model=any_model)
+                _try(vlm, schedule, first, any_model=any_model)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
                 continue
             arms.add(heading, method, schedule)
     for file in files:
         schedule = Schedule.load(file)
-        _try(vlm, schedule, samples, any_model=any_model)
+        _try(vlm, schedule, first, any_model=any_model)
         arms.add(_met(vlm, schedule, budgets), file.stem, schedule)
     if not arms.schedules:
         heading, reasons = next(iter(arms.left_out.items()))
@@ -179,16 +179,10 @@ def _preset(
 ) -> Schedule:
     """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
     own = chosen if _is_planned(name) else None
-    try:
-        return Schedule.preset(name, vlm, budget=budget, layers=own, n_visual=n_visual)
-    except BudgetError:
-        early_layers = find_method(name).early_layers
-        if early_layers is None:
-            raise
-        early = early_layers(vlm.layers)
-        schedule = Schedule.preset(name, vlm, budget=budget, layers=early, n_visual=n_visual)
-    listed = ", ".join(map(str, early))
-    arms.say(budget, f"{name}: layers {listed}, those published for small budgets")
+    schedule, early = build_or_earlier(name, vlm, budget=budget, layers=own, n_visual=n_visual)
+    if early is not None:
+        listed = ", ".join(map(str, early))
+        arms.say(budget, f"{name}: layers {listed}, those published for small budgets")
     return schedule
 
 
@@ -226,9 +220,8 @@ def _chosen_layers(
     return selection.layers, selection.n_visual
 
 
-def _try(vlm: VLM, schedule: Schedule, samples: Sequence[Sample], *, any_model: bool) -> None:
+def _try(vlm: VLM, schedule: Schedule, prepared: Prepared, *, any_model: bool) -> None:
     """Answer one sample, so that a refusal comes now."""
-    prepared = Prepared(vlm, samples[:1])
     answer(
         vlm,
         prepared.batch(schedule),

@@ -20,6 +20,8 @@ __all__ = [
     "Meter",
     "Spread",
     "geometric",
+    "macs_note",
+    "needed",
     "parse_budget",
     "solve_budget",
     "solve_macs",
@@ -210,7 +212,7 @@ def solved_schedule(
             draft.stages, average, n_visual=n_visual, layers=model.layers, spread=spread
         )
         came_to = _average(solved, n_visual, model.layers)
-        note = budget.note(n_visual, unless_near(came_to, average, 1.0, budget.unit_of(n_visual)))
+        note = budget.note(n_visual, _unless_near(came_to, average, 1.0, budget.unit_of(n_visual)))
         return draft.replace(stages=solved, budget=note)
     meter = needed(meter, budget)
     whole = meter.macs((), draft.scorer, n_visual)
@@ -218,15 +220,11 @@ def solved_schedule(
     solved = solve_macs(
         draft.stages, target, meter, scorer=draft.scorer, n_visual=n_visual, spread=spread
     )
+    average = round(_average(solved, n_visual, model.layers) / n_visual, 6)
     came_to = meter.macs(solved, draft.scorer, n_visual)
-    note = BudgetNote(
-        average=round(_average(solved, n_visual, model.layers) / n_visual, 6),
-        n_visual=n_visual,
-        macs=budget.amount if budget.is_share else round(budget.amount),
-        n_text=meter.text,
-        reached=unless_near(came_to, target, 0.0, budget.unit_of(whole)),
+    return draft.replace(
+        stages=solved, budget=macs_note(budget, meter, n_visual, average, came_to, whole)
     )
-    return draft.replace(stages=solved, budget=note)
 
 
 def needed(meter: Meter | None, budget: Budget) -> Meter:
@@ -239,7 +237,25 @@ def needed(meter: Meter | None, budget: Budget) -> Meter:
     return meter
 
 
-def unless_near(came_to: float, target: float, slack: float, unit: float) -> float | None:
+def macs_note(
+    budget: Budget, meter: Meter, n_visual: int, average: float, came_to: float, whole: float
+) -> BudgetNote:
+    """What the schedule says of a budget in MACs.
+
+    `average` is the layer average in ratio, `came_to` the MACs that are reached, and `whole` those
+    of the unpruned prefill.
+    """
+    unit = budget.unit_of(whole)
+    return BudgetNote(
+        average=average,
+        n_visual=n_visual,
+        macs=budget.amount if budget.is_share else round(budget.amount),
+        n_text=meter.text,
+        reached=_unless_near(came_to, budget.amount * unit, 0.0, unit),
+    )
+
+
+def _unless_near(came_to: float, target: float, slack: float, unit: float) -> float | None:
     """What was reached, in units, or None where it is within `slack` or 1 % of the target."""
     near = abs(came_to - target) <= max(slack, _TOLERANCE * target) + 1e-9
     return None if near else came_to / unit

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tokenlens.errors import ScheduleError
+from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.pruning.methods.method import Method
 from tokenlens.pruning.methods.smaller_picture import smaller_picture
 from tokenlens.registry import METHODS
@@ -72,6 +72,30 @@ def build(
         spread=method.spread,
         meter=meter,
     )
+
+
+def build_or_earlier(
+    name: str,
+    model: "VLM | PreTrainedModel | ModelRef",
+    *,
+    budget: Budget,
+    layers: Sequence[int] | None = None,
+    n_visual: int | None = None,
+) -> tuple[Schedule, Sequence[int] | None]:
+    """The schedule of a method, by the layers published for small budgets where it needs them.
+
+    Those layers are the second value; it is None where the method's own, or `layers`, meet the
+    budget. Raises as `Schedule.preset`.
+    """
+    try:
+        return build(name, model, budget=budget, layers=layers, n_visual=n_visual), None
+    except BudgetError:
+        earlier = find_method(name).early_layers
+        if earlier is None:
+            raise
+    depth = (model if isinstance(model, ModelRef) else ModelRef.of(model)).layers
+    early = earlier(depth)
+    return build(name, model, budget=budget, layers=early, n_visual=n_visual), early
 
 
 def _picture_tokens(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tokenlens.errors import BudgetError
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Scorer
-from tokenlens.selection.budget import Budget, Meter, needed, unless_near
+from tokenlens.selection.budget import Budget, Meter, macs_note, needed
 
 
 def smaller_picture(
@@ -37,15 +37,9 @@ def smaller_picture(
             note = BudgetNote(average=round(real / n_visual, 4), n_visual=n_visual)
     else:
         meter = needed(meter, target)
-        unit = target.unit_of(meter.macs((), Scorer(), n_visual))
-        came_to = meter.macs((), Scorer(), round(real))
-        note = BudgetNote(
-            average=round(real / n_visual, 4),
-            n_visual=n_visual,
-            macs=target.amount if target.is_share else round(target.amount),
-            n_text=meter.text,
-            reached=unless_near(came_to, target.amount * unit, 0.0, unit),
-        )
+        whole, came_to = (meter.macs((), Scorer(), tokens) for tokens in (n_visual, round(real)))
+        average = round(real / n_visual, 4)
+        note = macs_note(target, meter, n_visual, average, came_to, whole)
     return Schedule(schema=1, method=name, model=model, picture=share, stages=(), budget=note)
 
 
