@@ -165,6 +165,17 @@ def test_a_schedule_file_joins_the_budget_it_meets_or_stands_apart(vlm, samples,
         comparison_arms(vlm, ["stride", str(tmp_path / "stride.json")], [], samples)
 
 
+def test_a_schedule_file_joins_a_budget_in_macs(vlm, samples, tmp_path):
+    for name, budget in (("near", "70% MACs"), ("far", "60% MACs")):
+        Schedule.preset("random", vlm, budget=budget).save(tmp_path / f"{name}.json")
+    names = ["stride", str(tmp_path / "near.json"), str(tmp_path / "far.json")]
+    arms = comparison_arms(vlm, names, budgets_of("70% MACs"), samples)
+    assert arms.budgets == {
+        "70 % MACs": {"stride": "stride 70 % MACs", "near": "near 70 % MACs"},
+        OWN: {"far": "far"},
+    }
+
+
 def test_a_profile_of_this_model_chooses_the_layers(vlm, samples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert profile_for(vlm, None) is None

@@ -24,14 +24,14 @@ from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 from tokenlens.selection.budget import Budget, parse_budget
 from tokenlens.selection.plan import plan
-from tokenlens.token_counts import tokens_entering
+from tokenlens.token_counts import shown_count, tokens_entering
 from tokenlens.workspace import newest_profile_of
 
 EVERY = "all"
 OWN = "their own budgets"
 """Of schedule files that meet none of the budgets."""
 _NEAR = 0.01
-"""A share of the visual tokens by which a schedule file may miss a budget and be compared at it."""
+"""A share of the unpruned by which a schedule file may miss a budget and be compared at it."""
 _REFUSALS = (BudgetError, PruningError, ScheduleError, SelectionError)
 
 
@@ -117,7 +117,8 @@ def comparison_arms(
         vlm: what is pruned.
         names: methods, `all` for every one there is, and paths of schedule files.
         budgets: for the methods. A schedule file joins the table of the budget that it meets,
-            within 1 % of the visual tokens, or else that of `OWN`.
+            within 1 % of the visual tokens (of the unpruned prefill's MACs where it is in MACs), or
+            else that of `OWN`.
         samples: the first is what schedules are tried on.
         profile: chooses the layers of methods that have none of their own (`swiftvlm`, `drop`), and
             its samples' visual tokens are what budgets are solved for. None takes the published
@@ -235,10 +236,20 @@ def _try(vlm: VLM, schedule: Schedule, prepared: Prepared, *, any_model: bool) -
 def _met(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) -> str:
     """The heading of the budget that a schedule meets."""
     n_visual = (schedule.budget and schedule.budget.n_visual) or _SOME_TOKENS
-    average = sum(tokens_entering(schedule, n_visual, vlm.layers)) / vlm.layers
-    near: Mapping[str, float] = {
-        str(budget): abs(average - budget.tokens(n_visual)) / n_visual for budget in budgets
-    }
+
+    def missed(budget: Budget) -> float:
+        """By how much of what is unpruned, tokens or MACs as the budget is in, it is missed."""
+        if budget.in_macs:
+            meter = DecoderMeter.of(vlm, schedule.budget.n_text if schedule.budget else None)
+            whole = meter.macs((), schedule.scorer, n_visual)
+            shown = shown_count(schedule, n_visual)
+            came_to = meter.macs(schedule.stages, schedule.scorer, shown)
+        else:
+            whole = float(n_visual)
+            came_to = sum(tokens_entering(schedule, n_visual, vlm.layers)) / vlm.layers
+        return abs(came_to - budget.amount * budget.unit_of(whole)) / whole
+
+    near: Mapping[str, float] = {str(budget): missed(budget) for budget in budgets}
     best = min(near, key=lambda heading: near[heading], default=OWN)
     return best if near.get(best, 1.0) <= _NEAR else OWN
 
