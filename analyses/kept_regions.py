@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from .leads import interval_cell, markdown_table
 from .style import LIGHT, PAGE, Theme, percent, themed
 
 
-def compute(comparison: Comparison) -> pd.DataFrame:
-    """One row per arm that has stages, over the samples with a region.
+def compute(comparison: Comparison, tasks: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per arm that has stages, over the samples with a region, of `tasks` if any are named.
 
     Columns: `arm`, `samples`, `region` (mean share of a region's tokens that the last stage
     selects) with the ends of its 95 % bootstrap interval (`region_low`, `region_high`), `touched`
@@ -38,7 +39,9 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     """
     rows = []
     for arm, results in comparison.arms.items():
-        held = [shares for row in results.rows.to_dict("records") if (shares := _shares(row))]
+        rows_of = results.rows.to_dict("records")
+        asked = (row for row in rows_of if not tasks or row["task"] in tasks)
+        held = [shares for row in asked if (shares := _shares(row))]
         if held:
             regions, everything = np.array(held).T
             mean, low, high = bootstrap_interval(regions)
@@ -107,7 +110,10 @@ def main() -> None:
         description="What each method's last choice holds of the regions asked for.",
     )
     parser.add_argument("results", type=Path, help="directory that tokenlens run --compare wrote")
-    command.run(parser, lambda options: markdown(compute(Comparison.load(options.results))))
+    parser.add_argument("--task", action="append", default=[], help="only this one; repeatable")
+    command.run(
+        parser, lambda options: markdown(compute(Comparison.load(options.results), options.task))
+    )
 
 
 if __name__ == "__main__":

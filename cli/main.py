@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tokenlens.errors import TokenlensError, UnknownLayoutWarning
+from tokenlens.errors import TokenlensError, TokenlensWarning
 
 from . import (
     benchmarks,
@@ -85,7 +85,7 @@ def _show_warning(
     plain: Callable[..., None], message: Warning, category: type[Warning], *rest: object
 ) -> None:
     """Show the library's own warnings in one line, others as ever."""
-    if issubclass(category, UnknownLayoutWarning):
+    if issubclass(category, TokenlensWarning):
         print(f"Warning: {message}.", file=sys.stderr)
     else:
         plain(message, category, *rest)
@@ -93,7 +93,7 @@ def _show_warning(
 
 def _run(arguments: list[str]) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("once", UnknownLayoutWarning)
+        warnings.simplefilter("once", TokenlensWarning)
         warnings.showwarning = partial(_show_warning, warnings.showwarning)
         app(args=arguments)
 

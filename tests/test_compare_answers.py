@@ -14,7 +14,7 @@ from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
 import tokenlens.evaluation.asking as asking_module
-from tokenlens.errors import OutputError, SampleError
+from tokenlens.errors import DamagedAnswersWarning, OutputError, SampleError
 from tokenlens.evaluation.answer_store import AnswerStore
 from tokenlens.evaluation.comparison import compare, free_directory
 from tokenlens.evaluation.fingerprints import answering_identity, code_hash, sample_key
@@ -220,7 +220,9 @@ def test_a_damaged_shard_is_answered_anew(vlm, samples, schedules, tmp_path, ask
     [shard] = (tmp_path / "answers").glob("*/*.parquet")
     shard.write_bytes(shard.read_bytes()[:50])
     asked.clear()
-    same(first, run(vlm, samples, {}, tmp_path / "b", tmp_path / "answers"))
+    with pytest.warns(DamagedAnswersWarning, match=rf"{shard.name} is damaged"):
+        again = run(vlm, samples, {}, tmp_path / "b", tmp_path / "answers")
+    same(first, again)
     assert asked == {"unpruned": (2, 6)}
 
 

@@ -37,6 +37,9 @@ def test_the_region_is_counted_in_the_last_choice(results):
     assert found["touched"] == pytest.approx(sum(share > 0 for share in shares) / len(shares))
     assert found["all"] == pytest.approx(4 / GRID**2)
     assert found["region_low"] <= found["region"] <= found["region_high"]
+    (of_one,) = compute(comparison, ["what"]).to_dict("records")
+    some = [share for row, share in zip(rows, shares, strict=True) if row["task"] == "what"]
+    assert (of_one["samples"], of_one["region"]) == (len(some), sum(some) / len(some))
     assert len(markdown(table).splitlines()) == 3
     assert plot(table).axes[0].get_yticklabels()[0].get_text() == "swiftvlm"
 

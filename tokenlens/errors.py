@@ -45,5 +45,13 @@ class OutputError(TokenlensError):
     """A place that cannot be written to, or that holds another run."""
 
 
-class UnknownLayoutWarning(UserWarning):
+class TokenlensWarning(UserWarning):
+    """What a user should know and can go on with; the command line shows it in one line."""
+
+
+class DamagedAnswersWarning(TokenlensWarning):
+    """A file of kept answers that cannot be read: what it held is asked again."""
+
+
+class UnknownLayoutWarning(TokenlensWarning):
     """A family without an adapter: its visual tokens are known, what they cover is not."""

@@ -6,6 +6,7 @@ another has written. Which run, data set or result directory an answer was made 
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from tokenlens.errors import DamagedAnswersWarning
 from tokenlens.evaluation.answering import Answer
 from tokenlens.files import atomic_path, hash_json, write_json
 from tokenlens.models.layout import Layout
@@ -142,7 +144,11 @@ class AnswerStore:
             try:
                 yield pq.read_table(path, columns=columns)
             except (OSError, pa.ArrowException):
-                continue
+                warnings.warn(
+                    f"{path} is damaged: what it held is asked again; delete it",
+                    DamagedAnswersWarning,
+                    stacklevel=2,
+                )
 
 
 def own_answers(directory: Path) -> Path:
