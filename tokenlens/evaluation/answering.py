@@ -107,6 +107,7 @@ def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
     ends = _end_tokens(vlm)
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
+        use_cache=True,
         do_sample=False,
         num_beams=1,
         temperature=1.0,

@@ -70,6 +70,9 @@ class Generation:
     given: dict[Any, Given] = field(default_factory=dict)
 
 
+Check = Callable[[Given], None]
+
+_checks: list[tuple[PreTrainedModel, Check]] = []
 _current: ContextVar[Generation | None] = ContextVar("tokenlens_generation", default=None)
 _watched: dict[Any, "_Watched"] = {}
 _lock = threading.Lock()
@@ -81,9 +84,16 @@ def current_generation() -> Generation | None:
 
 
 @contextmanager
-def watch_generate(model: PreTrainedModel) -> Iterator[None]:
-    """Let `current_generation` know of every `generate()` of `model` and of what may call it."""
+def watch_generate(model: PreTrainedModel, check: Check | None = None) -> Iterator[None]:
+    """Let `current_generation` know of every `generate()` of `model` and of what may call it.
+
+    `check` is called before each `generate()` of `model`, in whatever thread, and may refuse it.
+    """
     with ExitStack() as stack:
+        if check is not None:
+            checked = (model, check)
+            _checks.append(checked)
+            stack.callback(_checks.remove, checked)
         for owner in _owners(model):
             _install(owner)
             stack.callback(_release, owner)
@@ -133,13 +143,20 @@ def _noting(original: Callable[..., Any], bound: Any) -> Callable[..., Any]:
     def generate(*args: Any, **kwargs: Any) -> Any:
         call = arguments_by_name(signature, args, kwargs)
         model = call.pop("self", None) if bound is None else bound
-        generation = _current.get() or Generation()
-        generation.given.setdefault(model, Given(call))
+        given = Given(call)
+        for checked, check in tuple(_checks):
+            if checked is model:
+                check(given)
+        outer = _current.get()
+        generation = outer or Generation()
+        generation.given.setdefault(model, given)
         token = _current.set(generation)
         try:
             return original(*args, **kwargs)
         finally:
             _current.reset(token)
+            if outer is None:
+                generation.given.clear()
 
     return generate
 
