@@ -55,13 +55,12 @@ def observe_attention(implementation: str, observer: Observer) -> Iterator[None]
             `flash_attention_2`, or any registered other.
         observer: What it is shown to.
     """
-    before = _observers.get()
     observed = _install(implementation)
     try:
-        _observers.set((*before, observer))
+        _observers.set((*_observers.get(), observer))
         yield
     finally:
-        _observers.set(before)
+        _observers.set(tuple(one for one in _observers.get() if one is not observer))
         _release(observed)
 
 

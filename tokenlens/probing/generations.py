@@ -32,6 +32,11 @@ class Given:
     arguments: Mapping[str, Any]
 
     @property
+    def drafting(self) -> bool:
+        """Whether the model only drafts for another `generate()`, which shows it no pictures."""
+        return bool(getattr(self.arguments.get("generation_config"), "is_assistant", False))
+
+    @property
     def ids(self) -> Tensor | None:
         """The prompt, int64 [batch, length]; None where none was given as token ids."""
         ids = self.arguments.get("input_ids", self.arguments.get("inputs"))
@@ -64,10 +69,16 @@ class Generation:
     """One `generate()` of the user, with those that it makes of draft models.
 
     Attributes:
-        given: by model, what its first `generate()` was given; later ones within are drafts.
+        prompts: by model, what its first `generate()` was given that is not of a draft.
+        calls: the `generate()` of which models are under way, the innermost last.
     """
 
-    given: dict[Any, Given] = field(default_factory=dict)
+    prompts: dict[Any, Given] = field(default_factory=dict)
+    calls: list[tuple[Any, Given]] = field(default_factory=list)
+
+    def under_way(self, model: PreTrainedModel) -> Given | None:
+        """What the innermost `generate()` of `model` was given; None where there is none."""
+        return next((given for one, given in reversed(self.calls) if one is model), None)
 
 
 Check = Callable[[Given], None]
@@ -149,14 +160,17 @@ def _noting(original: Callable[..., Any], bound: Any) -> Callable[..., Any]:
                 check(given)
         outer = _current.get()
         generation = outer or Generation()
-        generation.given.setdefault(model, given)
+        if not given.drafting:
+            generation.prompts.setdefault(model, given)
+        generation.calls.append((model, given))
         token = _current.set(generation)
         try:
             return original(*args, **kwargs)
         finally:
             _current.reset(token)
+            generation.calls.pop()
             if outer is None:
-                generation.given.clear()
+                generation.prompts.clear()
 
     return generate
 

@@ -23,6 +23,14 @@ _NOTHING = (
     "run the model itself (vlm.model(**inputs) or generate()) inside the context and in the thread "
     "that opened it"
 )
+_NO_END = (
+    "generate() ran no forward that holds the last of the input_ids it was given; give it the "
+    "whole sequence as input_ids, what its cache holds included"
+)
+_ONLY_DRAFTED = (
+    "the model only drafted for another's generate(), which shows it no pictures; run its own "
+    "forward or generate()"
+)
 
 
 @contextmanager
@@ -117,12 +125,13 @@ class Recording:
         given = inspect.signature(self._model.forward).bind_partial(*args, **kwargs).arguments
         ids, cache = given.get("input_ids"), given.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length())
+        mask = given.get("attention_mask")
         generation = current_generation()
-        prompt = None if generation is None else generation.given.get(self._model)
-        if prompt is None or prompt.ids is None:
-            self._begin_forward(ids, given.get("attention_mask"), cached)
+        call = None if generation is None else generation.under_way(self._model)
+        if generation is None or call is None or (call.ids is None and not call.drafting):
+            self._begin_forward(ids, mask, cached)
         else:
-            self._begin_generated(generation, prompt, ids, given.get("attention_mask"), cached)
+            self._begin_generated(generation, call, ids, mask, cached)
 
     def _claim(self) -> None:
         """Take the recording for this thread: it holds one forward at a time."""
@@ -163,24 +172,19 @@ class Recording:
             )
 
     def _begin_generated(
-        self,
-        generation: Generation | None,
-        prompt: Given,
-        ids: Tensor | None,
-        mask: Any,
-        cached: int,
+        self, generation: Generation, call: Given, ids: Tensor | None, mask: Any, cached: int
     ) -> None:
         """A forward of a `generate()`: of all it makes, the first that holds the prompt's end."""
         if self._generation is not generation:
             self._generation, self._awaited = generation, True
-            self._clear(
-                "generate() ran no forward that holds the last of the input_ids it was given; "
-                "give it the whole sequence, that in its cache included"
-            )
-        if not self._awaited or ids is None or not prompt.ends_in(ids, cached):
+            self._clear(_NO_END)
+        prompt = generation.prompts.get(self._model)
+        if prompt is None:
+            self._reason = _ONLY_DRAFTED
+        if not self._awaited or call.drafting or prompt is None or ids is None:
             return
         whole = prompt.expanded(len(ids))
-        if whole is None:
+        if whole is None or not prompt.ends_in(ids, cached):
             return
         self._awaited = False
         if not isinstance(mask, Tensor) or mask.ndim != 2:

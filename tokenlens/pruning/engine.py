@@ -217,24 +217,23 @@ class _Session:
         self._forget_run()
         call = arguments_by_name(self._signature, args, kwargs)
         generation = current_generation()
-        given = None if generation is None else generation.given.get(self._model)
+        generating = generation is not None and generation.under_way(self._model) is not None
+        given = None if generation is None else generation.prompts.get(self._model)
         refusals.refuse_call(call)
-        refusals.refuse_uncached(self._model, call, generating=given is not None)
+        refusals.refuse_uncached(self._model, call, generating=generating)
         cache = call.get("past_key_values")
         check_cache(cache)
         if filled_here(cache, self.around.lease):
             if call.get("input_ids") is not None:
                 visual = visual_mask(self._model, call["input_ids"])
-                refusals.refuse_continuation(call, visual, generating=given is not None)
+                refusals.refuse_continuation(call, visual, generating=generating)
             self._run = Continuation(self.around)
         else:
             refusals.refuse_prompt(call)
             self._run = self._prefill(call["input_ids"], call.get("attention_mask"), given)
         self._thread = thread
 
-    def _prefill(
-        self, ids: Tensor, attention_mask: Tensor | None, given: Given | None
-    ) -> Prefill:
+    def _prefill(self, ids: Tensor, attention_mask: Tensor | None, given: Given | None) -> Prefill:
         attended = torch.ones_like(ids, dtype=torch.bool)
         if attention_mask is not None:
             attended = attention_mask.to(ids.device).bool()
@@ -294,6 +293,8 @@ class _Session:
         """Before a `generate()` of the model: refuse what it cannot do here."""
         self._check_context()
         refusals.refuse_generation(self._model, given.arguments)
+        if self.around.looking is not None and given.drafting:
+            refusals.refuse_drafting()
 
     def _check_context(self) -> None:
         """Refuse threads and tasks that did not open the context: hooks are on shared modules."""

@@ -201,6 +201,15 @@ def refuse_generation(model: PreTrainedModel, arguments: Mapping[str, Any]) -> N
         )
 
 
+def refuse_drafting() -> None:
+    """Drafting by a model whose vision tower is read: no picture is shown to drafts."""
+    raise PruningError(
+        "the vision tower is read, and a draft model is shown no pictures; leave "
+        "`assistant_model` out, give one that is not pruned, or use scorer.query 'diverse' or "
+        "'uniform'"
+    )
+
+
 def refuse_uncached(model: PreTrainedModel, call: Mapping[str, Any], *, generating: bool) -> None:
     """Decoding whose cache stays empty, so that every token would be a prompt of its own."""
     layers = decoder_layers(model)
