@@ -1,7 +1,6 @@
 """Loading a model's processor so that it makes the same tensors with and without torchvision."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoImageProcessor, PreTrainedConfig, ProcessorMixin
@@ -9,6 +8,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
 from tokenlens.errors import ModelError
+from tokenlens.models.no_video import NoVideo
 from tokenlens.models.pixtral import PixtralPictureProcessor
 
 _PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
@@ -47,8 +47,10 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
     """A processor class that takes pictures and text only; everything else is inherited."""
 
     class PictureProcessor(processor_class):  # type: ignore[misc, valid-type]
-        # SmolVLM asks the video half for its defaults before it looks for videos.
-        video_processor = SimpleNamespace(num_frames=None, fps=None)
+        video_processor = NoVideo(
+            processor_class.__name__,
+            takes_videos="video_processor" in processor_class.get_attributes(),
+        )
 
         @classmethod
         def get_attributes(cls) -> list[Any]:
