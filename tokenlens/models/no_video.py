@@ -5,6 +5,10 @@ from typing import Any, NoReturn
 from tokenlens.errors import ModelError
 
 
+class NoVideoError(ModelError, AttributeError):
+    """A video that cannot be read; also what asking for a setting that is not there raises."""
+
+
 class NoVideo:
     """It says in one line what is missing as soon as a video, or a setting for one, is asked of it.
 
@@ -30,10 +34,10 @@ class NoVideo:
             raise AttributeError(name)
         raise self._refusal()
 
-    def _refusal(self) -> ModelError:
+    def _refusal(self) -> "NoVideoError":
         if not self._takes_videos:
-            return ModelError(f"{self._family} takes no videos; give it pictures")
-        return ModelError(
+            return NoVideoError(f"{self._family} takes no videos; give it pictures")
+        return NoVideoError(
             f"{self._family} needs torchvision to read a video, and it is not installed; install "
             "the torchvision of your torch, or give the video's frames as pictures"
         )

@@ -1,5 +1,6 @@
 """Loading a model's processor so that it makes the same tensors with and without torchvision."""
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
             processor_class.__name__,
             takes_videos="video_processor" in processor_class.get_attributes(),
         )
+
+        @wraps(processor_class.__call__)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - the class's own
+            if kwargs.get("videos") is not None:  # which some families would pass over
+                self.video_processor(kwargs["videos"])
+            return super().__call__(*args, **kwargs)
 
         @classmethod
         def get_attributes(cls) -> list[Any]:
