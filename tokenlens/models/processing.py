@@ -54,7 +54,7 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
         )
 
         @wraps(processor_class.__call__)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - the class's own
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
             if kwargs.get("videos") is not None:  # which some families would pass over
                 self.video_processor(kwargs["videos"])
             return super().__call__(*args, **kwargs)
