@@ -125,8 +125,8 @@ def _opened(path: Path | StoredPicture) -> ImageFile.ImageFile:
     except Image.DecompressionBombError as error:
         raise SampleError(f"{path}: {_TOO_LARGE}") from error
     except OSError as error:
-        fault = f"cannot be read: {error.strerror}" if error.errno else "truncated or not a picture"
-        raise SampleError(f"{path}: {fault} ({error})") from error
+        fault = f"cannot be read: {error.strerror}" if error.errno else f"{_CUT} ({error})"
+        raise SampleError(f"{path}: {fault}") from error
     width, height = picture.size
     if width * height == 0 or width * height >= MOST_PIXELS:
         picture.close()
@@ -135,6 +135,7 @@ def _opened(path: Path | StoredPicture) -> ImageFile.ImageFile:
     return picture
 
 
+_CUT = "truncated or not a picture"
 _TOO_LARGE = (
     f"the picture has {MOST_PIXELS // 10**6} megapixels or more; give a smaller copy, and its "
     "regions in the copy's pixels"
