@@ -14,7 +14,6 @@ from tokenlens.samples.sample import Box, Polygon, Sample, check_regions, quoted
 from tokenlens.suggest import one_of
 from tokenlens.validation import one_line
 
-
 _LONGEST_PATH = 4096
 """Characters of a picture's path, as Linux has it."""
 

@@ -1,10 +1,11 @@
 """One question about one picture, with its answers and the regions they are read from."""
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
+from typing import Any
 
 from PIL import Image
 
@@ -117,10 +118,14 @@ class Sample:
         return None
 
     def _region_problem(self) -> str | None:
-        checks = {"boxes": _box_problem, "anchors": _box_problem, "polygons": _polygon_problem}
+        checks: dict[str, Callable[[Any], str | None]] = {
+            "boxes": _box_problem,
+            "anchors": _box_problem,
+            "polygons": _polygon_problem,
+        }
         for field, check in checks.items():
-            regions = getattr(self, field)
-            if not isinstance(regions, Sized):
+            regions: Any = getattr(self, field)
+            if not hasattr(regions, "__len__"):
                 return f"{field}: expected a list of them, got {type(regions).__name__}"
             for index, region in enumerate(regions):
                 problem = check(region)
