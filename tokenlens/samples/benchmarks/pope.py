@@ -64,7 +64,14 @@ def _files(place: str, split: str) -> Iterator[Row]:
 def _questions(top: Path, kind: str) -> Path:
     """The file of one kind of questions; `SampleError` where there are those of several sets."""
     name, seem = f"coco_pope_{kind}.json", f"*_pope_seem_{kind}.json"
-    patterns = (name, f"coco/{name}", f"output/coco/{name}", seem, f"*/{seem}", f"*/*/{seem}")
+    patterns = (
+        name,
+        f"coco/{name}",
+        f"output/coco/{name}",
+        seem,
+        f"*/{seem}",
+        f"output/seem/*/{seem}",
+    )
     path = find(top, patterns, f"file of POPE's {kind}")
     same = sorted(path.parent.parent.glob(f"*/{seem}")) if "_seem_" in path.name else []
     if len(same) > 1 and path.parent != top:
