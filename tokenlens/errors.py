@@ -59,3 +59,7 @@ class UnknownLayoutWarning(TokenlensWarning):
 
 class SplitWarning(TokenlensWarning):
     """What the split of a benchmark really holds, or which samples of it were left out and why."""
+
+
+class MissingScriptWarning(TokenlensWarning):
+    """A script that no installed font has, so that figures show boxes for its letters."""
