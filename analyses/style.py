@@ -106,8 +106,10 @@ def render(figure: Figure, suffix: str) -> bytes:
     The same figure gives the same bytes, with the same fonts installed: no date and no random
     identifiers are written.
     """
-    settings = {"svg.fonttype": "path", "svg.hashsalt": "tokenlens"}
-    with mpl.rc_context(settings), fitting_fonts(figure):
+    with (
+        mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "tokenlens"}),
+        fitting_fonts(figure),
+    ):
         buffer = io.BytesIO()
         figure.savefig(
             buffer,
