@@ -22,6 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from tokenlens.evaluation.agreement import scores_or_agreement
 from tokenlens.evaluation.capability import FIRST_PRUNED, SHARE, left_from, own_left
 from tokenlens.evaluation.comparison import UNPRUNED, compare
 from tokenlens.evaluation.results import MACRO
@@ -77,6 +78,8 @@ def compute(
     Returns:
         Columns `layer`, `left` (a key of `ARMS`), `task` (each, then `all`), `samples`, `score`,
         `score_low`, `score_high` (95 % bootstrap interval) and `unpruned`, the whole model's score.
+        Where no sample of a task has ground truth, the unpruned model's own answers are taken as
+        right: the scores are agreements with them (`evaluation.agreement`), and `unpruned` is 1.
     """
     model = ModelRef.of(vlm)
     arms = {
@@ -84,9 +87,10 @@ def compute(
         for left, make in ARMS.items()
         for layer in layers or range(2, model.layers + 1)
     }
-    table = compare(
+    comparison = compare(
         vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
-    ).table()
+    )
+    table = scores_or_agreement(comparison.table())
     whole = table[table["arm"] == UNPRUNED].set_index("task")["score"]
     rows = table[(table["arm"] != UNPRUNED) & (table["task"] != MACRO)].copy()
     rows[["left", "layer"]] = rows["arm"].str.split(" ", expand=True)

@@ -54,6 +54,9 @@ def knock_out(
     """
     from tokenlens.analyses import knock_out as analysis
     from tokenlens.analyses import looked_at, shallow_deep_overlap
+    from tokenlens.evaluation.agreement import reference_note
+    from tokenlens.evaluation.comparison import UNPRUNED
+    from tokenlens.evaluation.results import Results
     from tokenlens.probing.profile import profile_samples
     from tokenlens.reports.figures import FigureFolder
     from tokenlens.samples.dataset import load_samples
@@ -71,6 +74,9 @@ def knock_out(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
     )
     console.print(analysis.markdown(table))
+    note = reference_note(Results.load(directory / UNPRUNED).rows)
+    if note:
+        console.print(f"\n{note}.")
     console.print()
     console.print(looked_at.markdown(looked_at.compute(profile, samples)))
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))

@@ -1,7 +1,7 @@
 """`tokenlens run`: the unpruned and the pruned model side by side."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -23,6 +23,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
     from tokenlens.evaluation.comparison import Comparison
 
 _FIELD = "Many methods"
@@ -177,8 +181,17 @@ def _check_options(
 
 
 def _print(comparison: "Comparison") -> None:
-    scores = Table(title="Scores, and what is retained of the unpruned model's")
-    for column in ("task", "method", "samples", "score", "retained", "95 % interval"):
+    from tokenlens.evaluation.agreement import scoring_note
+
+    table = comparison.table()
+    whole = next(iter(comparison.arms.values())).rows
+    shown = _shown_columns(whole)
+    scores = Table(
+        title="Scores, and what is retained of the unpruned model's"
+        if "score" in shown
+        else "Agreement with the unpruned model's answers"
+    )
+    for column in ("task", "method", "samples", *shown):
         scores.add_column(column, justify="left" if column in ("task", "method") else "right")
     costs = Table(title="Costs per sample, means")
     columns = (
@@ -191,15 +204,9 @@ def _print(comparison: "Comparison") -> None:
     )
     for column in columns:
         costs.add_column(column, justify="left" if column == "method" else "right")
-    for row in comparison.table().to_dict("records"):
-        scores.add_row(
-            row["task"],
-            row["arm"],
-            str(row["samples"]),
-            percent(row["score"]),
-            percent(row["retained"]),
-            f"{percent(row['retained_low'])} … {percent(row['retained_high'])}",
-        )
+    for row in table.to_dict("records"):
+        cells = [cell(row) for cell in shown.values()]
+        scores.add_row(row["task"], row["arm"], str(row["samples"]), *cells)
         if row["task"] == "all":
             costs.add_row(
                 row["arm"],
@@ -210,11 +217,32 @@ def _print(comparison: "Comparison") -> None:
                 f"{1e3 * row['decode_s']:.1f}",
             )
     console.print(scores)
+    note = scoring_note(whole)
+    if note:
+        console.print(f"{note}.")
     _print_figures(comparison)
     console.print(costs)
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
         console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")
+
+
+def _shown_columns(rows: "pd.DataFrame") -> "dict[str, Callable[[dict[str, Any]], str]]":
+    """The columns of the scores' table: agreement where samples have no ground truth."""
+
+    def interval(name: str) -> "Callable[[dict[str, Any]], str]":
+        return lambda row: f"{percent(row[f'{name}_low'])} … {percent(row[f'{name}_high'])}"
+
+    shown: dict[str, Callable[[dict[str, Any]], str]] = {}
+    unscored = rows["score"].isna()
+    if not unscored.all():
+        shown["score"] = lambda row: percent(row["score"])
+        shown["retained"] = lambda row: percent(row["retained"])
+        shown["95 % interval"] = interval("retained")
+    if unscored.any():
+        shown["agreement"] = lambda row: percent(row["agreement"])
+        shown["its interval" if "score" in shown else "95 % interval"] = interval("agreement")
+    return shown
 
 
 def _print_figures(comparison: "Comparison") -> None:

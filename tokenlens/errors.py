@@ -55,3 +55,11 @@ class DamagedAnswersWarning(TokenlensWarning):
 
 class UnknownLayoutWarning(TokenlensWarning):
     """A family without an adapter: its visual tokens are known, what they cover is not."""
+
+
+class SplitWarning(TokenlensWarning):
+    """What the split of a benchmark really holds, or which samples of it were left out and why."""
+
+
+class MissingScriptWarning(TokenlensWarning):
+    """A script that no installed font has, so that figures show boxes for its letters."""

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from tokenlens.errors import TokenlensError
 from tokenlens.suggest import one_of
 
+_LONG = 160
+"""Characters of a value that messages show."""
 _EXPECTED = {
     "int_type": "an integer",
     "string_type": "a text",
@@ -35,9 +37,15 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         text = first["msg"].removeprefix("Value error, ")
     else:
         expected = _EXPECTED.get(kind, first["msg"].removeprefix("Input should be "))
-        text = f"got {got!r}, expected {expected}"
+        text = f"got {_short(got)}, expected {expected}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return " ".join(f"{path}: {text}{more}".split())
+
+
+def _short(got: Any) -> str:
+    """A value for a message, its middle left out where it is long."""
+    text = repr(got)
+    return text if len(text) <= _LONG else f"{text[: _LONG // 2]} … {text[-_LONG // 2 :]}"
 
 
 def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tokenlens.environment import versions
 from tokenlens.errors import OutputError, ResultsError
+from tokenlens.evaluation.agreement import agreement, agreement_statistics
 from tokenlens.evaluation.answer_store import answers_within
 from tokenlens.evaluation.results import KIND as RESULTS
-from tokenlens.evaluation.results import Results, task_groups
+from tokenlens.evaluation.results import MACRO, Results, task_groups
 from tokenlens.evaluation.run import Run
 from tokenlens.evaluation.set_metrics import Figure, set_figures
 from tokenlens.evaluation.statistics import score_statistics
@@ -90,27 +91,48 @@ class Comparison:
         """Scores, what is retained of the unpruned model's, and costs: one row per task and arm.
 
         Columns: `task` (each task, then `all` and `macro`), `arm`, `samples`, `unscored` (samples
-        without ground truth), `score` and `retained` with the ends of their paired bootstrap
-        intervals (`_low`, `_high`, 95 %), and means per sample: `tokens` (visual tokens entering a
+        without ground truth), `score` and `retained` of those with ground truth and `agreement`
+        with the unpruned model's answers of all (`evaluation.agreement`; `macro` is over all
+        tasks), each with the ends of its paired bootstrap interval (`_low`, `_high`, 95 %), and
+        means per sample: `tokens` (visual tokens entering a
         layer, mean over layers), `macs` (scoring and merging included), `scoring_macs`,
         `merging_macs`, `kv_bytes`, `prefill_s`, `decode_s`. The two times are those of `timing`,
         which has batches of all tasks: they are the same in every task's row, and NaN where nothing
         was timed.
         """
         costs = {arm: self._costs(arm) for arm in self.arms}
-        rows = [
-            {
-                "task": task,
-                "arm": arm,
-                "samples": sum(map(len, strata)),
-                "unscored": sum(int(stratum["score"].isna().sum()) for stratum in strata),
-                **statistics,
-                **_macro_mean([costs[arm].loc[stratum.index] for stratum in strata]),
-            }
-            for task, strata in task_groups(next(iter(self.arms.values())).rows)
-            for arm, statistics in zip(self.arms, self._statistics(strata), strict=True)
-        ]
+        unpruned = next(iter(self.arms.values())).rows
+        tasks = [group for _, group in unpruned.groupby("task", sort=False)]
+        rows = []
+        for task, strata in task_groups(unpruned):
+            agreed = agreement_statistics(
+                self.agreements(tasks if task == MACRO else strata), len(self.arms)
+            )
+            for arm, statistics, same in zip(
+                self.arms, self._statistics(strata), agreed, strict=True
+            ):
+                rows.append(
+                    {
+                        "task": task,
+                        "arm": arm,
+                        "samples": sum(map(len, strata)),
+                        "unscored": sum(int(stratum["score"].isna().sum()) for stratum in strata),
+                        **statistics,
+                        **same,
+                        **_macro_mean([costs[arm].loc[stratum.index] for stratum in strata]),
+                    }
+                )
         return pd.DataFrame(rows)
+
+    def agreement(self, arm: str) -> pd.Series:
+        """Whether an arm's answers are the unpruned model's, 1.0 or 0.0 per sample."""
+        unpruned = next(iter(self.arms.values())).rows
+        return agreement(self.arms[arm].rows["prediction"], unpruned["prediction"])
+
+    def agreements(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
+        """Agreement [samples, arms] of all samples of each stratum (rows of the unpruned model)."""
+        every = pd.DataFrame({arm: self.agreement(arm) for arm in self.arms})
+        return [every.loc[stratum.index].to_numpy() for stratum in strata]
 
     def scores(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
         """Scores [samples, arms] of the samples that have ground truth, for strata that have any.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError
+from tokenlens.evaluation.agreement import agreement
 from tokenlens.evaluation.answer_store import Answered
 from tokenlens.evaluation.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics import score
@@ -72,10 +73,13 @@ class Results:
     Attributes:
         rows: one row per sample, in the samples' order, with the columns of `ROW_SCHEMA`.
         identity: model, data, generation options and schedule of the run.
+        reference: the unpruned model's answers to the same samples, by the index of `rows`; None
+            where they were not asked for.
     """
 
     rows: pd.DataFrame
     identity: Mapping[str, Any]
+    reference: pd.Series | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -99,16 +103,19 @@ class Results:
         """Means over the run, JSON values throughout.
 
         `score` per task, over `all` samples and as `macro` average of the tasks, None where no
-        sample has ground truth; `figures`, what benchmarks report of the whole set, per task (see
+        sample has ground truth; `agreement` with the unpruned model's answers likewise (see
+        `evaluation.agreement`), over all samples, None where there is no `reference`; `figures`,
+        what benchmarks report of the whole set, per task (see
         `evaluation.set_metrics`); `samples` and how many of them are `unscored`; and per sample
         `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
         """
         scores = {
-            name: float(np.mean([rows["score"].mean() for rows in strata]))
+            name: float(np.mean([rows["score"].mean() for rows in strata])) if strata else nan
             for name, strata in task_groups(self.rows)
         }
         return {
             "score": {name: None if isnan(value) else value for name, value in scores.items()},
+            "agreement": self._agreement(),
             "figures": self._figures(),
             "samples": len(self.rows),
             "unscored": int(self.rows["score"].isna().sum()),
@@ -118,6 +125,15 @@ class Results:
                 for name in ("macs", "kv_bytes", "prefill_s", "decode_s")
             },
         }
+
+    def _agreement(self) -> dict[str, float] | None:
+        """Mean agreement per task, over all samples, and as mean of the tasks."""
+        if self.reference is None:
+            return None
+        agreed = agreement(self.rows["prediction"], self.reference)
+        tasks = agreed.groupby(self.rows["task"], sort=False).mean()
+        means = {str(task): float(mean) for task, mean in tasks.items()}
+        return {**means, ALL: float(agreed.mean()), MACRO: float(tasks.mean())}
 
     def _figures(self) -> dict[str, dict[str, float | None]]:
         found: dict[str, dict[str, float | None]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenlens.evaluation.tables import (
+    AGREEMENT,
     LOCALISATION,
     MACS,
     OTHER,
@@ -80,6 +81,12 @@ def notes(table: BudgetTable) -> list[str]:
             said.append(
                 f"The {column.name} is the ratio of the macro averages over "
                 f"{', '.join(column.tasks)}."
+            )
+        if column.name == AGREEMENT:
+            said.append(
+                "Not all samples have ground truth: scores are of those that have, and agreement, "
+                f"the share of answers that are the unpruned model's own, of all {column.samples} "
+                "(macro average over tasks)."
             )
     said.append(
         "Bold: the best of its column, where the 95 % interval of its paired difference from every "
@@ -174,7 +181,7 @@ def _texts(cell: Cell, column: Column, *, own: bool) -> tuple[str, str]:
     """A figure and its interval as people read them."""
     if cell.empty:
         return _NONE, ""
-    shares = {"score": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
+    shares = {"score": 100.0, "agreement": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
     scale = shares[column.kind] if own or column.kind == "tokens" else 100.0
     value, low, high = (f"{scale * number:.{_digits(column, own)}f}" for number in _numbers(cell))
     return value, f"[{low}, {high}]"

@@ -18,6 +18,7 @@ from tokenlens.analyses import (
 from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.analyses.picture_sheet import region_outlines
 from tokenlens.analyses.style import percent
+from tokenlens.evaluation.agreement import scoring_note
 from tokenlens.evaluation.comparison import Comparison
 from tokenlens.evaluation.results import ALL
 from tokenlens.evaluation.table_files import headings, lines, notes, own_notes, title
@@ -80,12 +81,14 @@ class BudgetView:
 class ResultSection:
     """The tables of results and their figures; `budgets` stand in for `scores` where there are any.
 
-    A figure comes with what is said below it.
+    A figure comes with what is said below it; `scoring` says what is measured where samples have no
+    ground truth, and is empty where all have.
     """
 
     scores: list[tuple[str, list[dict[str, Any]]]]
     budgets: list[BudgetView]
     notes: list[str]
+    scoring: str
     arms: list[str]
     reported: list[tuple[str, str, list[str]]]
     costs: list[dict[str, Any]]
@@ -98,7 +101,9 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
     rows = table[table["task"] == ALL].set_index("arm")
     before, after = rows.iloc[0], rows.loc[arm]
     score = (
-        Stat("score retained", _NONE, "no sample has ground truth")
+        _agreed(after)
+        if after["unscored"] == after["samples"]
+        else Stat("score retained", _NONE, "no sample has ground truth")
         if isnan(after["retained"])
         else Stat(
             "score retained",
@@ -140,6 +145,7 @@ def result_section(
             BudgetView(title(one), headings(one), lines(one), own_notes(one)) for one in tables
         ],
         notes=notes(tables[0]) if tables else [],
+        scoring=scoring_note(next(iter(comparison.arms.values())).rows),
         arms=list(comparison.arms),
         reported=comparison.reported(),
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
@@ -171,10 +177,11 @@ def _few_figures(
             figures.plate(
                 "quality-against-cost",
                 lambda theme: retained.plot(quality, theme=theme),
-                "Points with intervals: score retained against prefill MACs, a panel per task.",
+                f"Points with intervals: {quality['quality'].iloc[0]} against prefill MACs, a "
+                "panel per task.",
             ),
-            "Score retained against the share of prefill MACs, with 95 % intervals; samples in "
-            "brackets.",
+            f"{quality['quality'].iloc[0].capitalize()} against the share of prefill MACs, with "
+            "95 % intervals; samples in brackets.",
         ),
     ]
 
@@ -286,6 +293,8 @@ def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
         "score_interval": interval(row["score_low"], row["score_high"]) if scored else "",
         "retained": percent(row["retained"], 1) if ratio else _NONE,
         "retained_interval": interval(row["retained_low"], row["retained_high"]) if ratio else "",
+        "agreement": percent(row["agreement"], 1),
+        "agreement_interval": interval(row["agreement_low"], row["agreement_high"]),
     }
 
 
@@ -302,6 +311,16 @@ def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
         "prefill": (_milliseconds(row["prefill_s"]), share("prefill_s")),
         "decode": (_milliseconds(row["decode_s"]), share("decode_s")),
     }
+
+
+def _agreed(row: pd.Series) -> Stat:
+    """What is measured where no sample has ground truth."""
+    return Stat(
+        "agreement",
+        percent(row["agreement"], 1),
+        f"{interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers that are "
+        "the unpruned model's own, since no sample has ground truth",
+    )
 
 
 def _saved(label: str, before: float, after: float, unit: str = "", base: int = 1000) -> Stat:
