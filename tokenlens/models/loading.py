@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from tokenlens.errors import ModelError
-from tokenlens.models.placement import check_device_map, find_device, find_dtype
+from tokenlens.models.checkpoint_files import check_config, check_weights
+from tokenlens.models.finite import check_finite
+from tokenlens.models.place_words import check_device_map
+from tokenlens.models.placement import find_device, find_dtype
 from tokenlens.models.processing import load_processor
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
@@ -83,21 +85,23 @@ def load_outline(
     config = _load_config(source.folder)
     if isinstance(precision, str):
         precision = config.dtype or config.get_text_config().dtype or torch.float32
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=precision)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, dtype=precision)
+    except Exception as error:
+        raise ModelError(
+            f"{source.folder / 'config.json'} describes no model that can be built: {_short(error)}"
+        ) from error
     processor = load_processor(source.folder, config)
     return VLM(model, processor, id=source.id, revision=source.revision)
 
 
 def _load_config(folder: Path) -> PreTrainedConfig:
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder} is no model directory: it has no config.json; expected one as written by "
-            "save_pretrained"
-        )
+    check_config(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+        # Values that a configuration class did not expect raise whatever they happen to break.
         raise ModelError(f"{folder / 'config.json'} cannot be used: {_short(error)}") from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
@@ -113,6 +117,7 @@ def _load_weights(
     dtype: torch.dtype | str,
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
+    check_weights(folder)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder,
@@ -122,7 +127,8 @@ def _load_weights(
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        # Building a model of an odd configuration raises whatever that happens to break.
         raise ModelError(f"the weights in {folder} cannot be loaded: {_short(error)}") from error
     model, info = loaded
     if info["missing_keys"]:
@@ -131,8 +137,9 @@ def _load_weights(
             f"the weights in {folder} are incomplete: {len(missing)} are missing, among them "
             f"{missing[0]}"
         )
+    check_finite(model, folder)
     return model
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

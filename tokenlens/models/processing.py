@@ -9,6 +9,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
 from tokenlens.errors import ModelError
+from tokenlens.models.chat_template import check_template
 from tokenlens.models.pixtral import PixtralPictureProcessor
 
 _PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
@@ -40,7 +41,25 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
         ) from error
     if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
+    if isinstance(processor.chat_template, str):
+        check_template(processor.chat_template, folder)
+    _check_image_token(processor, config, folder)
     return processor
+
+
+def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` where tokenizer and configuration mean another token by a picture."""
+    token = getattr(processor, "image_token", None)
+    known = getattr(processor, "image_token_id", None)
+    if known is None and isinstance(token, str):
+        known = processor.tokenizer.convert_tokens_to_ids(token)
+    expected = getattr(config, "image_token_id", None)
+    if known is not None and expected is not None and known != expected:
+        raise ModelError(
+            f"{folder}: the tokenizer's id of the image token {token!r} is {known}, config.json's "
+            f"image_token_id is {expected}: no picture would be seen; take tokenizer and "
+            "config.json from the same checkpoint"
+        )
 
 
 def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
