@@ -46,7 +46,7 @@ def check_template(template: str, folder: Path) -> None:
     else:
         return
     raise ModelError(
-        f"{folder}: the chat template is broken: {reason}; mend it, or take the one of the original "
+        f"{folder}: the chat template is broken: {reason}; mend it, or take that of the original "
         "checkpoint"
     )
 

@@ -51,14 +51,19 @@ def check_config(folder: Path) -> dict[str, Any]:
             "save_pretrained"
         )
     config = read_object(path, ModelError, _REMEDY)
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        read_object(generation, ModelError, _REMEDY)
     kind = config.get("model_type")
     if kind is not None and not isinstance(kind, str):
         raise ModelError(f"{path}: model_type: got {_shown(kind)}, expected a text such as 'llava'")
+    _architectures(path, config)
     for where, part in _parts("", config):
         for key, largest in _LARGEST.items():
             if part.get(key) is not None:
                 _check_size(f"{path}: {where}{key}", key, part[key], largest)
         _check_heads(f"{path}: {where}", part)
+        _check_sections(f"{path}: {where}", part)
         _check_dtype(f"{path}: {where}", part)
     return config
 
@@ -100,6 +105,25 @@ def _check_heads(where: str, part: dict[str, Any]) -> None:
         )
 
 
+def _check_sections(where: str, part: dict[str, Any]) -> None:
+    """The sections of a rotary embedding of several axes are all of a head's pairs of numbers."""
+    heads, width, head = (
+        part.get(key) for key in ("num_attention_heads", "hidden_size", "head_dim")
+    )
+    for key in ("rope_parameters", "rope_scaling"):
+        rope = part.get(key)
+        sections = rope.get("mrope_section") if isinstance(rope, dict) else None
+        if sections is None or not (head or (heads and width)):
+            continue
+        pairs = int((head or width // heads) * rope.get("partial_rotary_factor", 1.0)) // 2
+        integers = isinstance(sections, list) and all(type(one) is int for one in sections)
+        if not integers or sum(sections) != pairs:
+            raise ModelError(
+                f"{where}{key}.mrope_section: got {_shown(sections)}, expected integers that sum "
+                f"to {pairs}, half the width of a head"
+            )
+
+
 def _check_dtype(where: str, part: dict[str, Any]) -> None:
     for key in ("dtype", "torch_dtype"):
         value = part.get(key)
@@ -109,18 +133,20 @@ def _check_dtype(where: str, part: dict[str, Any]) -> None:
             )
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path, *, quantised: bool = False) -> None:
     """Raise `ModelError` where the weights' index or a file's header shows that they are damaged.
 
-    Weights that are not safetensors are left to be found out when they are read.
+    Weights that are not safetensors are left to be found out when they are read. Integers are
+    weights of `quantised` models only.
     """
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if single.is_file():
-        _header(single)
+        _check_numbers(single, _header(single), quantised)
     elif index.is_file():
         for shard, names in _shards(index).items():
-            missing = names - set(_header(folder / shard))
-            if missing:
+            header = _header(folder / shard)
+            _check_numbers(folder / shard, header, quantised)
+            if missing := names - set(header):
                 raise ModelError(
                     f"the weights in {folder} are incomplete: {shard} lacks {min(missing)}, which "
                     f"{index.name} says it holds; copy the checkpoint's files again"
@@ -130,6 +156,15 @@ def check_weights(folder: Path) -> None:
             f"{folder} holds no weights: expected model.safetensors, or its index and shards, "
             "beside config.json"
         )
+
+
+def _check_numbers(path: Path, header: Mapping[str, Any], quantised: bool) -> None:
+    for name, entry in header.items():
+        if name.endswith(".weight") and not quantised and "F" not in str(entry.get("dtype")):
+            raise ModelError(
+                f"the weights in {path.parent} are damaged: {name} in {path.name} is of "
+                f"{entry.get('dtype')}, expected floating-point numbers"
+            )
 
 
 def _shards(index: Path) -> dict[str, set[str]]:
@@ -174,6 +209,15 @@ def _header(path: Path) -> dict[str, Any]:
             "safetensors file; copy it again"
         )
     return dict(header)
+
+
+def _architectures(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for architectures that are no names."""
+    named = config.get("architectures")
+    if named is not None and not (
+        isinstance(named, list) and all(isinstance(one, str) for one in named)
+    ):
+        raise ModelError(f"{path}: architectures: got {_shown(named)}, expected a list of names")
 
 
 def _shown(value: Any) -> str:

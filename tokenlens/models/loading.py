@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from tokenlens.errors import ModelError
 from tokenlens.models.checkpoint_files import check_config, check_weights
@@ -108,7 +109,25 @@ def _load_config(folder: Path) -> PreTrainedConfig:
             f"{folder} holds a {config.model_type!r} model, which is no vision-language model; "
             "expected one such as Qwen2-VL"
         )
+    _check_kind(config, folder)
     return config
+
+
+def _check_kind(config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` for an architecture or a quantisation that would be passed over."""
+    loaded = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].__name__
+    if config.architectures and loaded not in config.architectures:
+        raise ModelError(
+            f"{folder} holds a {config.architectures[0]}, its model type {config.model_type!r} is "
+            f"loaded as {loaded}; expected config.json's architectures to name that"
+        )
+    settings = getattr(config, "quantization_config", None)
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        raise ModelError(
+            f"{folder} is quantised by {method!r}, which transformers does not know; expected one "
+            f"of {', '.join(AUTO_QUANTIZATION_CONFIG_MAPPING)}"
+        )
 
 
 def _load_weights(
@@ -117,7 +136,7 @@ def _load_weights(
     dtype: torch.dtype | str,
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
-    check_weights(folder)
+    check_weights(folder, quantised=getattr(config, "quantization_config", None) is not None)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder,

@@ -34,6 +34,6 @@ def check_model(
         dtype_name(dtype)
     found = resolve(name, revision)
     if isinstance(found, Source):
-        check_config(found.folder)
+        config = check_config(found.folder)
         if weights:
-            check_weights(found.folder)
+            check_weights(found.folder, quantised="quantization_config" in config)

@@ -44,6 +44,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     if isinstance(processor.chat_template, str):
         check_template(processor.chat_template, folder)
     _check_image_token(processor, config, folder)
+    _check_patches(processor, config, folder)
     return processor
 
 
@@ -60,6 +61,29 @@ def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, fold
             f"image_token_id is {expected}: no picture would be seen; take tokenizer and "
             "config.json from the same checkpoint"
         )
+
+
+def _check_patches(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` where a processor that cuts patches itself cuts others than the tower's.
+
+    Qwen's processors do; the others leave that to the model.
+    """
+    settings = processor.image_processor.to_dict()
+    if "merge_size" not in settings:
+        return
+    vision = config.vision_config
+    for key, name in (
+        ("patch_size", "patch_size"),
+        ("merge_size", "spatial_merge_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+    ):
+        expected = getattr(vision, name, None)
+        if expected is not None and settings.get(key) != expected:
+            raise ModelError(
+                f"{folder}: preprocessor_config.json's {key} is {settings.get(key)!r}, "
+                f"config.json's vision_config.{name} is {expected}; take both from the same "
+                "checkpoint"
+            )
 
 
 def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
