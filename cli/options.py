@@ -64,11 +64,13 @@ def check_model(
     device: str | None = None,
     dtype: str | None = None,
     device_map: str | None = None,
+    *,
+    weights: bool = True,
 ) -> None:
     """Refuse, before torch is imported, what `load_model` would refuse of a name or its files."""
     from tokenlens.models.preflight import check_model as check
 
-    check(name, revision, device=device, dtype=dtype, device_map=device_map)
+    check(name, revision, device=device, dtype=dtype, device_map=device_map, weights=weights)
 
 
 def load_model(

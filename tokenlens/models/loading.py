@@ -13,7 +13,7 @@ from tokenlens.models.checkpoint_files import check_config, check_weights
 from tokenlens.models.finite import check_finite
 from tokenlens.models.place_words import check_device_map
 from tokenlens.models.placement import find_device, find_dtype
-from tokenlens.models.processing import load_processor
+from tokenlens.models.processing import has_processor, load_processor
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 
@@ -67,7 +67,8 @@ def load_outline(
 ) -> VLM:
     """All of a model but its weights, which are neither downloaded nor read.
 
-    It says how deep and wide the model is, and its processor makes inputs; it cannot be run.
+    It says how deep and wide the model is, and its processor makes inputs; it cannot be run. A
+    directory that holds nothing of a processor, perhaps only `config.json`, gives one without.
 
     Args:
         name: as for `load`.
@@ -93,7 +94,7 @@ def load_outline(
         raise ModelError(
             f"{source.folder / 'config.json'} describes no model that can be built: {_short(error)}"
         ) from error
-    processor = load_processor(source.folder, config)
+    processor = load_processor(source.folder, config) if has_processor(source.folder) else None
     return VLM(model, processor, id=source.id, revision=source.revision)
 
 
@@ -144,12 +145,20 @@ def _load_weights(
             dtype=dtype,
             device_map=device_map,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
     except Exception as error:
         # Building a model of an odd configuration raises whatever that happens to break.
         raise ModelError(f"the weights in {folder} cannot be loaded: {_short(error)}") from error
     model, info = loaded
+    if info["mismatched_keys"]:
+        name, found, wanted = min(info["mismatched_keys"], key=lambda one: str(one[0]))
+        raise ModelError(
+            f"the weights in {folder} do not fit its config.json: {name} is of shape "
+            f"{tuple(found)}, by config.json it is {tuple(wanted)}; take both from the same "
+            "checkpoint"
+        )
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(
@@ -161,4 +170,6 @@ def _load_weights(
 
 
 def _short(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+    text = " ".join(str(error).split())
+    named = isinstance(error, OSError | ValueError | RuntimeError) and text
+    return (text if named else f"{type(error).__name__}: {text}")[:300]

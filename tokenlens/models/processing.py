@@ -16,6 +16,12 @@ _PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
 """Processors that take the place of those that cannot even be imported without torchvision."""
 
 
+def has_processor(folder: Path) -> bool:
+    """Whether a directory holds anything of a processor: its settings or a tokenizer's."""
+    names = ("preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+    return any((folder / name).is_file() for name in (*names, "tokenizer.json"))
+
+
 def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     """The processor of the model in `folder`, its pictures resized by Pillow.
 
