@@ -1,4 +1,4 @@
-"""Ways in which a model directory is broken, each a change to a whole copy of the bundled model."""
+"""Ways in which a model directory is broken, each a change to a copy of tiny-qwen2-vl."""
 
 import json
 from collections.abc import Callable
@@ -85,7 +85,8 @@ def whole_index(weight_map: dict[str, str]) -> dict[str, Any]:
 
 _CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
 _TEXT = "text_config."
-_SOME = "model.layers.3.mlp.up_proj.weight"
+_SOME = _UP = "model.layers.3.mlp.up_proj.weight"
+_GATE = "model.layers.3.mlp.gate_proj.weight"
 
 
 def _fill(value: float, name: str = _SOME) -> Callable[[dict[str, torch.Tensor]], Any]:
@@ -159,6 +160,7 @@ BROKEN: dict[str, Change] = {
     "weight of integers": _weights(lambda t: t.update({_SOME: t[_SOME].to(torch.int32)})),
     "weight not a number": _weights(_fill(float("nan"))),
     "weight infinite": _weights(_fill(float("inf"))),
+    "weights overflow": _weights(lambda t: [t[_UP].fill_(1e38), t[_GATE].fill_(1e38)]),
     "index empty": _sharded(lambda _: {}),
     "index without weights": _sharded(lambda _: whole_index({})),
     "index a list": _sharded(list),
@@ -207,3 +209,20 @@ BROKEN: dict[str, Change] = {
     "pictures mean a text": _edited("preprocessor_config.json", "image_mean", "grey"),
     "pictures spread zero": _edited("preprocessor_config.json", "image_std", [0, 0, 0]),
 }
+
+NAMED: dict[str, tuple[str, ...]] = {
+    "image token another": ("'<|image_pad|>'", "is 6", "image_token_id is 9"),
+    "weight not a number": ("model.language_model.layers.3.mlp.up_proj.weight", "finite"),
+    "weights overflow": ("not a number",),
+    "weight of another shape": ("do not fit", "config.json"),
+    "shard missing": ("model-00002-of-00002.safetensors", "missing"),
+    "index without weights": ("model.safetensors.index.json", "weight_map"),
+    "pictures another patch": ("patch_size", "13", "14"),
+    "pictures spread zero": ("image_std", "[0, 0, 0]"),
+    "architecture unknown": ("NobodysForGeneration", "Qwen2VLForConditionalGeneration"),
+    "template endless": ("chat template", "3 seconds"),
+    "activation unknown": ("swoosh",),
+    "layers negative": ("text_config.num_hidden_layers", "-1"),
+    "quantised somehow": ("'nobody'",),
+}
+"""What the refusal must name, of some of them."""

@@ -16,10 +16,18 @@ _PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
 """Processors that take the place of those that cannot even be imported without torchvision."""
 
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
 def has_processor(folder: Path) -> bool:
-    """Whether a directory holds anything of a processor: its settings or a tokenizer's."""
-    names = ("preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-    return any((folder / name).is_file() for name in (*names, "tokenizer.json"))
+    """Whether a directory holds anything of a tokenizer, without which no processor is made."""
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
 
 
 def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
@@ -50,7 +58,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     if isinstance(processor.chat_template, str):
         check_template(processor.chat_template, folder)
     _check_image_token(processor, config, folder)
-    _check_patches(processor, config, folder)
+    _check_pictures(processor, config, folder)
     return processor
 
 
@@ -69,12 +77,17 @@ def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, fold
         )
 
 
-def _check_patches(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
-    """Raise `ModelError` where a processor that cuts patches itself cuts others than the tower's.
+def _check_pictures(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` for pictures divided by 0, or cut into other patches than the tower's.
 
-    Qwen's processors do; the others leave that to the model.
+    Qwen's processors cut patches themselves; the others leave that to the model.
     """
     settings = processor.image_processor.to_dict()
+    if 0 in (settings.get("image_std") or ()):
+        raise ModelError(
+            f"{folder}: preprocessor_config.json's image_std is {settings['image_std']}, expected "
+            "numbers above 0"
+        )
     if "merge_size" not in settings:
         return
     vision = config.vision_config
