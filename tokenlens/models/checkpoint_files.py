@@ -115,7 +115,8 @@ def _check_sections(where: str, part: dict[str, Any]) -> None:
         sections = rope.get("mrope_section") if isinstance(rope, dict) else None
         if sections is None or not (head or (heads and width)):
             continue
-        pairs = int((head or width // heads) * rope.get("partial_rotary_factor", 1.0)) // 2
+        share = part[key].get("partial_rotary_factor", 1.0)
+        pairs = int((head or part["hidden_size"] // part["num_attention_heads"]) * share) // 2
         integers = isinstance(sections, list) and all(type(one) is int for one in sections)
         if not integers or sum(sections) != pairs:
             raise ModelError(
@@ -133,19 +134,22 @@ def _check_dtype(where: str, part: dict[str, Any]) -> None:
             )
 
 
-def check_weights(folder: Path, *, quantised: bool = False) -> None:
+def check_weights(
+    folder: Path, *, quantised: bool = False, embeddings: tuple[int, int] | None = None
+) -> None:
     """Raise `ModelError` where the weights' index or a file's header shows that they are damaged.
 
     Weights that are not safetensors are left to be found out when they are read. Integers are
-    weights of `quantised` models only.
+    weights of `quantised` models only. `embeddings` is the shape that the configuration gives the
+    text embeddings: a model of other widths would be built whole before the first weight is read.
     """
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if single.is_file():
-        _check_numbers(single, _header(single), quantised)
+        _check_header(single, _header(single), quantised, embeddings)
     elif index.is_file():
         for shard, names in _shards(index).items():
             header = _header(folder / shard)
-            _check_numbers(folder / shard, header, quantised)
+            _check_header(folder / shard, header, quantised, embeddings)
             if missing := names - set(header):
                 raise ModelError(
                     f"the weights in {folder} are incomplete: {shard} lacks {min(missing)}, which "
@@ -158,13 +162,29 @@ def check_weights(folder: Path, *, quantised: bool = False) -> None:
         )
 
 
-def _check_numbers(path: Path, header: Mapping[str, Any], quantised: bool) -> None:
+def _check_header(
+    path: Path,
+    header: Mapping[str, Any],
+    quantised: bool,
+    embeddings: tuple[int, int] | None,
+) -> None:
     for name, entry in header.items():
+        found = entry.get("shape")
+        if name.endswith("embed_tokens.weight") and embeddings and not quantised:
+            _check_embeddings(f"{name} in {path}", found, embeddings)
         if name.endswith(".weight") and not quantised and "F" not in str(entry.get("dtype")):
             raise ModelError(
                 f"the weights in {path.parent} are damaged: {name} in {path.name} is of "
                 f"{entry.get('dtype')}, expected floating-point numbers"
             )
+
+
+def _check_embeddings(where: str, found: Any, expected: tuple[int, int]) -> None:
+    if found != list(expected):
+        raise ModelError(
+            f"the weights do not fit their config.json: {where} is of shape {_shown(found)}, by "
+            f"vocab_size and hidden_size it is {list(expected)}; take both from the same checkpoint"
+        )
 
 
 def _shards(index: Path) -> dict[str, set[str]]:

@@ -116,7 +116,8 @@ def _load_config(folder: Path) -> PreTrainedConfig:
 
 def _check_kind(config: PreTrainedConfig, folder: Path) -> None:
     """Raise `ModelError` for an architecture or a quantisation that would be passed over."""
-    loaded = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].__name__
+    kind: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    loaded = kind.__name__
     if config.architectures and loaded not in config.architectures:
         raise ModelError(
             f"{folder} holds a {config.architectures[0]}, its model type {config.model_type!r} is "
@@ -137,7 +138,12 @@ def _load_weights(
     dtype: torch.dtype | str,
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
-    check_weights(folder, quantised=getattr(config, "quantization_config", None) is not None)
+    text = config.get_text_config(decoder=True)
+    check_weights(
+        folder,
+        quantised=getattr(config, "quantization_config", None) is not None,
+        embeddings=(text.vocab_size, text.hidden_size),
+    )
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder,

@@ -85,7 +85,7 @@ def _check_pictures(processor: ProcessorMixin, config: PreTrainedConfig, folder:
     settings = processor.image_processor.to_dict()
     if 0 in (settings.get("image_std") or ()):
         raise ModelError(
-            f"{folder}: preprocessor_config.json's image_std is {settings['image_std']}, expected "
+            f"{folder}: preprocessor_config.json's image_std is {list(settings['image_std'])}, expected "
             "numbers above 0"
         )
     if "merge_size" not in settings:
