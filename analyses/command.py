@@ -46,7 +46,8 @@ class Setting:
     def of(cls, options: argparse.Namespace, kind: str) -> Self:
         """Load what the options name; by default `out` is called after `kind` and the samples."""
         from tokenlens.models.loading import load
-        from tokenlens.probing.profile import Profile, profile_samples
+        from tokenlens.probing.profile import Profile
+        from tokenlens.probing.profiling import profile_samples
         from tokenlens.samples.dataset import load_samples
         from tokenlens.workspace import ROOT, profile_directory, slug
 

@@ -17,6 +17,7 @@ from .options import (
     Model,
     Out,
     Revision,
+    check_model,
     load_model,
 )
 
@@ -52,18 +53,21 @@ def knock_out(
     Beside it, how much of the targets and anchors each layer's highest fifth
     holds, and how much of what deep layers want shallow ones would throw away.
     """
+    from tokenlens.samples.dataset import load_samples
+    from tokenlens.workspace import knock_out_directory
+
+    name = model or DEFAULT_MODEL
+    check_model(name, revision, device, dtype, device_map)
+    samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
+
     from tokenlens.analyses import knock_out as analysis
     from tokenlens.analyses import looked_at, shallow_deep_overlap
     from tokenlens.evaluation.agreement import reference_note
     from tokenlens.evaluation.comparison import UNPRUNED
     from tokenlens.evaluation.results import Results
-    from tokenlens.probing.profile import profile_samples
+    from tokenlens.probing.profiling import profile_samples
     from tokenlens.reports.figures import FigureFolder
-    from tokenlens.samples.dataset import load_samples
-    from tokenlens.workspace import knock_out_directory
 
-    name = model or DEFAULT_MODEL
-    samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or knock_out_directory(name, samples.name, len(samples))
     layers = range(2 if every == 1 else 3, vlm.layers + 1, every)

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def models() -> None:
     """List the model families, how they lay pictures out, and the aliases of hub ids."""
-    from tokenlens.models.adapters import support_table
+    from tokenlens.models.families import support_table
 
     table = Table("--model", "loads", title="What --model takes", title_justify="left", box=None)
     for row in support_table():

@@ -58,6 +58,21 @@ DEFAULT_MODEL = "tiny-qwen2-vl"
 DEFAULT_DATA = "scenes"
 
 
+def check_model(
+    name: str,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    device_map: str | None = None,
+    *,
+    weights: bool = True,
+) -> None:
+    """Refuse, before torch is imported, what `load_model` would refuse of a name or its files."""
+    from tokenlens.models.preflight import check_model as check
+
+    check(name, revision, device=device, dtype=dtype, device_map=device_map, weights=weights)
+
+
 def load_model(
     name: str,
     revision: str | None,

@@ -31,12 +31,14 @@ def report(
     ] = 6,
 ) -> None:
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
-    from tokenlens.reports.page import build_report
     from tokenlens.schedule import Schedule
     from tokenlens.workspace import find_runs
 
     runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
+
+    from tokenlens.reports.page import build_report
+
     files = build_report(runs.profile, marked, runs.results, out or runs.report, pictures=pictures)
     console.print(f"{len(files.figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
     wrote("Report", files.html)

@@ -19,6 +19,7 @@ from .options import (
     Model,
     Out,
     Revision,
+    check_model,
     load_model,
 )
 
@@ -110,12 +111,8 @@ def run(
     continues, and with another limit, method, budget or folder only what is
     missing is answered.
     """
-    from tokenlens.evaluation.arms import Arms, budgets_of, comparison_arms, profile_for
-    from tokenlens.evaluation.comparison import compare as run_arms
-    from tokenlens.evaluation.comparison import free_directory
-    from tokenlens.evaluation.run import many_at_once
-    from tokenlens.evaluation.table_files import write_tables
-    from tokenlens.evaluation.tables import budget_tables
+    from tokenlens.evaluation.arm_names import budgets_of, sorted_names
+    from tokenlens.probing.profile import Profile
     from tokenlens.samples.dataset import load_samples
     from tokenlens.schedule import Schedule
     from tokenlens.workspace import (
@@ -128,18 +125,33 @@ def run(
     _check_options(compare, schedule, budget, profile)
     file = schedule or SCHEDULE
     one = Schedule.load(file) if compare is None else None
+    names, budgets = (compare or "").split(","), budgets_of(budget or _BUDGETS)
+    if compare is not None:
+        for other in sorted_names(names)[1]:
+            Schedule.load(other)
+    if profile is not None:
+        Profile(profile)
     name = model or (one and one.model.id) or DEFAULT_MODEL
     source = data or (one and one.why and one.why.data) or DEFAULT_DATA
-    samples = load_samples(source, "held-out", limit, task or ())
     commit = revision or (one.model.revision if one and model is None else None)
+    check_model(name, commit, device, dtype, device_map)
+    samples = load_samples(source, "held-out", limit, task or ())
+
+    from tokenlens.evaluation.arms import Arms, comparison_arms, profile_for
+    from tokenlens.evaluation.comparison import compare as run_arms
+    from tokenlens.evaluation.comparison import free_directory
+    from tokenlens.evaluation.run import many_at_once
+    from tokenlens.evaluation.table_files import write_tables
+    from tokenlens.evaluation.tables import budget_tables
+
     vlm = load_model(name, commit, device, dtype, device_map)
     if one:
         arms, wanted = Arms({one.method: one}), results_directory(name, file)
     else:
         arms = comparison_arms(
             vlm,
-            (compare or "").split(","),
-            budgets_of(budget or _BUDGETS),
+            names,
+            budgets,
             samples,
             profile=profile_for(vlm, profile),
             any_model=any_model,

@@ -8,9 +8,11 @@ from rich.table import Table
 
 from .capability import Reruns
 from .console import console, next_command, wrote
-from .options import Device, DeviceMap, Dtype, Model, Revision
+from .options import Device, DeviceMap, Dtype, Model, Revision, check_model
 
 if TYPE_CHECKING:
+    from tokenlens.schedule import ModelRef
+    from tokenlens.selection.budget import Meter
     from tokenlens.selection.plan import LayerVerdict, Selection
 
 
@@ -101,7 +103,6 @@ def select_layers(
     and from a finished one layers are chosen at once, without the model.
     """
     from tokenlens.probing.profile import Profile
-    from tokenlens.pruning.meter import meter_of
     from tokenlens.selection.budget import parse_budget
     from tokenlens.selection.criteria import CAPABILITY, check_criterion
     from tokenlens.selection.plan import plan
@@ -116,6 +117,8 @@ def select_layers(
         reruns.refuse(criterion)
     directory = profile or newest_profile()
     source = Profile(directory)
+    if reruns.model:
+        check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.capability(source) if criterion == CAPABILITY else criterion
     if by is None:
         return
@@ -127,12 +130,19 @@ def select_layers(
         budget=target_budget,
         max_correlation=max_correlation,
         merge=merge,
-        meter=meter_of,
+        meter=_meter_of if target_budget.in_macs else None,
     )
     selection.schedule.save(target)
     _print(selection, directory)
     wrote("Schedule", target)
     next_command(f"tokenlens run --schedule {target}")
+
+
+def _meter_of(reference: "ModelRef") -> "Meter":
+    """What counts MACs in the profile's model; it reads the model's configuration."""
+    from tokenlens.pruning.meter import meter_of
+
+    return meter_of(reference)
 
 
 def _print(selection: "Selection", directory: Path) -> None:

@@ -17,7 +17,7 @@ from tokenlens.errors import SelectionError
 from tokenlens.evaluation import capability as runs
 from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
 from tokenlens.evaluation.comparison import Comparison
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.selection.criteria import Capability, gather_evidence, layer_scores
 from tokenlens.selection.plan import plan
 

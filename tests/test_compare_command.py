@@ -12,7 +12,7 @@ from tokenlens.errors import BudgetError, ProfileError, ScheduleError
 from tokenlens.evaluation.arms import OWN, budgets_of, comparison_arms, profile_for
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison
 from tokenlens.models.loading import load
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.pruning.methods import METHODS
 from tokenlens.samples.dataset import load_samples
 from tokenlens.schedule import Schedule

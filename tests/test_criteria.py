@@ -12,7 +12,7 @@ import tokenlens as tl
 from tokenlens.analyses import criteria, criteria_agreement, criteria_scores, criteria_stability
 from tokenlens.evaluation.capability import capability_of, measure
 from tokenlens.measures.overlap import region_scores
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.dataset import Samples
 from tokenlens.samples.sample import Sample
 from tokenlens.selection.criteria import CRITERIA

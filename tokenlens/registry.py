@@ -27,15 +27,23 @@ class Registry(Mapping[str, Any]):
         kind: what one of them is called; the entry points' group is `tokenlens.{kind}s`.
         expected: the class of each, as "module:name".
         own: where tokenlens's own are, by name, as "module:name".
+        summaries: one line on each of them, so that they are listed without being imported.
 
     Looking one up raises `ScheduleError` where another package's cannot be loaded, or is not of the
     kind; an unknown name is a `KeyError`.
     """
 
-    def __init__(self, kind: str, expected: str, own: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        expected: str,
+        own: Mapping[str, str],
+        summaries: Mapping[str, str] | None = None,
+    ) -> None:
         self._kind = kind
         self._expected = expected
         self._own = own
+        self._summaries = summaries or {}
 
     @cached_property
     def _added(self) -> dict[str, EntryPoint]:
@@ -58,6 +66,10 @@ class Registry(Mapping[str, Any]):
                 f"{where} is a {type(found).__name__}, expected a {expected.__name__}"
             )
         return found
+
+    def summary(self, name: str) -> str:
+        """One line on what `name` does; imports it only where no line is known without that."""
+        return self._summaries[name] if name in self._summaries else str(self[name].summary)
 
     def package(self, name: str) -> str | None:
         """The package that added `name`, with its version; None for tokenlens's own."""
@@ -82,6 +94,19 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
+SCORER_SUMMARIES = {
+    "last": "the row of the last prompt token",
+    "text": "the rows of the text after the last visual token",
+    "raters": "the rows of the words among these that are near to the picture (SparseVLM)",
+    "all": "the rows of all tokens of the prompt",
+    "random": "a seeded draw; no attention is read",
+    "uniform": "tokens at even distances; no attention is read",
+    "recorded": "what a layer of the unpruned model saw",
+    "diverse": "tokens unlike each other (DivPrune)",
+    "vision": "what the vision tower attends to (VisionZip)",
+}
+"""What each of tokenlens's own scorers does, in a line."""
+
 SCORERS = Registry(
     "scorer",
     "tokenlens.pruning.scoring:Scoring",
@@ -99,7 +124,17 @@ SCORERS = Registry(
             "vision": "vision",
         }.items()
     },
+    SCORER_SUMMARIES,
 )
+DISPOSAL_SUMMARIES = {
+    "drop": "dropped",
+    "merge": "merged into groups, which go on",
+    "recycle": "dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
+    "contextual": "added to tokens spread among it by the vision tower's keys (VisionZip)",
+    "bypass": "set aside for the next stage; groups stand in",
+}
+"""What each of tokenlens's own disposals does, in a line."""
+
 DISPOSALS = Registry(
     "disposal",
     "tokenlens.pruning.disposal:Disposal",
@@ -107,6 +142,7 @@ DISPOSALS = Registry(
         name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
         for name in ("drop", "merge", "recycle", "contextual", "bypass")
     },
+    DISPOSAL_SUMMARIES,
 )
 METHODS = Registry(
     "method",

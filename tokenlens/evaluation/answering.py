@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BatchFeature, GenerationConfig
 
+from tokenlens.evaluation.finite_logits import FiniteLogits
 from tokenlens.models.batch import Batch
 from tokenlens.models.structure import image_token_id, video_token_id, visual_mask
 from tokenlens.models.vlm import VLM
@@ -72,7 +73,9 @@ def answer(
         stack.enter_context(torch.inference_mode())
         with _stopwatch(vlm.model) as laps:
             sequences = vlm.model.generate(
-                **batch.inputs, generation_config=_greedy(vlm, max_new_tokens)
+                **batch.inputs,
+                generation_config=_greedy(vlm, max_new_tokens),
+                logits_processor=[FiniteLogits()],
             )
     if trace is None:
         tokens, cost = _unpruned(vlm, batch.inputs)

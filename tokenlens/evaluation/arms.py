@@ -12,6 +12,7 @@ from tokenlens.errors import (
     SelectionError,
 )
 from tokenlens.evaluation.answering import answer
+from tokenlens.evaluation.arm_names import sorted_names
 from tokenlens.evaluation.comparison import Plan
 from tokenlens.evaluation.preparation import Prepared
 from tokenlens.models.vlm import VLM
@@ -19,15 +20,13 @@ from tokenlens.probing.profile import Profile
 from tokenlens.pruning.meter import DecoderMeter
 from tokenlens.pruning.methods import build_or_earlier, find_method
 from tokenlens.pruning.methods.swiftvlm import spread_layers
-from tokenlens.registry import METHODS
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.selection.budget import Budget, parse_budget
+from tokenlens.selection.budget import Budget
 from tokenlens.selection.plan import plan
 from tokenlens.token_counts import shown_count, tokens_entering
 from tokenlens.workspace import newest_profile_of
 
-EVERY = "all"
 OWN = "their own budgets"
 """Of schedule files that meet none of the budgets."""
 _NEAR = 0.01
@@ -90,15 +89,6 @@ def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
     return profile
 
 
-def budgets_of(text: str) -> list[Budget]:
-    """Budgets with commas between, each once; `BudgetError` for one that is none.
-
-    >>> [str(budget) for budget in budgets_of("33%, 0.33,48 tokens")]
-    ['33 %', '48 tokens']
-    """
-    return list(dict.fromkeys(parse_budget(part) for part in text.split(",")))
-
-
 def comparison_arms(
     vlm: VLM,
     names: Sequence[str],
@@ -130,7 +120,7 @@ def comparison_arms(
         BudgetError: no method at all can be run; the first one's reason.
     """
     arms, first = Arms(), Prepared(vlm, samples[:1])
-    methods, files = _sorted_names(names)
+    methods, files = sorted_names(names)
     for budget in budgets:
         heading = str(budget)
         layers, n_visual = _chosen_layers(arms, vlm, budget, methods, profile)
@@ -151,23 +141,6 @@ def comparison_arms(
         method, reason = next(iter(reasons.items()))
         raise BudgetError(f"no method can be run; of {method} at {heading}: {reason}")
     return arms
-
-
-def _sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Methods and schedule files, each once, in the order given."""
-    methods: dict[str, None] = {}
-    files: dict[Path, None] = {}
-    for name in (name.strip() for name in names):
-        if name == EVERY:
-            methods |= dict.fromkeys(METHODS)
-        elif name not in METHODS and (name.endswith(".json") or Path(name).is_file()):
-            files[Path(name)] = None
-        else:
-            methods[find_method(name).name] = None
-    clash = next((file.stem for file in files if file.stem in methods), None)
-    if clash:
-        raise ScheduleError(f"{clash}.json is called like the method {clash!r}; rename the file")
-    return list(methods), list(files)
 
 
 def _preset(

@@ -175,6 +175,14 @@ class VLM:
             raise ModelError(f"the model's chat template is broken: {_one_line(error)}") from error
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
+        except Exception as error:
+            # Odd settings break something somewhere; the tokenizers library raises bare Exceptions.
+            reason = f"{type(error).__name__}: {_one_line(error)}"
+            raise ModelError(
+                f"the processor of this {self.architecture} cannot make inputs ({reason[:200]}); "
+                "its settings do not fit pictures or text, see preprocessor_config.json and the "
+                "tokenizer's files"
+            ) from error
         inputs.pop("labels", None)  # PaliGemma's processor makes them of every prompt
         prepared = PreparedInputs(inputs, sizes=sizes, settings=settings)
         return prepared.to(self.device, dtype=self.dtype)

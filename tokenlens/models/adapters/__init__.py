@@ -11,8 +11,8 @@ from tokenlens.models.adapters.support import (
     find_adapter,
     required_shrinking,
     required_tower,
-    support_table,
 )
+from tokenlens.models.families import support_table
 
 __all__ = [
     "ADAPTERS",

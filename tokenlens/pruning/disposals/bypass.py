@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tokenlens.pruning.disposal import Aside, Cut, Disposal, Disposed, in_order
 from tokenlens.pruning.grouping import group
+from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def bypass(cut: Cut) -> Disposed:
@@ -17,4 +18,4 @@ def bypass(cut: Cut) -> Disposed:
     return Disposed(in_order(survivors, stand_ins), merged, Aside(rest, groups))
 
 
-DISPOSAL = Disposal(bypass, later="all", summary="set aside for the next stage; groups stand in")
+DISPOSAL = Disposal(bypass, later="all", summary=DISPOSAL_SUMMARIES["bypass"])

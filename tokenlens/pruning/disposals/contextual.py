@@ -10,6 +10,7 @@ from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group_means, join_nearest, seed_places
 from tokenlens.pruning.scoring import accumulation_dtype
 from tokenlens.pruning.tokens import take_rows
+from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def contextual(cut: Cut) -> Disposed:
@@ -51,5 +52,5 @@ DISPOSAL = Disposal(
     contextual,
     macs=_summed,
     tower=True,
-    summary="added to tokens spread among it by the vision tower's keys (VisionZip)",
+    summary=DISPOSAL_SUMMARIES["contextual"],
 )

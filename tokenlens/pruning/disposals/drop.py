@@ -1,6 +1,7 @@
 """The rest leaves for good."""
 
 from tokenlens.pruning.disposal import Cut, Disposal, Disposed
+from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def drop(cut: Cut) -> Disposed:
@@ -13,5 +14,5 @@ DISPOSAL = Disposal(
     merged=lambda _merge, _rest: 0,
     later="kept",
     settable=False,
-    summary="dropped",
+    summary=DISPOSAL_SUMMARIES["drop"],
 )

@@ -3,6 +3,7 @@
 from tokenlens.pruning.disposal import Cut, Disposal, Disposed, in_order
 from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group
+from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def merge(cut: Cut) -> Disposed:
@@ -13,4 +14,4 @@ def merge(cut: Cut) -> Disposed:
     return Disposed(in_order(cut.survivors(), merged), merged)
 
 
-DISPOSAL = Disposal(merge, summary="merged into groups, which go on")
+DISPOSAL = Disposal(merge, summary=DISPOSAL_SUMMARIES["merge"])

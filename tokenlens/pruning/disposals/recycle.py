@@ -7,6 +7,7 @@ from tokenlens.pruning.clustering import density_peaks
 from tokenlens.pruning.cost import Floats
 from tokenlens.pruning.disposal import Cut, Disposal, Disposed, in_order
 from tokenlens.pruning.scoring import accumulation_dtype
+from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def clustered(rest: int) -> int:
@@ -68,5 +69,5 @@ DISPOSAL = Disposal(
     merged=recycled,
     settable=False,
     macs=recycling_macs,
-    summary="dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
+    summary=DISPOSAL_SUMMARIES["recycle"],
 )

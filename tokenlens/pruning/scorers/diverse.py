@@ -11,6 +11,7 @@ from tokenlens.pruning.scoring import (
     accumulation_dtype,
 )
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -64,6 +65,4 @@ def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
     return visual**2 * hidden
 
 
-SCORER = DirectScoring(
-    diverse_scores, macs=_compared, summary="tokens unlike each other (DivPrune)"
-)
+SCORER = DirectScoring(diverse_scores, macs=_compared, summary=SCORER_SUMMARIES["diverse"])

@@ -5,6 +5,7 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning.scoring import DirectScoring, Prompt, Turn
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -20,6 +21,4 @@ def vision_scores(prompt: Prompt, tokens: Tokens, _: Turn, __: Scorer) -> Tensor
     return prompt.looked.importance.to(index.device).gather(1, index)
 
 
-SCORER = DirectScoring(
-    vision_scores, tower=True, summary="what the vision tower attends to (VisionZip)"
-)
+SCORER = DirectScoring(vision_scores, tower=True, summary=SCORER_SUMMARIES["vision"])
