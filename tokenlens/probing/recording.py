@@ -149,12 +149,12 @@ class Recording:
 
     def _begin_forward(self, ids: Tensor | None, mask: Any, cached: int) -> None:
         """A forward that no `generate()` makes: the prompt is all that it is given."""
-        if cached == 0 and ids is None:
-            raise ProbeError(
-                "the forward got no input_ids, so its visual tokens are unknown; pass input_ids "
-                "and pixel_values instead of inputs_embeds"
-            )
         if cached == 0:
+            if ids is None:
+                raise ProbeError(
+                    "the forward got no input_ids, so its visual tokens are unknown; pass "
+                    "input_ids and pixel_values instead of inputs_embeds"
+                )
             self._generation = None
             self._start(ids, mask, cached, ids.shape[1])
         elif ids is None or ids.shape[1] == 1:  # one is what the model itself wrote
