@@ -6,6 +6,7 @@ punctuation count for nothing), whatever the metric of the sample: a box agrees 
 """
 
 from collections.abc import Sequence
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,12 @@ def agreement_statistics(
     Args:
         strata: per stratum the agreement [samples, arms] of every arm over the same samples.
         arms: how many there are.
+
+    Returns:
+        NaN throughout where any agreement is not known.
     """
+    if not all(np.isfinite(stratum).all() for stratum in strata):
+        return [dict.fromkeys(NAMES, nan)] * arms
     drawn = Resampled.of(strata)
     return [dict(zip(NAMES, map(float, drawn[arm].interval()), strict=True)) for arm in range(arms)]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,9 +125,14 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def agreement(self, arm: str) -> pd.Series:
-        """Whether an arm's answers are the unpruned model's, 1.0 or 0.0 per sample."""
-        unpruned = next(iter(self.arms.values())).rows
-        return agreement(self.arms[arm].rows["prediction"], unpruned["prediction"])
+        """Whether an arm's answers are the unpruned model's, 1.0 or 0.0 per sample.
+
+        NaN where the rows do not hold the answers.
+        """
+        rows, unpruned = self.arms[arm].rows, next(iter(self.arms.values())).rows
+        if "prediction" not in rows or "prediction" not in unpruned:
+            return pd.Series(nan, index=rows.index)
+        return agreement(rows["prediction"], unpruned["prediction"])
 
     def agreements(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
         """Agreement [samples, arms] of all samples of each stratum (rows of the unpruned model)."""

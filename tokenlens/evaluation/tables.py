@@ -144,8 +144,10 @@ def _drawn(comparison: Comparison) -> list[tuple[Column, Resampled]]:
             found.append((column, Resampled.of(strata)))
     if unpruned["score"].isna().any():
         every = dict(tuple(unpruned.groupby("task", sort=False)))
-        column = Column(AGREEMENT, "agreement", len(unpruned), tuple(map(str, every)))
-        found.append((column, Resampled.of(comparison.agreements(list(every.values())))))
+        agreed = comparison.agreements(list(every.values()))
+        if all(np.isfinite(stratum).all() for stratum in agreed):
+            column = Column(AGREEMENT, "agreement", len(unpruned), tuple(map(str, every)))
+            found.append((column, Resampled.of(agreed)))
     arms = [results.rows for results in comparison.arms.values()]
     tokens = [[layers.mean() for layers in rows["tokens_per_layer"]] for rows in arms]
     macs = [rows["macs"] for rows in arms]

@@ -14,8 +14,8 @@ from tokenlens.samples.pictures import StoredPicture
 def unjudged(address: Address, own: str, rows: Sequence[Row]) -> list[Row]:
     """The rows of the split that layers are chosen on, without the pictures they are judged on.
 
-    What was left out, or why that could not be found out, is a `SplitWarning`. Raises `SampleError`
-    where nothing is left.
+    What was left out, or why that could not be found out, is a `SplitWarning`. Where nothing would
+    be left, as where a benchmark has one split only, nothing is left out, and that is said.
     """
     held_out = address.split_for("held-out")
     name = address.benchmark.name
@@ -31,10 +31,11 @@ def unjudged(address: Address, own: str, rows: Sequence[Row]) -> list[Row]:
         return list(rows)
     kept = without_shared(rows, judged)
     if rows and not kept:
-        raise SampleError(
-            f"{address}: every picture of {own} is in {held_out} as well, and layers are not "
-            f"chosen on what they are judged on; name the split, such as {name}/{own}:…, to do so"
+        _say(
+            f"{name}: every picture of {own} is in {held_out} as well, so layers chosen here are "
+            "chosen on what they are judged on; choose them on other data"
         )
+        return list(rows)
     if len(kept) < len(rows):
         _say(
             f"{name}: {len(rows) - len(kept)} of the {len(rows)} samples of {own} are left out: "
