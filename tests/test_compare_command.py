@@ -9,7 +9,8 @@ from builders import save_model_directory, tiny_qwen2_vl
 from PIL import Image
 
 from tokenlens.errors import BudgetError, ProfileError, ScheduleError
-from tokenlens.evaluation.arms import OWN, budgets_of, comparison_arms, profile_for
+from tokenlens.evaluation.arm_names import budgets_of
+from tokenlens.evaluation.arms import OWN, comparison_arms, profile_for
 from tokenlens.evaluation.comparison import UNPRUNED, Comparison
 from tokenlens.models.loading import load
 from tokenlens.probing.profiling import profile_samples

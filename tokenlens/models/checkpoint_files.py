@@ -34,6 +34,8 @@ _LARGEST: Mapping[str, int] = {
 }
 """The largest value of each size that is taken for one; far above any published model's."""
 _FROM_ZERO = ("image_token_id", "image_token_index")
+_SPLIT_BY_SECTIONS = ("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
+"""Model types that split a head by `mrope_section`."""
 _HEADER_LIMIT = 100 * 2**20
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
@@ -110,6 +112,8 @@ def _check_sections(where: str, part: dict[str, Any]) -> None:
     heads, width, head = (
         part.get(key) for key in ("num_attention_heads", "hidden_size", "head_dim")
     )
+    if part.get("model_type") not in _SPLIT_BY_SECTIONS:
+        return
     for key in ("rope_parameters", "rope_scaling"):
         rope = part.get(key)
         sections = rope.get("mrope_section") if isinstance(rope, dict) else None

@@ -65,12 +65,19 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
 
 def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
     """Raise `ModelError` where tokenizer and configuration mean another token by a picture."""
-    token = getattr(processor, "image_token", None)
-    known = getattr(processor, "image_token_id", None)
-    if known is None and isinstance(token, str):
-        known = processor.tokenizer.convert_tokens_to_ids(token)
+    tokenizer = processor.tokenizer
+    ids = {
+        token: tokenizer.convert_tokens_to_ids(token)
+        for token in (
+            getattr(processor, "image_token", None),
+            getattr(tokenizer, "image_token", None),
+        )
+        if isinstance(token, str)
+    }
     expected = getattr(config, "image_token_id", None)
-    if known is not None and expected is not None and known != expected:
+    # Gemma3's processor calls the token before a picture its image token; the other one is meant.
+    if ids and expected is not None and expected not in ids.values():
+        token, known = next(iter(ids.items()))
         raise ModelError(
             f"{folder}: the tokenizer's id of the image token {token!r} is {known}, config.json's "
             f"image_token_id is {expected}: no picture would be seen; take tokenizer and "
@@ -86,8 +93,8 @@ def _check_pictures(processor: ProcessorMixin, config: PreTrainedConfig, folder:
     settings = processor.image_processor.to_dict()
     if 0 in (settings.get("image_std") or ()):
         raise ModelError(
-            f"{folder}: preprocessor_config.json's image_std is {list(settings['image_std'])}, expected "
-            "numbers above 0"
+            f"{folder}: preprocessor_config.json's image_std is {list(settings['image_std'])}, "
+            "expected numbers above 0"
         )
     if "merge_size" not in settings:
         return
