@@ -158,4 +158,5 @@ def test_forecasts_of_text_alone(bundled, method):
     assert pruned.macs.total - pruned.macs.scoring == unpruned.macs.total
     report = cost_report(plan, bundled, prompt)
     assert report.as_json()["average"] == 0
-    assert all(math.isfinite(row.pruned) and row.unpruned > 0 for row in report.published)
+    figures = [(row.pruned, row.unpruned) for row in report.published]
+    assert all(math.isfinite(figure) for pair in figures for figure in pair)
