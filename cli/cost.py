@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from .console import console, percent
+from .console import Table, console, percent
 from .options import DEFAULT_MODEL, Model, Revision, load_outline
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .console import console, percent, wrote
+from .console import console, lines, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -70,12 +70,13 @@ def knock_out(
     profile = profile_samples(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
     )
-    console.print(analysis.markdown(table))
+    lines(analysis.markdown(table))
     console.print()
-    console.print(looked_at.markdown(looked_at.compute(profile, samples)))
+    lines(looked_at.markdown(looked_at.compute(profile, samples)))
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
+    console.print()
     console.print(
-        f"\nOf the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
+        f"Of the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
         f"bottom half of layers {shallow[0]} to {shallow[-1]}."
     )
     FigureFolder(directory).add("knock-out", analysis.plot(table))

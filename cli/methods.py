@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from tokenlens.errors import ScheduleError
 from tokenlens.registry import Registry
 
-from .console import console
+from .console import Table, console
 
 
 def register(app: typer.Typer) -> None:
@@ -31,15 +30,17 @@ def methods() -> None:
         table.add_row("", Text(getattr(method, "source", ""), "dim"))
     console.print(table)
     for title, registry in (
-        ("\nWhat importance is read from (scorer.query)", SCORERS),
-        ("\nWhat becomes of the rest (disposal)", DISPOSALS),
+        ("What importance is read from (scorer.query)", SCORERS),
+        ("What becomes of the rest (disposal)", DISPOSALS),
     ):
         table = Table(title=title, title_justify="left", box=None, show_header=False)
         for name, found in _loaded(registry):
             table.add_row(Text(name, "bold"), Text(_words(found)))
+        console.print()
         console.print(table)
+    console.print()
     console.print(
-        "\nIn Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
+        "In Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
         "it for `tokenlens run --schedule`."
     )
 

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+
+from tokenlens.errors import OptionError
 
 from .comparison_tables import print_tables
-from .console import console, next_command, percent, wrote
+from .console import Table, cautions, console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -106,9 +107,16 @@ def run(
     continues, and with another limit, method, budget or folder only what is
     missing is answered.
     """
-    from tokenlens.evaluation.arms import Arms, budgets_of, comparison_arms, profile_for
+    from tokenlens.evaluation.arms import (
+        Arms,
+        budgets_of,
+        comparison_arms,
+        profile_for,
+        schedule_files,
+    )
     from tokenlens.evaluation.comparison import compare as run_arms
     from tokenlens.evaluation.comparison import free_directory
+    from tokenlens.evaluation.origins import made_for
     from tokenlens.evaluation.run import many_at_once
     from tokenlens.evaluation.table_files import write_tables
     from tokenlens.evaluation.tables import budget_tables
@@ -124,18 +132,21 @@ def run(
     _check_options(compare, schedule, budget, profile)
     file = schedule or SCHEDULE
     one = Schedule.load(file) if compare is None else None
-    name = model or (one and one.model.id) or DEFAULT_MODEL
-    source = data or (one and one.why and one.why.data) or DEFAULT_DATA
+    budgets = budgets_of(budget or _BUDGETS)
+    names = (compare or "").split(",")
+    given = {file: one} if one else {path: Schedule.load(path) for path in schedule_files(names)}
+    own = made_for(given, model=model, data=data)
+    name, source = own.model or DEFAULT_MODEL, own.data or DEFAULT_DATA
     samples = load_samples(source, "held-out", limit, task or ())
-    commit = revision or (one.model.revision if one and model is None else None)
-    vlm = load_model(name, commit, device, dtype, device_map)
+    console.print(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
+    vlm = load_model(name, revision or own.revision, device, dtype, device_map)
     if one:
         arms, wanted = Arms({one.method: one}), results_directory(name, file)
     else:
         arms = comparison_arms(
             vlm,
-            (compare or "").split(","),
-            budgets_of(budget or _BUDGETS),
+            names,
+            budgets,
             samples,
             profile=profile_for(vlm, profile),
             any_model=any_model,
@@ -162,8 +173,9 @@ def run(
     else:
         print_tables(tables)
         wrote("Tables", ", ".join(str(file) for file in files))
+    cautions(comparison.cautions)
     wrote("Results", directory)
-    next_command("tokenlens report" if out is None else f"tokenlens report {out}")
+    next_command("report", out)
 
 
 def _check_options(
@@ -171,9 +183,9 @@ def _check_options(
 ) -> None:
     """Options of the one way to run do not go with those of the other."""
     if compare is None and (budget is not None or profile is not None):
-        raise typer.BadParameter("--budget and --profile go with --compare; add it")
+        raise OptionError("--budget and --profile go with --compare; add it, or leave them out")
     if compare is not None and schedule is not None:
-        raise typer.BadParameter("name schedule files in --compare instead of --schedule")
+        raise OptionError("--schedule does not go with --compare; name its file in --compare")
 
 
 def _print(comparison: "Comparison") -> None:

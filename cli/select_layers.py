@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from .capability import Reruns
-from .console import console, next_command, wrote
+from .console import Table, cautions, console, next_command, wrote
 from .options import Device, DeviceMap, Dtype, Model, Revision
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def select_layers(
     selection.schedule.save(target)
     _print(selection, directory)
     wrote("Schedule", target)
-    next_command(f"tokenlens run --schedule {target}")
+    next_command("run", "--schedule", target)
 
 
 def _print(selection: "Selection", directory: Path) -> None:
@@ -152,6 +151,7 @@ def _print(selection: "Selection", directory: Path) -> None:
         )
     for note in selection.notes:
         console.print(f"Note: {note}.")
+    cautions(selection.cautions)
     share = selection.average / selection.n_visual
     console.print(
         f"Chosen: layers {', '.join(map(str, selection.layers))} (area {selection.area:.3f}); "

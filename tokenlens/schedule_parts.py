@@ -259,10 +259,26 @@ class BudgetNote(Part):
 
 
 class Why(Part):
-    """Where a schedule comes from: the criterion, its score per layer, the data, and when."""
+    """Where a schedule comes from.
+
+    Attributes:
+        criterion: what layers were scored by.
+        scores: of every layer.
+        relative_to: what a score of 1 is.
+        data: what the layers were chosen on.
+        split: of the data; None where it has none.
+        tokenlens: the version that chose.
+        date: when.
+        command: the words of the command line as typed; None where a Python program chose.
+        cautions: what the samples cannot tell, a sentence each.
+    """
 
     criterion: StrictStr | None = None
     scores: tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...] = ()
+    relative_to: StrictStr | None = None
     data: StrictStr | None = None
+    split: StrictStr | None = None
     tokenlens: StrictStr | None = None
     date: StrictStr | None = None
+    command: tuple[StrictStr, ...] | None = None
+    cautions: tuple[StrictStr, ...] | None = None
