@@ -99,8 +99,8 @@ def _run(arguments: list[str]) -> None:
         warnings.simplefilter("once", TokenlensWarning)
         warnings.showwarning = _show_warning
         with running(["tokenlens", *arguments]):
-            code = app(args=arguments, standalone_mode=False)
-    raise SystemExit(code)
+            code = app(args=arguments or ["--help"], standalone_mode=False)
+    raise SystemExit(code if arguments else 2)
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
@@ -151,9 +151,6 @@ def _guarded() -> None:
     debug = "--debug" in arguments
     try:
         _refuse_empty(arguments)
-        if not arguments:
-            app(args=["--help"], standalone_mode=False)
-            raise SystemExit(2)
         _run([argument for argument in arguments if argument != "--debug"])
     except TyperException as error:
         _fail(_usage(error), 2)

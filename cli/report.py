@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import console, wrote
+from .console import cautions, console, wrote
 from .options import Out
 
 
@@ -38,5 +38,7 @@ def report(
     runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
     files = build_report(runs.profile, marked, runs.results, out or runs.report, pictures=pictures)
-    console.print(f"{len(files.figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
+    figures = {figure.stem for figure in files.figures}
+    console.print(f"{len(figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
+    cautions(files.cautions)
     wrote("Report", files.html)

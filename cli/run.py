@@ -224,6 +224,8 @@ def _print(comparison: "Comparison") -> None:
     console.print(scores)
     _print_figures(comparison)
     console.print(costs)
+    dtype = next(iter(comparison.arms.values())).identity["model"]["dtype"]
+    console.print(f"Every sample's own prompt is counted; the cache is {dtype}, as the model ran.")
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
         console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")

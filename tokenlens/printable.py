@@ -17,15 +17,15 @@ _GAP = " \N{HORIZONTAL ELLIPSIS} "
 
 
 def is_control(sign: str) -> bool:
-    r"""Whether one character is no text: C0, C1, DEL, a line or paragraph separator, half of a
-    surrogate pair, or what turns the direction of the text around it.
+    r"""Whether one character is no text.
+
+    Such are C0, C1 and DEL, line and paragraph separators, halves of surrogate pairs, and what
+    turns the direction of the text around it.
 
     >>> [is_control(sign) for sign in "a\x1b\x9b\u2028\u202e\u200d"]
     [False, True, True, True, True, False]
     """
-    return (
-        unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in _BIDI | _INVISIBLE
-    )
+    return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in _BIDI | _INVISIBLE
 
 
 def printable(text: str, *, lines: bool = False) -> str:

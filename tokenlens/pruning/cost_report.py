@@ -1,5 +1,6 @@
 """What a schedule costs in a model, part by part, beside the unpruned model and as published."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.models.structure import text_config
 from tokenlens.models.typical import USUAL_SIZE, PromptLengths, typical_prompt
 from tokenlens.models.vlm import VLM
+from tokenlens.printable import shown
 from tokenlens.pruning.forecast import Forecast, forecast
 from tokenlens.pruning.published import FORMULAS, Formula, published_macs
 from tokenlens.pruning.refusals import refuse_schedule
@@ -124,8 +126,8 @@ def asked_schedule(
     if method is None:
         if budget is not None:
             raise ScheduleError(
-                f"the budget {budget!r} is of a method: name one (see `tokenlens methods`), or "
-                "leave it out, since a schedule file has its own"
+                f"the budget {shown(budget)} is of a method: name one (see `tokenlens methods`), "
+                "or leave it out, since a schedule file has its own"
             )
         return Schedule.load(file or default)
     if file is not None:
@@ -141,12 +143,12 @@ def parse_size(text: str) -> tuple[int, int]:
     >>> parse_size("1024x768")
     (1024, 768)
     """
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise BudgetError(f"picture: got {text!r}, expected width x height such as '1024x768'")
-    width, height = map(int, sides)
+    found = re.fullmatch(r"([0-9]+)x([0-9]+)", text, re.IGNORECASE)
+    if found is None:
+        raise BudgetError(f"picture: got {shown(text)}, expected width x height such as '1024x768'")
+    width, height = (int(side) if len(side) < 6 else 0 for side in found.groups())
     if not (0 < width <= 20_000 and 0 < height <= 20_000):
-        raise BudgetError(f"picture: got {text!r}, expected sides of 1 to 20000 pixels")
+        raise BudgetError(f"picture: got {shown(text)}, expected sides of 1 to 20000 pixels")
     return width, height
 
 
@@ -179,12 +181,16 @@ def cost_report(
         pruned=pruned,
         unpruned=forecast((), schedule.scorer, config, prompt, element_size=size),
         published=published,
-        notes=tuple(_notes(schedule, pruned)),
+        notes=tuple(_notes(schedule, pruned, vlm)),
     )
 
 
-def _notes(schedule: Schedule, pruned: Forecast) -> list[str]:
-    notes = []
+def _notes(schedule: Schedule, pruned: Forecast, vlm: VLM) -> list[str]:
+    dtype = str(vlm.dtype).removeprefix("torch.")
+    notes = [
+        "this is one prompt of so many tokens; `tokenlens run` counts every sample's own, and its "
+        f"cache in the dtype it runs in, which is {dtype} here (--dtype)"
+    ]
     if schedule.budget is not None and schedule.budget.reached is not None:
         notes.append("the budget is met as nearly as whole tokens allow, by more than 1 % not")
     if not pruned.keys_exact:

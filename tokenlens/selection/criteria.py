@@ -167,8 +167,8 @@ def _read(rows: Iterable[Row], criterion: str | None) -> Evidence:
     if criterion is not None and not scores:
         raise SelectionError(
             f"criterion {criterion!r} compares importance with regions, and none of the "
-            f"{len(n_visual)} profiled samples has one that covers a visual token; give boxes or polygons in "
-            "the manifest"
+            f"{len(n_visual)} profiled samples has one that covers a visual token; give boxes or "
+            "polygons in the manifest"
         )
     return Evidence(
         scores={task: np.stack(values) for task, values in sorted(scores.items())},
