@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import Table, console, percent
-from .options import DEFAULT_MODEL, Model, Revision, load_outline
+from .options import DEFAULT_MODEL, MOST, Model, Revision, load_outline
 
 if TYPE_CHECKING:
     from tokenlens.pruning.cost_report import CostReport
@@ -53,6 +53,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Visual tokens; default: those the schedule was solved for, or of a square "
             "picture.",
             rich_help_panel=_PROMPT_PANEL,
@@ -70,6 +71,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Text tokens, the chat template's included; default: those the schedule was "
             "solved for, or of a question of 15 words.",
             rich_help_panel=_PROMPT_PANEL,

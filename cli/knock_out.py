@@ -8,6 +8,7 @@ from .console import console, lines, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    MOST,
     BatchSize,
     Data,
     Device,
@@ -36,7 +37,7 @@ def knock_out(
         typer.Option(help="Only samples of this task; may be repeated. Default: all."),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Look at every n-th layer only, from layer 3 on.")
+        int, typer.Option(min=1, max=MOST, help="Look at every n-th layer only, from layer 3 on.")
     ] = 1,
     batch_size: BatchSize = 8,
     revision: Revision = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import cautions, console, wrote
-from .options import Out
+from .options import MOST, Out
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def report(
     ] = None,
     out: Out = None,
     pictures: Annotated[
-        int, typer.Option(min=0, help="How many pictures to show every layer on.")
+        int, typer.Option(min=0, max=MOST, help="How many pictures to show every layer on.")
     ] = 6,
 ) -> None:
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""

@@ -12,6 +12,7 @@ from .console import Table, cautions, console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    MOST,
     Data,
     Device,
     DeviceMap,
@@ -58,12 +59,13 @@ def run(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Samples per forward pass; default 8, with --compare 32 for models below 1 B "
             "parameters. Answers do not depend on it.",
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens after which an answer is cut off.")
+        int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
     ] = 32,
     any_model: Annotated[
         bool,

@@ -7,7 +7,7 @@ import typer
 
 from .capability import Reruns
 from .console import Table, cautions, console, next_command, wrote
-from .options import Device, DeviceMap, Dtype, Model, Revision
+from .options import MOST, Device, DeviceMap, Dtype, Model, Revision
 
 if TYPE_CHECKING:
     from tokenlens.selection.plan import LayerVerdict, Selection
@@ -75,10 +75,13 @@ def select_layers(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Use at most this many samples.", rich_help_panel=_RERUNS),
+        typer.Option(
+            min=1, max=MOST, help="Use at most this many samples.", rich_help_panel=_RERUNS
+        ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Samples per forward pass.", rich_help_panel=_RERUNS)
+        int,
+        typer.Option(min=1, max=MOST, help="Samples per forward pass.", rich_help_panel=_RERUNS),
     ] = 8,
     rows: Annotated[
         Path | None,

@@ -63,9 +63,11 @@ def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[st
     except json.JSONDecodeError as fault:
         raise error(f"{path}:{fault.lineno}:{fault.colno}: is not JSON: {fault.msg}") from fault
     except RecursionError as fault:
-        raise error(f"{path}: is nested too deeply, expected a JSON object") from fault
+        raise error(f"{path}: is not JSON that can be read: nested too deeply; {remedy}") from fault
     except ValueError as fault:
-        raise error(f"{path}: holds a number of too many digits, expected up to 4300") from fault
+        raise error(
+            f"{path}: is not JSON that can be read: a number of over 4300 digits; {remedy}"
+        ) from fault
     if not isinstance(content, dict):
         raise error(f"{path}: got a JSON {type(content).__name__}, expected an object; {remedy}")
     return content

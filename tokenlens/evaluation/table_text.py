@@ -1,9 +1,12 @@
 """Names inside tables: nothing in them is markup, a formula or a control character."""
 
+import re
+
 from tokenlens.printable import printable
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_MARKS = {sign: f"\\{sign}" for sign in r"\*_[]|~#"}
+_MARKS = r"[\\*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])"
+"""What Markdown takes for a mark; an underscore inside a word is none."""
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -17,8 +20,8 @@ def markdown_text(text: str, *, code: bool = False) -> str:
     >>> markdown_text("<b>a|b</b> *c*\n")
     '&lt;b&gt;a\\|b&lt;/b&gt; \\*c\\*'
     """
-    escapes = {**_HTML, **_MARKS} if code else {**_HTML, **_MARKS, "`": "\\`"}
-    return printable(" ".join(text.split())).translate(str.maketrans(escapes))
+    line = printable(" ".join(text.split())).translate(str.maketrans(_HTML))
+    return re.sub(_MARKS if code else f"{_MARKS}|`", r"\\\g<0>", line)
 
 
 def csv_text(text: str) -> str:

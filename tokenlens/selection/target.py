@@ -12,7 +12,7 @@ from tokenlens.schedule import BudgetNote
 _MOST_TOKENS = 1e15
 _MOST_MACS = 1e24
 _PREFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-_NUMBER = r"([0-9]{1,30}\.?[0-9]{0,400}|\.[0-9]{1,400})"
+_NUMBER = r"([0-9]{1,30}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})"
 _MACS = r"MACs?"
 
 Unit = Literal["ratio", "tokens", "MACs ratio", "MACs"]
