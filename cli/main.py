@@ -165,7 +165,8 @@ def _guarded() -> None:
     except OSError as error:
         if debug:
             raise
-        _fail(f"{error.filename or 'the file system'}: {error.strerror or error}", 2)
+        what = f"{error.filename or 'the file system'}: {error.strerror or error}"
+        _fail(f"{what}; mend that, and run the same command again", 2)
     except Exception as error:
         if debug:
             raise

@@ -134,8 +134,8 @@ def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidenc
     check_criterion(criterion)
     if criterion == CAPABILITY:
         raise SelectionError(
-            "criterion 'capability' is measured by running the model: `tokenlens select-layers "
-            "--criterion capability`, or tokenlens.evaluation.capability from Python"
+            "criterion 'capability' is measured by running the model: run `tokenlens "
+            "select-layers --criterion capability`, or use tokenlens.evaluation.capability from Python"
         )
     return _read(rows, criterion)
 

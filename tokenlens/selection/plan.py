@@ -150,11 +150,11 @@ def plan(
     """
     target = parse_budget(budget)
     identity = profile.manifest["identity"]
-    layers = identity["model"]["layers"]
-    if isinstance(stages, int) and stages > layers:
+    depth = identity["model"]["layers"]
+    if isinstance(stages, int) and stages > depth:
         raise SelectionError(
-            f"stages: got {shown(stages)}, expected at most {layers - FIRST_LAYER + 1}: of the "
-            f"model's {layers} layers the first two are never chosen"
+            f"stages: got {shown(stages)}, expected at most {depth - FIRST_LAYER + 1}: of the "
+            f"model's {depth} layers the first two are never chosen"
         )
     model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
     evidence = gather_evidence(profile.rows(), criterion)
