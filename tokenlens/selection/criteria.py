@@ -135,7 +135,8 @@ def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidenc
     if criterion == CAPABILITY:
         raise SelectionError(
             "criterion 'capability' is measured by running the model: run `tokenlens "
-            "select-layers --criterion capability`, or use tokenlens.evaluation.capability from Python"
+            "select-layers --criterion capability`, or from Python use "
+            "tokenlens.evaluation.capability"
         )
     return _read(rows, criterion)
 
