@@ -6,9 +6,16 @@ or the very ones that a choice was made on. Terminal, report and JSON say it in 
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from tokenlens.printable import shown
+
 FEW = 30
 """Samples of a task below which its mean and its bootstrap interval say little."""
 _NAMED = 4
+
+
+def named(name: str) -> str:
+    """A task or an arm inside a sentence."""
+    return shown(name, 40)
 
 
 def on_few(samples: Mapping[str, int]) -> list[str]:
@@ -20,9 +27,9 @@ def on_few(samples: Mapping[str, int]) -> list[str]:
     few = {task: count for task, count in samples.items() if 0 < count < FEW}
     if not few:
         return []
-    named = _listed(f"{task!r} ({count})" for task, count in few.items())
+    tasks = _listed(f"{named(task)} ({count})" for task, count in few.items())
     return [
-        f"Fewer than {FEW} samples of {named}: scores and intervals say little of other samples."
+        f"Fewer than {FEW} samples of {tasks}: scores and intervals say little of other samples."
     ]
 
 
@@ -51,8 +58,8 @@ def on_zero_baseline(tasks: Sequence[str]) -> list[str]:
     """Tasks in which the unpruned model scores 0."""
     if not tasks:
         return []
-    named = _listed(map(repr, tasks))
-    return [f"The unpruned model scores 0 in {named}: no share of that can be retained."]
+    zero = _listed(map(named, tasks))
+    return [f"The unpruned model scores 0 in {zero}: no share of that can be retained."]
 
 
 def on_own_samples(where: str) -> list[str]:

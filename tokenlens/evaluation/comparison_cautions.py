@@ -26,7 +26,8 @@ def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
         *cautions.on_pictures(list(images)),
         *cautions.on_zero_baseline(unpruned.loc[unpruned["score"] == 0, "task"].to_list()),
         *cautions.on_flat_intervals(
-            f"{arm!r} in {task!r}" for task, arm in zip(flat["task"], flat["arm"], strict=True)
+            f"{cautions.named(arm)} in {cautions.named(task)}"
+            for task, arm in zip(flat["task"], flat["arm"], strict=True)
         ),
     ]
 

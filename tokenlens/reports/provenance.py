@@ -44,7 +44,11 @@ def provenance(inputs: Inputs) -> Provenance:
     steps = _steps(inputs)
     return Provenance(
         tables,
-        [shell_line(list(map(from_here, kept or rebuilt))) for _, kept, rebuilt in steps],
+        list(
+            dict.fromkeys(
+                shell_line(list(map(from_here, kept or rebuilt))) for _, kept, rebuilt in steps
+            )
+        ),
         listed([name for name, kept, _ in steps if not kept]),
     )
 
