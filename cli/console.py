@@ -26,9 +26,9 @@ class Table(table.Table):
     def __init__(self, *headings: Any, title: str | None = None, **options: Any) -> None:
         super().__init__(*map(_safe, headings), title=_safe(title), **options)
 
-    def add_column(self, heading: Any = "", *rest: Any, **options: Any) -> None:
+    def add_column(self, header: Any = "", footer: Any = "", **options: Any) -> None:
         """Add a column."""
-        super().add_column(_safe(heading), *rest, **options)
+        super().add_column(_safe(header), _safe(footer), **options)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row; a `Text` is taken as it is."""

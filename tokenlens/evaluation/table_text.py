@@ -4,7 +4,7 @@ import re
 
 from tokenlens.printable import printable
 
-_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _MARKS = r"[\\*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])"
 """What Markdown takes for a mark; an underscore inside a word is none."""
 _FORMULA = ("=", "+", "-", "@")
@@ -20,7 +20,7 @@ def markdown_text(text: str, *, code: bool = False) -> str:
     >>> markdown_text("<b>a|b</b> *c*\n")
     '&lt;b&gt;a\\|b&lt;/b&gt; \\*c\\*'
     """
-    line = printable(" ".join(text.split())).translate(str.maketrans(_HTML))
+    line = printable(" ".join(text.split())).translate(_HTML)
     return re.sub(_MARKS if code else f"{_MARKS}|`", r"\\\g<0>", line)
 
 

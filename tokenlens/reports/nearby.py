@@ -7,12 +7,9 @@ from pathlib import Path
 
 def near(text: str) -> str:
     """`text` with every path below the working directory relative to it, others below home by ~."""
-    here, home = str(Path.cwd()), str(Path.home())
-    for folder, short in ((here, ""), (home, "~/")):
+    for folder, short in ((str(Path.cwd()), ""), (str(Path.home()), "~/")):
         if folder != "/":
-            text = re.sub(
-                rf"(?<![\w/.~-]){re.escape(folder)}/+", lambda _, short=short: short, text
-            )
+            text = re.sub(rf"(?<![\w/.~-]){re.escape(folder)}/+", short, text)
     return text
 
 
