@@ -28,6 +28,7 @@ from tokenlens.evaluation.comparison import UNPRUNED, compare
 from tokenlens.evaluation.results import MACRO
 from tokenlens.schedule import ModelRef, Schedule, Scorer
 
+from .leads import markdown_table
 from .style import LIGHT, PAGE, Theme, percent, shorten, themed
 
 if TYPE_CHECKING:
@@ -139,12 +140,9 @@ def markdown(table: pd.DataFrame) -> str:
     """Scores in per cent: a row per arm and layer, a column per task; unpruned first."""
     tasks = list(table["task"].unique())
     counts = table.drop_duplicates("task").set_index("task")[["samples", "unpruned"]]
-    lines = [
-        ["visual tokens left", "layer", *(f"{t} ({n})" for t, n in counts["samples"].items())],
-        ["---", *["---:"] * (1 + len(tasks))],
-        ["all", "", *(f"{100 * counts['unpruned'][task]:.1f}" for task in tasks)],
-    ]
+    heads = ["visual tokens left", "layer", *(f"{t} ({n})" for t, n in counts["samples"].items())]
+    lines = [["all", "", *(f"{100 * counts['unpruned'][task]:.1f}" for task in tasks)]]
     for (left, layer), part in table.groupby(["left", "layer"], sort=False):
         scores = part.set_index("task")["score"]
         lines.append([left, str(layer), *(f"{100 * scores[task]:.1f}" for task in tasks)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(heads, lines)

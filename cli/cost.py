@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from .console import console, percent
-from .options import DEFAULT_MODEL, Model, Revision, check_model, load_outline
+from .console import Table, console, percent
+from .options import DEFAULT_MODEL, MOST, Model, Revision, check_model, load_outline
 
 if TYPE_CHECKING:
     from tokenlens.pruning.cost_report import CostReport
@@ -55,6 +54,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Visual tokens; default: those the schedule was solved for, or of a square "
             "picture.",
             rich_help_panel=_PROMPT_PANEL,
@@ -72,6 +72,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Text tokens, the chat template's included; default: those the schedule was "
             "solved for, or of a question of 15 words.",
             rich_help_panel=_PROMPT_PANEL,

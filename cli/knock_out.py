@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from .console import console, percent, wrote
+from .console import console, lines, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    MOST,
     BatchSize,
     Data,
     Device,
@@ -37,7 +38,7 @@ def knock_out(
         typer.Option(help="Only samples of this task; may be repeated. Default: all."),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Look at every n-th layer only, from layer 3 on.")
+        int, typer.Option(min=1, max=MOST, help="Look at every n-th layer only, from layer 3 on.")
     ] = 1,
     batch_size: BatchSize = 8,
     revision: Revision = None,
@@ -77,15 +78,17 @@ def knock_out(
     profile = profile_samples(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
     )
-    console.print(analysis.markdown(table))
+    lines(analysis.markdown(table))
     note = reference_note(Results.load(directory / UNPRUNED).rows)
     if note:
-        console.print(f"\n{note}.")
+        console.print()
+        console.print(f"{note}.")
     console.print()
-    console.print(looked_at.markdown(looked_at.compute(profile, samples)))
+    lines(looked_at.markdown(looked_at.compute(profile, samples)))
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
+    console.print()
     console.print(
-        f"\nOf the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
+        f"Of the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
         f"bottom half of layers {shallow[0]} to {shallow[-1]}."
     )
     FigureFolder(directory).add("knock-out", analysis.plot(table))

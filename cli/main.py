@@ -3,14 +3,16 @@
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
-from tokenlens.errors import TokenlensError, TokenlensWarning
+from tokenlens.errors import OptionError, TokenlensError, TokenlensWarning
+from tokenlens.invocation import running
+from tokenlens.printable import one_line, printable
 
 from . import (
     benchmarks,
@@ -77,25 +79,47 @@ def _options(
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"tokenlens: {message}", file=sys.stderr)
+    print(one_line(f"tokenlens: {message}"), file=sys.stderr)
     raise SystemExit(code)
 
 
 def _show_warning(
-    plain: Callable[..., None], message: Warning, category: type[Warning], *rest: object
+    message: Warning, category: type[Warning], filename: str, number: int, *_: object
 ) -> None:
-    """Show the library's own warnings in one line, others as ever."""
+    """Show the library's own warnings in one line, others as Python writes them."""
     if issubclass(category, TokenlensWarning):
-        print(f"Warning: {message}.", file=sys.stderr)
+        print(one_line(f"Warning: {message}."), file=sys.stderr)
     else:
-        plain(message, category, *rest)
+        text = warnings.formatwarning(message, category, filename, number)
+        print(printable(text, lines=True), end="", file=sys.stderr)
 
 
 def _run(arguments: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("once", TokenlensWarning)
-        warnings.showwarning = partial(_show_warning, warnings.showwarning)
-        app(args=arguments)
+        warnings.showwarning = _show_warning
+        with running(["tokenlens", *arguments]):
+            code = app(args=arguments or ["--help"], standalone_mode=False)
+    raise SystemExit(code if arguments else 2)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty value would silently stand for the default."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if equals and option.startswith("--") and not value.strip():
+            before, argument = option, value
+        if not argument.strip():
+            what = before if before.startswith("-") else "an argument"
+            raise OptionError(f"{what}: got an empty value; give one, or leave it out")
+
+
+def _usage(error: TyperException) -> str:
+    """What is wrong with the options, in one line."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "tokenlens"
+    message = error.format_message().rstrip(". ")
+    return f"{message}; `{command} --help` says what is expected"
 
 
 @contextmanager
@@ -126,7 +150,10 @@ def _guarded() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
+        _refuse_empty(arguments)
         _run([argument for argument in arguments if argument != "--debug"])
+    except TyperException as error:
+        _fail(_usage(error), 2)
     except TokenlensError as error:
         if debug:
             raise
@@ -138,7 +165,8 @@ def _guarded() -> None:
     except OSError as error:
         if debug:
             raise
-        _fail(f"{error.filename or 'the file system'}: {error.strerror or error}", 2)
+        what = f"{error.filename or 'the file system'}: {error.strerror or error}"
+        _fail(f"{what}; mend that, and run the same command again", 2)
     except Exception as error:
         if debug:
             raise

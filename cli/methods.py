@@ -4,12 +4,11 @@ from collections.abc import Callable
 from functools import partial
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from tokenlens.errors import ScheduleError
 
-from .console import console
+from .console import Table, console
 
 
 def register(app: typer.Typer) -> None:
@@ -32,15 +31,17 @@ def methods() -> None:
         table.add_row("", Text("" if source == words else source, "dim"))
     console.print(table)
     for title, registry in (
-        ("\nWhat importance is read from (scorer.query)", SCORERS),
-        ("\nWhat becomes of the rest (disposal)", DISPOSALS),
+        ("What importance is read from (scorer.query)", SCORERS),
+        ("What becomes of the rest (disposal)", DISPOSALS),
     ):
         table = Table(title=title, title_justify="left", box=None, show_header=False)
         for name in registry:
             table.add_row(Text(name, "bold"), Text(_words(partial(registry.summary, name))))
+        console.print()
         console.print(table)
+    console.print()
     console.print(
-        "\nIn Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
+        "In Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
         "it for `tokenlens run --schedule`."
     )
 

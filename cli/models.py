@@ -1,10 +1,9 @@
 """`tokenlens models`: what can be loaded, and by which name."""
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from .console import console
+from .console import Table, console
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +25,8 @@ def models() -> None:
         ):
             table.add_row(alias, hub_id)
     console.print(table)
+    console.print()
     console.print(
-        "\nAny hub id or local directory of these families works as --model too. With other "
+        "Any hub id or local directory of these families works as --model too. With other "
         "families profile and run work; choosing layers by regions does not, and there are no maps."
     )

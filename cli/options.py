@@ -50,8 +50,10 @@ Data = Annotated[
         "benchmark such as pope:DIR (see `tokenlens benchmarks`)."
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use at most this many samples.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
+MOST = 10**6
+"""The largest count that an option takes: of samples, tokens, pictures."""
+Limit = Annotated[int | None, typer.Option(min=1, max=MOST, help="Use at most this many samples.")]
+BatchSize = Annotated[int, typer.Option(min=1, max=MOST, help="Samples per forward pass.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
 DEFAULT_MODEL = "tiny-qwen2-vl"

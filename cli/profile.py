@@ -70,4 +70,4 @@ def profile(
         vlm, samples, directory, batch_size=batch_size, per_head=per_head, show_progress=True
     )
     wrote(f"Profile of {name} on {len(samples)} samples of {samples.name}", directory)
-    next_command("tokenlens select-layers" if out is None else f"tokenlens select-layers {out}")
+    next_command("select-layers", out)

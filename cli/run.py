@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+
+from tokenlens.errors import OptionError
 
 from .comparison_tables import print_tables
-from .console import console, next_command, percent, wrote
+from .console import Table, cautions, console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    MOST,
     Data,
     Device,
     DeviceMap,
@@ -62,12 +64,13 @@ def run(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Samples per forward pass; default 8, with --compare 32 for models below 1 B "
             "parameters. Answers do not depend on it.",
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens after which an answer is cut off.")
+        int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
     ] = 32,
     any_model: Annotated[
         bool,
@@ -112,6 +115,7 @@ def run(
     missing is answered.
     """
     from tokenlens.evaluation.arm_names import budgets_of, sorted_names
+    from tokenlens.evaluation.origins import made_for
     from tokenlens.probing.profile import Profile
     from tokenlens.samples.dataset import load_samples
     from tokenlens.schedule import Schedule
@@ -126,16 +130,16 @@ def run(
     file = schedule or SCHEDULE
     one = Schedule.load(file) if compare is None else None
     names, budgets = (compare or "").split(","), budgets_of(budget or _BUDGETS)
-    if compare is not None:
-        for other in sorted_names(names)[1]:
-            Schedule.load(other)
+    files = sorted_names(names)[1] if compare is not None else ()
+    given = {file: one} if one else {path: Schedule.load(path) for path in files}
     if profile is not None:
         Profile(profile)
-    name = model or (one and one.model.id) or DEFAULT_MODEL
-    source = data or (one and one.why and one.why.data) or DEFAULT_DATA
-    commit = revision or (one.model.revision if one and model is None else None)
+    own = made_for(given, model=model, data=data)
+    name, source = own.model or DEFAULT_MODEL, own.data or DEFAULT_DATA
+    commit = revision or own.revision
     check_model(name, commit, device, dtype, device_map)
     samples = load_samples(source, "held-out", limit, task or ())
+    console.print(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
 
     from tokenlens.evaluation.arms import Arms, comparison_arms, profile_for
     from tokenlens.evaluation.comparison import compare as run_arms
@@ -178,8 +182,9 @@ def run(
     else:
         print_tables(tables)
         wrote("Tables", ", ".join(str(file) for file in files))
+    cautions(comparison.cautions)
     wrote("Results", directory)
-    next_command("tokenlens report" if out is None else f"tokenlens report {out}")
+    next_command("report", out)
 
 
 def _check_options(
@@ -187,9 +192,9 @@ def _check_options(
 ) -> None:
     """Options of the one way to run do not go with those of the other."""
     if compare is None and (budget is not None or profile is not None):
-        raise typer.BadParameter("--budget and --profile go with --compare; add it")
+        raise OptionError("--budget and --profile go with --compare; add it, or leave them out")
     if compare is not None and schedule is not None:
-        raise typer.BadParameter("name schedule files in --compare instead of --schedule")
+        raise OptionError("--schedule does not go with --compare; name its file in --compare")
 
 
 def _print(comparison: "Comparison") -> None:
@@ -234,6 +239,8 @@ def _print(comparison: "Comparison") -> None:
         console.print(f"{note}.")
     _print_figures(comparison)
     console.print(costs)
+    dtype = next(iter(comparison.arms.values())).identity["model"]["dtype"]
+    console.print(f"Every sample's own prompt is counted; the cache is {dtype}, as the model ran.")
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
         console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")

@@ -13,6 +13,7 @@ from tests.builders import fake_inputs, save_model_directory, tiny_qwen2_5_vl, t
 from tests.test_cost import counted_macs
 from tests.test_forecast import reads_tower
 from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.invocation import shell_line
 from tokenlens.models.loading import load, load_outline
 from tokenlens.models.structure import text_config
 from tokenlens.models.typical import prompt_lengths, typical_prompt
@@ -20,7 +21,7 @@ from tokenlens.models.vlm import VLM
 from tokenlens.pruning.forecast import forecast
 from tokenlens.pruning.meter import DecoderMeter, meter_of
 from tokenlens.registry import METHODS
-from tokenlens.reports.wording import select_command
+from tokenlens.reports.rebuilt import select_command
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Scorer
 from tokenlens.selection.budget import Budget, parse_budget
 from tokenlens.token_counts import tokens_entering
@@ -244,10 +245,10 @@ def test_the_note_is_in_the_file_and_gives_the_command_back(tmp_path):
         assert Schedule.load(tmp_path / "out.json") == plan
         note = json.loads((tmp_path / "out.json").read_text())["budget"]
         assert list(note) == ["average", "n_visual", "macs", "n_text"]
-        assert budget in select_command("profile", plan)
+        assert budget in shell_line(select_command("profile", plan))
     old = Schedule.preset("swiftvlm", model, budget=108, n_visual=144)
     assert old.as_json()["budget"] == {"average": 108, "n_visual": 144}
-    assert "--budget 108" in select_command("profile", old)
+    assert "--budget 108" in shell_line(select_command("profile", old))
 
 
 @pytest.mark.parametrize("value", [0, 1.5, -1, True, "much", 0.0])

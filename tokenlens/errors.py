@@ -45,6 +45,10 @@ class OutputError(TokenlensError):
     """A place that cannot be written to, or that holds another run."""
 
 
+class OptionError(TokenlensError):
+    """An option of a command that cannot be used, or that does not go with another."""
+
+
 class TokenlensWarning(UserWarning):
     """What a user should know and can go on with; the command line shows it in one line."""
 

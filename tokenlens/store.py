@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from tokenlens.environment import versions
 from tokenlens.errors import OutputError, ProfileError, ResultsError, TokenlensError
 from tokenlens.files import atomic_path, write_json
+from tokenlens.invocation import current_command
 from tokenlens.locking import DirectoryLock
 
 MANIFEST = "manifest.json"
@@ -269,6 +270,7 @@ def _begun(
             "identity": identity,
             **info,
             "shard_rows": shard_rows,
+            "command": current_command(),
             "versions": versions(),
         }
         write_json(directory / MANIFEST, manifest)

@@ -8,10 +8,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from tokenlens.errors import TokenlensError
+from tokenlens.printable import shown
 from tokenlens.suggest import one_of
 
-_LONG = 160
-"""Characters of a value that messages show."""
 _EXPECTED = {
     "int_type": "an integer",
     "string_type": "a text",
@@ -37,15 +36,9 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         text = first["msg"].removeprefix("Value error, ")
     else:
         expected = _EXPECTED.get(kind, first["msg"].removeprefix("Input should be "))
-        text = f"got {_short(got)}, expected {expected}"
+        text = f"got {shown(got)}, expected {expected}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return " ".join(f"{path}: {text}{more}".split())
-
-
-def _short(got: Any) -> str:
-    """A value for a message, its middle left out where it is long."""
-    text = repr(got)
-    return text if len(text) <= _LONG else f"{text[: _LONG // 2]} … {text[-_LONG // 2 :]}"
 
 
 def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[str, Any]:
@@ -69,10 +62,14 @@ def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[st
         raise error(f"{path}: is not UTF-8, expected a JSON object") from fault
     except json.JSONDecodeError as fault:
         raise error(f"{path}:{fault.lineno}:{fault.colno}: is not JSON: {fault.msg}") from fault
-    except (ValueError, RecursionError) as fault:
-        raise error(f"{path}: is not JSON that can be read: {fault}") from fault
+    except RecursionError as fault:
+        raise error(f"{path}: is not JSON that can be read: nested too deeply; {remedy}") from fault
+    except ValueError as fault:
+        raise error(
+            f"{path}: is not JSON that can be read: a number of over 4300 digits; {remedy}"
+        ) from fault
     if not isinstance(content, dict):
-        raise error(f"{path}: got a JSON {type(content).__name__}, expected an object")
+        raise error(f"{path}: got a JSON {type(content).__name__}, expected an object; {remedy}")
     return content
 
 

@@ -23,7 +23,7 @@ from tokenlens.pruning.methods.swiftvlm import spread_layers
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 from tokenlens.selection.budget import Budget
-from tokenlens.selection.plan import plan
+from tokenlens.selection.plan import Selection, plan
 from tokenlens.token_counts import shown_count, tokens_entering
 from tokenlens.workspace import newest_profile_of
 
@@ -123,10 +123,10 @@ def comparison_arms(
     methods, files = sorted_names(names)
     for budget in budgets:
         heading = str(budget)
-        layers, n_visual = _chosen_layers(arms, vlm, budget, methods, profile)
+        selection = _selection(arms, vlm, budget, methods, profile)
         for method in methods:
             try:
-                schedule = _preset(arms, vlm, method, budget, layers, n_visual)
+                schedule = _preset(arms, vlm, method, budget, selection)
                 _try(vlm, schedule, first, any_model=any_model)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
@@ -148,12 +148,19 @@ def _preset(
     vlm: VLM,
     name: str,
     budget: Budget,
-    chosen: Sequence[int] | None,
-    n_visual: int | None,
+    selection: Selection | None,
 ) -> Schedule:
     """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
-    own = chosen if _is_planned(name) else None
-    schedule, early = build_or_earlier(name, vlm, budget=budget, layers=own, n_visual=n_visual)
+    own = selection if _is_planned(name) else None
+    schedule, early = build_or_earlier(
+        name,
+        vlm,
+        budget=budget,
+        layers=own and own.layers,
+        n_visual=selection and selection.n_visual,
+    )
+    if own is not None:
+        schedule = schedule.replace(why=own.schedule.why)
     if early is not None:
         listed = ", ".join(map(str, early))
         arms.say(budget, f"{name}: layers {listed}, those published for small budgets")
@@ -165,10 +172,10 @@ def _is_planned(method: str) -> bool:
     return find_method(method).own_layers is spread_layers
 
 
-def _chosen_layers(
+def _selection(
     arms: Arms, vlm: VLM, budget: Budget, methods: Sequence[str], profile: Profile | None
-) -> tuple[Sequence[int] | None, int | None]:
-    """Layers for the methods without their own, and visual tokens per sample; said in `arms`."""
+) -> Selection | None:
+    """The layers for the methods without their own, if a profile chooses them; said in `arms`."""
     planned = ", ".join(method for method in methods if _is_planned(method))
     if profile is None:
         if planned:
@@ -178,7 +185,7 @@ def _chosen_layers(
                 f"{planned}: layers {layers}, the published relative depths (no "
                 "profile of this model; `tokenlens profile` makes one)",
             )
-        return None, None
+        return None
     try:
         selection = plan(profile, budget=budget, meter=lambda _: DecoderMeter.of(vlm))
     except _REFUSALS as error:
@@ -187,11 +194,11 @@ def _chosen_layers(
             f"{planned}: the published relative depths, since the profile "
             f"{profile.directory} chooses none: {error}",
         )
-        return None, None
+        return None
     if planned:
         layers = ", ".join(map(str, selection.layers))
         arms.say(budget, f"{planned}: layers {layers}, chosen from {profile.directory}")
-    return selection.layers, selection.n_visual
+    return selection
 
 
 def _try(vlm: VLM, schedule: Schedule, prepared: Prepared, *, any_model: bool) -> None:

@@ -1,9 +1,9 @@
 """The unpruned model and pruned ones side by side on the same samples."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from tokenlens.environment import versions
 from tokenlens.errors import OutputError, ResultsError
 from tokenlens.evaluation.agreement import agreement, agreement_statistics
 from tokenlens.evaluation.answer_store import answers_within
+from tokenlens.evaluation.comparison_cautions import choice_cautions, score_cautions
 from tokenlens.evaluation.results import KIND as RESULTS
 from tokenlens.evaluation.results import MACRO, Results, task_groups
 from tokenlens.evaluation.run import Run
@@ -23,6 +24,7 @@ from tokenlens.evaluation.set_metrics import Figure, set_figures
 from tokenlens.evaluation.statistics import score_statistics
 from tokenlens.evaluation.timing import Timing, time_arms
 from tokenlens.files import hash_json, write_json
+from tokenlens.invocation import current_command
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
@@ -58,11 +60,15 @@ class Comparison:
         arms: results by the arm's name, the unpruned model's first.
         timing: what the arms took, side by side; None where that was not measured.
         plan: what was compared with what; None where the arms were given by name alone.
+        cautions: what the samples cannot tell, a sentence each.
+        command: the words of the command line that made it; None where a Python program did.
     """
 
     arms: Mapping[str, Results]
     timing: Timing | None = None
     plan: Plan | None = None
+    cautions: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -84,8 +90,14 @@ class Comparison:
                 f"cannot read {directory / 'summary.json'}: {error}; run the same command again"
             ) from error
         arms = {name: Results.load(directory / slug(name)) for name in names}
-        plan = summary.get("plan")
-        return cls(arms, Timing.load(directory), Plan(**plan) if plan else None)
+        plan, command = summary.get("plan"), summary.get("command")
+        return cls(
+            arms,
+            Timing.load(directory),
+            Plan(**plan) if plan else None,
+            tuple(summary.get("cautions", ())),
+            tuple(command) if command else None,
+        )
 
     def table(self) -> pd.DataFrame:
         """Scores, what is retained of the unpruned model's, and costs: one row per task and arm.
@@ -257,7 +269,11 @@ def compare(
             show_progress=show_progress,
         )
         timing.save(out)
-    comparison = Comparison(dict(zip(arms, results, strict=True)), timing, plan)
+    command = current_command()
+    comparison = Comparison(
+        dict(zip(arms, results, strict=True)), timing, plan, command=command and tuple(command)
+    )
+    comparison = replace(comparison, cautions=_cautions(comparison, samples, schedules.values()))
     write_json(out / "summary.json", _summary(comparison))
     write_json(out / "manifest.json", _manifest())
     return comparison
@@ -285,6 +301,17 @@ def free_directory(
     except OutputError:
         return wanted.with_name(f"{wanted.name}-{hash_json(arms)[:8]}")
     return wanted
+
+
+def _cautions(
+    comparison: Comparison, samples: Sequence[Sample], schedules: Iterable[Schedule | None]
+) -> tuple[str, ...]:
+    rows = next(iter(comparison.arms.values())).rows
+    source, split = (getattr(samples, name, None) for name in ("source", "split"))
+    return (
+        *score_cautions(comparison.table(), rows["image"]),
+        *choice_cautions(schedules, source, split),
+    )
 
 
 def _check_names(arms: Mapping[str, Any]) -> None:
@@ -317,6 +344,8 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         "versions": versions(),
         "arms": {name: results.identity for name, results in comparison.arms.items()},
         "plan": comparison.plan and asdict(comparison.plan),
+        "command": comparison.command,
+        "cautions": comparison.cautions,
         "tokens_per_layer": {
             name: results.tokens_per_layer.tolist() for name, results in comparison.arms.items()
         },

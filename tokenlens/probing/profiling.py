@@ -151,7 +151,10 @@ def _record(
         zip(batch.samples, batch.images, batch.layouts, strict=True)
     ):
         if not torch.equal(layout.positions, positions[index] - padding[index]):
-            raise ProbeError(f"sample {sample.id!r}: the layout names other visual tokens than ran")
+            raise ProbeError(
+                f"sample {sample.id!r}: the layout names other visual tokens than ran; use a model "
+                "of a family that `tokenlens models` lists"
+            )
         _check_finite(sample, importance[index])
         row = sample_row(sample, image.size, layout)
         row["importance"] = importance[index].flatten().numpy()

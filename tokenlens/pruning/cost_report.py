@@ -183,12 +183,16 @@ def cost_report(
         pruned=pruned,
         unpruned=forecast((), schedule.scorer, config, prompt, element_size=size),
         published=published,
-        notes=(*([assumed] if assumed else []), *_notes(schedule, pruned)),
+        notes=(*([assumed] if assumed else []), *_notes(schedule, pruned, vlm)),
     )
 
 
-def _notes(schedule: Schedule, pruned: Forecast) -> list[str]:
-    notes = []
+def _notes(schedule: Schedule, pruned: Forecast, vlm: VLM) -> list[str]:
+    dtype = str(vlm.dtype).removeprefix("torch.")
+    notes = [
+        "this is one prompt of so many tokens; `tokenlens run` counts every sample's own, and its "
+        f"cache in the dtype it runs in, which is {dtype} here (--dtype)"
+    ]
     if schedule.budget is not None and schedule.budget.reached is not None:
         notes.append("the budget is met as nearly as whole tokens allow, by more than 1 % not")
     if not pruned.keys_exact:

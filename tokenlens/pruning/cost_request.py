@@ -1,8 +1,10 @@
 """What a cost is asked for, checked without a model."""
 
+import re
 from pathlib import Path
 
 from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.printable import shown
 from tokenlens.schedule import Schedule
 
 
@@ -16,8 +18,8 @@ def asked_schedule(
     if method is None:
         if budget is not None:
             raise ScheduleError(
-                f"the budget {budget!r} is of a method: name one (see `tokenlens methods`), or "
-                "leave it out, since a schedule file has its own"
+                f"the budget {shown(budget)} is of a method: name one (see `tokenlens methods`), "
+                "or leave it out, since a schedule file has its own"
             )
         return Schedule.load(file or default)
     if file is not None:
@@ -33,12 +35,12 @@ def parse_size(text: str) -> tuple[int, int]:
     >>> parse_size("1024x768")
     (1024, 768)
     """
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise BudgetError(f"picture: got {text!r}, expected width x height such as '1024x768'")
-    width, height = map(int, sides)
+    found = re.fullmatch(r"([0-9]+)x([0-9]+)", text, re.IGNORECASE)
+    if found is None:
+        raise BudgetError(f"picture: got {shown(text)}, expected width x height such as '1024x768'")
+    width, height = (int(side) if len(side) < 6 else 0 for side in found.groups())
     if not (0 < width <= 20_000 and 0 < height <= 20_000):
-        raise BudgetError(f"picture: got {text!r}, expected sides of 1 to 20000 pixels")
+        raise BudgetError(f"picture: got {shown(text)}, expected sides of 1 to 20000 pixels")
     return width, height
 
 

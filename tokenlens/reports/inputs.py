@@ -25,6 +25,9 @@ class Missing:
 NO_PROFILE = Missing("No profile was given.", "tokenlens profile")
 NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
 NO_RESULTS = Missing("No results were given.", "tokenlens run")
+NO_PRUNED = Missing(
+    "The results are of the unpruned model alone.", "tokenlens run --schedule out.json"
+)
 NO_PICTURES = Missing("No pictures were asked for.", "tokenlens report --pictures 6")
 NO_STAGES = Missing(
     "Nothing is pruned between layers: every token of the smaller pictures goes on.",
@@ -35,7 +38,7 @@ NO_BOXES = Missing(
     "tokenlens models",
 )
 NO_REGION = Missing(
-    "No sample of the profile has a region, so there is nothing to cover.",
+    "No sample of the profile has a region that covers a visual token.",
     "tokenlens profile --data DATA-WITH-BOXES",
 )
 

@@ -92,6 +92,8 @@ class ResultSection:
     arms: list[str]
     reported: list[tuple[str, str, list[str]]]
     costs: list[dict[str, Any]]
+    timed: bool
+    dtype: str
     figures: list[tuple[Plate, str]]
 
 
@@ -100,33 +102,42 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
     table = comparison.table()
     rows = table[table["task"] == ALL].set_index("arm")
     before, after = rows.iloc[0], rows.loc[arm]
-    score = (
-        _agreed(after)
-        if after["unscored"] == after["samples"]
-        else Stat("score retained", _NONE, "no sample has ground truth")
-        if isnan(after["retained"])
-        else Stat(
-            "score retained",
-            percent(after["retained"], 1),
-            f"{interval(after['retained_low'], after['retained_high'])}, 95 % interval",
-        )
+    timed = not isnan(after["prefill_s"] + before["prefill_s"])
+    words = (
+        f"{_milliseconds(after['prefill_s'])} of {_milliseconds(before['prefill_s'])}, "
+        "vision tower included"
     )
     return [
-        score,
+        _agreed(after)
+        if after["unscored"] == after["samples"]
+        else Stat("score retained", *_retained(before, after)),
         Stat(
             "visual tokens",
-            percent(after["tokens"] / before["tokens"], 1),
+            _ratio(after["tokens"], before["tokens"]),
             f"{after['tokens']:.1f} of {before['tokens']:.1f} per layer, on average",
         ),
         _saved("prefill MACs", before["macs"], after["macs"]),
         _saved("KV cache", before["kv_bytes"], after["kv_bytes"], "B", 1024),
         Stat(
             "prefill time",
-            saving(after["prefill_s"] / before["prefill_s"]),
-            f"{_milliseconds(after['prefill_s'])} of {_milliseconds(before['prefill_s'])}, "
-            "vision tower included",
+            saving(after["prefill_s"] / before["prefill_s"]) if timed else _NONE,
+            words if timed else "not measured",
         ),
     ]
+
+
+def _retained(before: pd.Series, after: pd.Series) -> tuple[str, str]:
+    """What an arm retains, and its interval or why there is nothing to retain."""
+    if not isnan(after["retained"]):
+        ends = interval(after["retained_low"], after["retained_high"])
+        return percent(after["retained"], 1), f"{ends}, 95 % interval"
+    if isnan(before["score"]):
+        return _NONE, "no sample has ground truth"
+    return _NONE, "the unpruned model scores 0"
+
+
+def _ratio(after: float, before: float) -> str:
+    return percent(after / before, 1) if before else _NONE
 
 
 def result_section(
@@ -149,6 +160,8 @@ def result_section(
         arms=list(comparison.arms),
         reported=comparison.reported(),
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
+        timed=not table["prefill_s"].isna().any(),
+        dtype=next(iter(comparison.arms.values())).identity["model"]["dtype"],
         figures=_many_figures(comparison, figures)
         if tables
         else _few_figures(comparison, chosen, figures),
@@ -163,7 +176,7 @@ def _few_figures(
     averages = ", ".join(
         f"{arm}: {part['tokens'].mean():.1f}" for arm, part in tokens.groupby("arm", sort=False)
     )
-    return [
+    found = [
         (
             figures.plate(
                 "tokens-per-layer",
@@ -172,7 +185,12 @@ def _few_figures(
             ),
             "Visual tokens entering each layer, merged ones counted; the marks on the right are "
             "the averages over layers.",
-        ),
+        )
+    ]
+    if quality["retained"].isna().all():
+        return found
+    return [
+        *found,
         (
             figures.plate(
                 "quality-against-cost",
@@ -300,7 +318,8 @@ def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
 
 def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
     def share(name: str) -> str:
-        return percent(row[name] / baseline[name], 1) if baseline[name] else _NONE
+        known = baseline[name] and not isnan(row[name] / baseline[name])
+        return percent(row[name] / baseline[name], 1) if known else _NONE
 
     return {
         "arm": row["arm"],
@@ -325,8 +344,8 @@ def _agreed(row: pd.Series) -> Stat:
 
 def _saved(label: str, before: float, after: float, unit: str = "", base: int = 1000) -> Stat:
     words = f"{amount(after, unit, base)} of {amount(before, unit, base)} per sample"
-    return Stat(label, saving(after / before), words)
+    return Stat(label, saving(after / before) if before else _NONE, words)
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.3g}\N{NO-BREAK SPACE}ms"
+    return _NONE if isnan(seconds) else f"{1000 * seconds:.3g}\N{NO-BREAK SPACE}ms"

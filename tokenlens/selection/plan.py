@@ -1,14 +1,18 @@
 """From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenlens import cautions
+from tokenlens.errors import SelectionError
+from tokenlens.invocation import current_command
+from tokenlens.printable import shown
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
 from tokenlens.selection.budget import Budget, Meter, parse_budget, solved_schedule
 from tokenlens.selection.choice import Choice, choose
@@ -30,6 +34,9 @@ from tokenlens.token_counts import stage_counts, tokens_entering
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
 
+BEST_LAYER = "each task's best layer"
+UNPRUNED_SCORE = "the unpruned model's score"
+"""What a layer's score is relative to."""
 _CROWDED = 0.4
 """Merged tokens' share of what the first stage leaves, above which there is a note."""
 
@@ -83,6 +90,7 @@ class Selection:
         n_visual: visual tokens per sample the budget was solved for (the rounded mean).
         schedule: ready to be saved.
         notes: what a reader should know, one sentence each.
+        cautions: what the samples cannot tell (`tokenlens.cautions`), one sentence each.
     """
 
     criterion: str
@@ -96,6 +104,7 @@ class Selection:
     n_visual: int
     schedule: Schedule
     notes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
 
     @property
     def average(self) -> float:
@@ -141,6 +150,12 @@ def plan(
     """
     target = parse_budget(budget)
     identity = profile.manifest["identity"]
+    depth = identity["model"]["layers"]
+    if isinstance(stages, int) and stages > depth:
+        raise SelectionError(
+            f"stages: got {shown(stages)}, expected at most {depth - FIRST_LAYER + 1}: of the "
+            f"model's {depth} layers the first two are never chosen"
+        )
     model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
     evidence = gather_evidence(profile.rows(), criterion)
     interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
@@ -156,13 +171,18 @@ def plan(
     name = criterion if isinstance(criterion, str) else CAPABILITY
     choice = choose(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
+    said = tuple(_cautions(evidence, interval, layers))
     schedule = choice.schedule.replace(
         why=Why(
             criterion=name,
             scores=scores,
+            relative_to=UNPRUNED_SCORE if measured else BEST_LAYER,
             data=measured.data if measured else identity["data"]["source"],
+            split=_split(identity["data"], measured),
             tokenlens=version("tokenlens"),
             date=datetime.now(UTC).date().isoformat(),
+            command=current_command(),
+            cautions=said or None,
         )
     )
     feasible = feasible_layers(scores)
@@ -196,7 +216,31 @@ def plan(
             *_notes_on_budget(target, schedule.budget),
             *_notes_on_merging(schedule, n_visual),
         ),
+        cautions=said,
     )
+
+
+def _split(data: Mapping[str, Any], measured: Capability | None) -> str | None:
+    """The split of the data that layers were chosen on, where it is known."""
+    own = measured is None or measured.data == data["source"]
+    return data["split"] if own else None
+
+
+def _cautions(
+    evidence: Evidence, interval: NDArray[np.float64], layers: Sequence[int]
+) -> list[str]:
+    """What the samples cannot tell of the layers; `interval` is mean, low and high [3, layers]."""
+    mean, low, high = interval.tolist()
+    counts = {task: len(values) for task, values in evidence.scores.items()}
+    flat = [f"layer {layer}" for layer in layers if low[layer - 1] == high[layer - 1]]
+    return [
+        *cautions.on_no_scores(mean[FIRST_LAYER - 1 :]),
+        *cautions.on_few(counts),
+        *cautions.on_pictures(evidence.images),
+        *cautions.on_whole_regions(evidence.whole_regions, sum(counts.values())),
+        *cautions.on_flat_intervals(flat),
+        *cautions.on_overlap(layers, low, high, FIRST_LAYER),
+    ]
 
 
 def _too_alike(
@@ -238,9 +282,13 @@ def _reason(
 
 def _notes_on_regions(evidence: Evidence) -> list[str]:
     scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
-    if scored == profiled:
-        return []
-    return [f"{scored} of {profiled} samples have a region and are scored by"]
+    notes = [f"scores are relative to {BEST_LAYER}: 1 is a layer that is the best in every task"]
+    if scored != profiled:
+        notes.append(
+            f"{scored} of {profiled} samples have a region that covers a visual token and are "
+            "scored by"
+        )
+    return notes
 
 
 def _notes_on_reruns(capability: Capability) -> list[str]:

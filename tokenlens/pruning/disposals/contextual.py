@@ -24,7 +24,9 @@ def contextual(cut: Cut) -> Disposed:
     if not any(cut.merging):
         return drop(cut)
     if cut.looked is None:
-        raise PruningError("disposal 'contextual': nothing was read from the vision tower")
+        raise PruningError(
+            "disposal 'contextual': nothing was read from the vision tower; choose another disposal"
+        )
     rest = cut.rest()
     slots = rest.slots
     target_of = seed_places(slots, cut.merging, _by_steps)

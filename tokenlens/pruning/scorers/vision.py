@@ -16,7 +16,9 @@ def vision_scores(prompt: Prompt, tokens: Tokens, _: Turn, __: Scorer) -> Tensor
     by the engine; see `looking`.
     """
     if prompt.looked is None:
-        raise PruningError("scorer.query 'vision': nothing was read from the vision tower")
+        raise PruningError(
+            "scorer.query 'vision': nothing was read from the vision tower; choose another scorer"
+        )
     index = tokens.slots.index
     return prompt.looked.importance.to(index.device).gather(1, index)
 
