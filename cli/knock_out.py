@@ -70,6 +70,7 @@ def knock_out(
     profile = profile_samples(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
     )
+    FigureFolder(directory).add("knock-out", analysis.plot(table))
     console.print(analysis.markdown(table))
     console.print()
     console.print(looked_at.markdown(looked_at.compute(profile, samples)))
@@ -78,5 +79,4 @@ def knock_out(
         f"\nOf the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
         f"bottom half of layers {shallow[0]} to {shallow[-1]}."
     )
-    FigureFolder(directory).add("knock-out", analysis.plot(table))
     wrote("Rows and figure", directory)

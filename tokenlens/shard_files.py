@@ -49,18 +49,15 @@ def check_shard(path: Path, run: str, shard: int) -> int:
     try:
         _check_seal(path.read_bytes(), run, shard)
         return int(pq.read_metadata(path).num_rows)
-    except OSError as error:
-        raise DamagedShardError(_first_line(error)) from error
-    except pa.ArrowException as error:
+    except (OSError, pa.ArrowException) as error:
         raise DamagedShardError(_first_line(error)) from error
 
 
 def _check_seal(content: bytes, run: str, shard: int) -> None:
-    found = None
-    for found in _SEAL.finditer(content):
-        pass
-    if found is None:
+    seals = list(_SEAL.finditer(content))
+    if not seals:
         return
+    found = seals[-1]
     start, end = found.span(3)
     if hashlib.sha256(content[:start] + _BLANK + content[end:]).hexdigest().encode() != found[3]:
         raise DamagedShardError("its content does not have the hash it was written with")

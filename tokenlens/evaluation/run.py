@@ -102,36 +102,46 @@ class Run:
                 )
                 for directory, schedule in arms.items()
             }
-            unfinished = [directory for directory in arms if not stores[directory].complete]
+            unfinished = {
+                directory: schedule
+                for directory, schedule in arms.items()
+                if not stores[directory].complete
+            }
             if unfinished:
-                lacking = {
-                    row
-                    for directory in unfinished
-                    for rows in stores[directory].missing(len(self.samples))
-                    for row in rows
-                }
-                places = sorted(lacking)
-                asked: dict[Path, Arm] = {}
-                kept: dict[Path, AnswerStore] = {}
-                for directory in unfinished:
-                    schedule = arms[directory]
-                    identity = self._answering(schedule)
-                    store = AnswerStore(answers, identity)
-                    # Arms that do the same are asked once.
-                    kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
-                asking = Asking(
-                    self.vlm,
-                    [self.samples[place] for place in places],
-                    [self._keys[place] for place in places],
-                    self.batch_size,
-                    self.max_new_tokens,
-                    self.any_model,
-                    self.timed,
-                )
-                asking.fill(list(asked.values()), self.show_progress)
-                for directory in unfinished:
-                    self._write(stores[directory], kept[directory])
+                self._finish(unfinished, stores, answers)
         return [Results.load(directory) for directory in arms]
+
+    def _finish(
+        self,
+        arms: Mapping[Path, Schedule | None],
+        stores: Mapping[Path, ShardStore],
+        answers: Path,
+    ) -> None:
+        """Answer what any store lacks, and write the rows."""
+        count = len(self.samples)
+        lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
+        chosen: Sequence[Sample] = self.samples
+        if len(lacking) < count:
+            chosen = [self.samples[row] for row in sorted(lacking)]
+        keys = [self._keys[row] for row in sorted(lacking)]
+        asked: dict[Path, Arm] = {}
+        kept: dict[Path, AnswerStore] = {}
+        for directory, schedule in arms.items():
+            store = AnswerStore(answers, self._answering(schedule))
+            # Arms that do the same are asked once.
+            kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
+        asking = Asking(
+            self.vlm,
+            chosen,
+            keys,
+            self.batch_size,
+            self.max_new_tokens,
+            self.any_model,
+            self.timed,
+        )
+        asking.fill(list(asked.values()), self.show_progress)
+        for directory in arms:
+            self._write(stores[directory], kept[directory])
 
     def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
         """How many answers `into` would find made already, of samples times arms.

@@ -19,7 +19,8 @@ from tokenlens.probing.recording import Recording, probe
 from tokenlens.progress import progress
 from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Box, Polygon, Sample
-from tokenlens.store import ShardReader, ShardStore, existing_run
+from tokenlens.seals import require
+from tokenlens.store import MANIFEST, ShardReader, ShardStore, existing_run
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -29,6 +30,22 @@ _SHARD_ROWS = 64
 _SHARD_ROWS_PER_HEAD = 8
 
 _COLUMNS: dict[str, pa.DataType] = {**SAMPLE_COLUMNS, "importance": pa.list_(pa.float32())}
+
+_MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+    "layers": int,
+    "heads": int,
+    "versions": dict,
+    "identity.model": dict,
+    "identity.model.id": (str, type(None)),
+    "identity.model.revision": (str, type(None)),
+    "identity.model.architecture": str,
+    "identity.model.layers": int,
+    "identity.model.config_hash": str,
+    "identity.data.source": (str, type(None)),
+    "identity.data.split": (str, type(None)),
+    "identity.data.hash": str,
+    "identity.data.samples": int,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +101,7 @@ class Profile:
         self._reader = ShardReader(directory, "profile")
         self.directory = self._reader.directory
         self.manifest = self._reader.manifest
+        require(self.manifest, self.directory / MANIFEST, ProfileError, _MANIFEST_KEYS)
         if not self._reader.complete:
             raise ProfileError(
                 f"the profile {directory} is unfinished: {len(self._reader)} of "
