@@ -17,8 +17,9 @@ except ImportError:  # Windows, where directories cannot be locked
 class DirectoryLock:
     """Holds a directory, made where missing, until it is released or the process ends.
 
-    A context manager that releases it. The lock is the operating system's own (`flock`), so that nothing is left behind, however the
-    process ends. Where the system or the file system has none, nothing is locked.
+    A context manager that releases it. The lock is the operating system's own (`flock`), so that
+    nothing is left behind, however the process ends. Where the system or the file system has none,
+    nothing is locked.
 
     Raises `OutputError` where another writer holds it, or it cannot be made.
     """

@@ -106,8 +106,8 @@ class Schedule(Part):
     def __init__(self, **fields: Any) -> None:
         if is_broken(fields):
             raise ScheduleError(
-                f"{SEAL}: the schedule is not what was written: damaged, or edited since; where you "
-                f"edited it, delete the line with {SEAL!r}"
+                f"{SEAL}: the schedule is not what was written: it is damaged, or was edited "
+                f"since; where you edited it, delete the line with {SEAL!r}"
             )
         fields.pop(SEAL, None)
         try:
