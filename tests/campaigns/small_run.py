@@ -48,6 +48,13 @@ def run(folder: Path, *arguments: object) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
+def run_to_exit(folder: Path, *arguments: str) -> None:
+    """Run `tokenlens …` in `folder` and end this process as the command ends."""
+    os.chdir(folder)
+    sys.argv = ["tokenlens", *arguments]
+    main()
+
+
 def write_inputs(folder: Path, samples: int) -> None:
     """A random model of six layers in `folder`/model, and questions in `folder`/data."""
     os.environ["COLUMNS"] = "200"
