@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tokenlens.errors import TokenlensError
+from tokenlens.interruption import INTERRUPTED, end_quietly, orderly_end, pipe_was_closed
 from tokenlens.selection.budget import Budget, parse_budget
 
 if TYPE_CHECKING:
@@ -92,10 +93,16 @@ def arguments(module: str, description: str) -> argparse.ArgumentParser:
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], str]) -> None:
     """Print what `work` makes of the options; an error a user can mend is one line, exit code 2."""
     options = parser.parse_args()
-    try:
-        text = work(options)
-    except TokenlensError as error:
-        parser.exit(2, f"{error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "interrupted; the same command continues\n")
-    sys.stdout.write(f"{text}\n")
+    with orderly_end():
+        try:
+            text = work(options)
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except TokenlensError as error:
+            parser.exit(2, f"{error}\n")
+        except KeyboardInterrupt:
+            parser.exit(INTERRUPTED, "interrupted; the same command continues\n")
+        except (SystemExit, OSError) as error:
+            if pipe_was_closed(error):
+                end_quietly()
+            raise

@@ -24,10 +24,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tokenlens.errors import ScheduleError
+from tokenlens.files import write_bytes
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.offsets import group_offsets
 from tokenlens.models.batch import Batch
 from tokenlens.models.structure import decoder_layers
+from tokenlens.output_paths import figure_target
 from tokenlens.progress import progress
 from tokenlens.pruning.disposal import Groups
 from tokenlens.pruning.engine import prune
@@ -284,6 +286,7 @@ def main() -> None:
 def _report(options: Namespace) -> str:
     from tokenlens.selection.plan import plan
 
+    target = figure_target(options.figure) if options.figure else None
     setting = command.Setting.of(options, "merged-offset")
     tables = {}
     for budget in setting.budgets:
@@ -296,8 +299,8 @@ def _report(options: Namespace) -> str:
             batch_size=setting.batch_size,
             show_progress=True,
         )
-    if options.figure:
-        options.figure.write_bytes(render(plot(tables), options.figure.suffix))
+    if target:
+        write_bytes(target, render(plot(tables), target.suffix))
     return markdown(tables)
 
 

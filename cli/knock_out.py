@@ -78,6 +78,7 @@ def knock_out(
     profile = profile_samples(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
     )
+    FigureFolder(directory).add("knock-out", analysis.plot(table))
     lines(analysis.markdown(table))
     note = reference_note(Results.load(directory / UNPRUNED).rows)
     if note:
@@ -91,5 +92,4 @@ def knock_out(
         f"Of the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
         f"bottom half of layers {shallow[0]} to {shallow[-1]}."
     )
-    FigureFolder(directory).add("knock-out", analysis.plot(table))
     wrote("Rows and figure", directory)

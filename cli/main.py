@@ -1,16 +1,15 @@
 """The entry point: the sub-commands, and the one place where errors meet the user."""
 
-import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from tokenlens.errors import OptionError, TokenlensError, TokenlensWarning
+from tokenlens.interruption import ENDED, end_quietly, orderly_end, pipe_was_closed
 from tokenlens.invocation import running
 from tokenlens.printable import one_line, printable
 
@@ -52,9 +51,6 @@ COMMANDS = (
 )
 for command in COMMANDS:
     command.register(app)
-
-_INTERRUPTED, _TERMINATED = 130, 143
-"""Exit codes of a command that SIGINT or SIGTERM ended."""
 
 
 def _print_version(value: bool) -> None:
@@ -122,28 +118,20 @@ def _usage(error: TyperException) -> str:
     return f"{message}; `{command} --help` says what is expected"
 
 
-@contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, end a command as Ctrl-C does: open rows are written."""
-
-    def end(*_: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted, 129 hung up, 143 terminated,
+    141 the reader of the output went away.
     """
-    with _orderly_end():
-        _guarded()
+    with orderly_end():
+        try:
+            _guarded()
+            sys.stdout.flush()
+        except (SystemExit, OSError) as error:
+            if pipe_was_closed(error):
+                end_quietly()
+            raise
 
 
 def _guarded() -> None:
@@ -159,11 +147,11 @@ def _guarded() -> None:
             raise
         _fail(str(error), 2)
     except SystemExit as end:
-        if isinstance(end.code, int) and end.code in (_INTERRUPTED, _TERMINATED):
+        if isinstance(end.code, int) and end.code in ENDED:
             _fail("interrupted; what was computed is kept, the same command continues", end.code)
         raise
     except OSError as error:
-        if debug:
+        if debug or pipe_was_closed(error):
             raise
         what = f"{error.filename or 'the file system'}: {error.strerror or error}"
         _fail(f"{what}; mend that, and run the same command again", 2)

@@ -57,6 +57,10 @@ class DamagedAnswersWarning(TokenlensWarning):
     """A file of kept answers that cannot be read: what it held is asked again."""
 
 
+class DamagedShardWarning(TokenlensWarning):
+    """A file of a run's rows that is not what was written: its rows are made again."""
+
+
 class UnknownLayoutWarning(TokenlensWarning):
     """A family without an adapter: its visual tokens are known, what they cover is not."""
 

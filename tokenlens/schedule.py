@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from tokenlens.errors import ScheduleError
-from tokenlens.files import write_json
+from tokenlens.output_paths import schedule_target
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule_parts import (
     BudgetNote,
@@ -42,6 +42,7 @@ from tokenlens.schedule_parts import (
     Stage,
     Why,
 )
+from tokenlens.seals import SEAL, is_broken, write_sealed
 from tokenlens.validation import one_line, read_object
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ class Schedule(Part):
     why: Why | None = None
 
     def __init__(self, **fields: Any) -> None:
+        if is_broken(fields):
+            raise ScheduleError(
+                f"{SEAL}: the schedule is not what was written: it is damaged, or was edited "
+                f"since; where you edited it, delete the line with {SEAL!r}"
+            )
+        fields.pop(SEAL, None)
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -165,8 +172,15 @@ class Schedule(Part):
             raise ScheduleError(f"{path}: {error}") from None
 
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all; `load` gives an equal schedule back."""
-        write_json(Path(path), self.as_json())
+        """Write the file, whole or not at all; `load` gives an equal schedule back.
+
+        It ends with a hash by which damage is seen. A file that is written by hand needs none;
+        whoever edits this one deletes that line.
+
+        Raises `OutputError` where `path` is, or links to, a folder or a file that is no schedule,
+        lies in the folder of a run, or cannot be written.
+        """
+        write_sealed(schedule_target(Path(path)), self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """The file's content; what is None is left out, but for the model's id and revision."""

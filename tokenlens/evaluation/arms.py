@@ -25,7 +25,7 @@ from tokenlens.schedule import Schedule
 from tokenlens.selection.budget import Budget
 from tokenlens.selection.plan import Selection, plan
 from tokenlens.token_counts import shown_count, tokens_entering
-from tokenlens.workspace import newest_profile_of
+from tokenlens.workspace import newest_profile_of, same_model
 
 OWN = "their own budgets"
 """Of schedule files that meet none of the budgets."""
@@ -76,15 +76,17 @@ def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
 
     Raises `ProfileError` where the directory holds none, or that of another model.
     """
+    here = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
     if directory is None:
-        found = newest_profile_of(vlm.config_hash)
+        found = newest_profile_of(here)
         return Profile(found) if found else None
     profile = Profile(directory)
     of = profile.manifest["identity"]["model"]
-    if of["config_hash"] != vlm.config_hash:
+    if not same_model(of, here):
         raise ProfileError(
             f"{directory} is the profile of {of['id']} ({of['config_hash']}), the model is "
-            f"{vlm.id} ({vlm.config_hash}); make one with `tokenlens profile`"
+            f"{vlm.id} ({here['config_hash']}), or its weights have changed since; make one with "
+            "`tokenlens profile`"
         )
     return profile
 

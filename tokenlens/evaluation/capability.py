@@ -24,7 +24,7 @@ from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
-from tokenlens.workspace import slug
+from tokenlens.workspace import same_model, slug
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
@@ -144,7 +144,8 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     for name, schedule in wanted.items():
         found = comparison.arms[name].identity
         same = (
-            all(found["model"][key] == model[key] for key in ("id", "revision", "config_hash"))
+            same_model(found["model"], model)
+            and all(found["model"][key] == model[key] for key in ("id", "revision"))
             and found["data"]["hash"] == samples.hash
             and found["schedule"] == (schedule and schedule.as_json())
         )

@@ -1,9 +1,8 @@
 """The unpruned model and pruned ones side by side on the same samples."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
@@ -22,16 +21,19 @@ from tokenlens.evaluation.results import MACRO, Results, task_groups
 from tokenlens.evaluation.run import Run
 from tokenlens.evaluation.set_metrics import Figure, set_figures
 from tokenlens.evaluation.statistics import score_statistics
+from tokenlens.evaluation.timing import FILE as TIMING
 from tokenlens.evaluation.timing import Timing, time_arms
-from tokenlens.files import hash_json, write_json
+from tokenlens.files import hash_json
 from tokenlens.invocation import current_command
+from tokenlens.locking import DirectoryLock
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.store import existing_run
+from tokenlens.seals import read_sealed, require, write_sealed
+from tokenlens.store import MANIFEST, existing_run
 from tokenlens.workspace import kind_of, slug
 
-KIND = "comparison"
+KIND, SUMMARY = "comparison", "summary.json"
 UNPRUNED = "unpruned"
 _SCHEMA = 1
 _COSTS = ("macs", "scoring_macs", "merging_macs", "kv_bytes")
@@ -78,22 +80,17 @@ class Comparison:
             raise ResultsError(
                 f"{directory} holds no results; make some with `tokenlens run --out {directory}`"
             )
-        try:
-            summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-            names = list(summary["arms"])
-        except FileNotFoundError as error:
-            raise ResultsError(
-                f"{directory} holds an unfinished run; finish it by the same command that began it"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ResultsError(
-                f"cannot read {directory / 'summary.json'}: {error}; run the same command again"
-            ) from error
-        arms = {name: Results.load(directory / slug(name)) for name in names}
+        summary = read_summary(directory)
+        arms = {name: Results.load(directory / slug(name)) for name in summary["arms"]}
         plan, command = summary.get("plan"), summary.get("command")
+        timing = Timing.load(directory)
+        if timing is None and summary.get("timed"):
+            raise ResultsError(
+                f"{directory / TIMING} is missing; run the same command again, which times again"
+            )
         return cls(
             arms,
-            Timing.load(directory),
+            timing,
             Plan(**plan) if plan else None,
             tuple(summary.get("cautions", ())),
             tuple(command) if command else None,
@@ -255,27 +252,29 @@ def compare(
     run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress, timed=False)
     run.check(arms.values())
     _claim(out)
-    directories = {out / slug(name): schedule for name, schedule in arms.items()}
-    with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
-        results = run.into(directories, place)
-    timing = Timing.load(out)
-    if timed and not (timing and timing.covers(arms)):
-        timing = time_arms(
-            vlm,
-            samples,
-            arms,
-            max_new_tokens=max_new_tokens,
-            any_model=any_model,
-            show_progress=show_progress,
-        )
-        timing.save(out)
     command = current_command()
-    comparison = Comparison(
-        dict(zip(arms, results, strict=True)), timing, plan, command=command and tuple(command)
-    )
-    comparison = replace(comparison, cautions=_cautions(comparison, samples, schedules.values()))
-    write_json(out / "summary.json", _summary(comparison))
-    write_json(out / "manifest.json", _manifest())
+    with DirectoryLock(out):
+        directories = {out / slug(name): schedule for name, schedule in arms.items()}
+        with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
+            results = run.into(directories, place)
+        timing = Timing.load(out)
+        if timed and not (timing and timing.covers(arms)):
+            timing = time_arms(
+                vlm,
+                samples,
+                arms,
+                max_new_tokens=max_new_tokens,
+                any_model=any_model,
+                show_progress=show_progress,
+            )
+            timing.save(out)
+        comparison = Comparison(
+            dict(zip(arms, results, strict=True)), timing, plan, command=command and tuple(command)
+        )
+        cautions = _cautions(comparison, samples, schedules.values())
+        comparison = replace(comparison, cautions=cautions)
+        write_sealed(out / SUMMARY, _summary(comparison))
+        write_sealed(out / MANIFEST, _manifest())
     return comparison
 
 
@@ -314,6 +313,24 @@ def _cautions(
     )
 
 
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The summary of a finished comparison; `ResultsError` where there is none, or a damaged one.
+
+    Its keys `arms`, `versions` and, where there is one, `plan` are what they should be.
+    """
+    path = directory / SUMMARY
+    if not path.exists():
+        raise ResultsError(
+            f"{directory} holds an unfinished run; finish it by the same command that began it"
+        )
+    summary = read_sealed(path, ResultsError, "run the same command again")
+    require(summary, path, ResultsError, {"arms": dict, "versions": dict})
+    if summary.get("plan"):
+        parts = {f"plan.{field.name}": dict for field in fields(Plan)}
+        require(summary, path, ResultsError, parts)
+    return summary
+
+
 def _check_names(arms: Mapping[str, Any]) -> None:
     """Refuse arms that would share a directory, and a schedule in the unpruned model's place."""
     slugs = [slug(name) for name in arms]
@@ -325,12 +342,17 @@ def _check_names(arms: Mapping[str, Any]) -> None:
 
 
 def _claim(out: Path) -> None:
-    """Make `out` a directory of comparisons, or find that it is one."""
-    if kind_of(out) == KIND:
-        return
-    if out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
+    """Make `out` a directory of comparisons, or find that it is one, also without its manifest."""
+    try:
+        if kind_of(out) == KIND:
+            return
+        orphaned = kind_of(out) is None and kind_of(out / slug(UNPRUNED)) == RESULTS
+    except ResultsError as error:
+        raise OutputError(str(error)) from error
+    foreign = not out.is_dir() or any(out.glob("[!.]*"))
+    if out.exists() and foreign and not orphaned:
         raise OutputError(f"{out} exists and holds no results; choose another directory with --out")
-    write_json(out / "manifest.json", _manifest())
+    write_sealed(out / MANIFEST, _manifest())
 
 
 def _manifest() -> dict[str, Any]:
@@ -346,6 +368,7 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         "plan": comparison.plan and asdict(comparison.plan),
         "command": comparison.command,
         "cautions": comparison.cautions,
+        "timed": comparison.timing is not None,
         "tokens_per_layer": {
             name: results.tokens_per_layer.tolist() for name, results in comparison.arms.items()
         },

@@ -20,7 +20,8 @@ from tokenlens.evaluation.metrics import score
 from tokenlens.evaluation.set_metrics import set_figures
 from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
-from tokenlens.store import ShardReader
+from tokenlens.seals import require
+from tokenlens.store import MANIFEST, ShardReader
 
 KIND = "results"
 ALL, MACRO = "all", "macro"
@@ -46,6 +47,18 @@ ROW_SCHEMA = pa.schema(
 )
 """A row: the sample with its metric and group, its score (null without ground truth), and its
 `Answer`, whose field `selected` is JSON here; times are null where they were not taken."""
+_MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+    "identity.model.id": (str, type(None)),
+    "identity.model.revision": (str, type(None)),
+    "identity.model.config_hash": str,
+    "identity.data.source": (str, type(None)),
+    "identity.data.split": (str, type(None)),
+    "identity.data.hash": str,
+    "identity.data.samples": int,
+    "identity.generation": dict,
+    "identity.schedule": (dict, type(None)),
+    "schedule": (dict, type(None)),
+}
 _MAY_LACK = ("score", "prefill_s", "decode_s")
 
 
@@ -89,6 +102,7 @@ class Results:
             raise ResultsError(
                 f"{directory} holds an unfinished run; finish it by the same command that began it"
             )
+        require(reader.manifest, reader.directory / MANIFEST, ResultsError, _MANIFEST_KEYS)
         rows = reader.table(ROW_SCHEMA.names)
         # Runs of before samples could name a metric or a group have no such columns.
         return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)

@@ -11,7 +11,24 @@ from numpy.typing import NDArray
 from tokenlens.errors import ProfileError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.samples.sample import Box, Polygon
-from tokenlens.store import ShardReader
+from tokenlens.seals import require
+from tokenlens.store import MANIFEST, ShardReader
+
+_MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+    "layers": int,
+    "heads": int,
+    "versions": dict,
+    "identity.model": dict,
+    "identity.model.id": (str, type(None)),
+    "identity.model.revision": (str, type(None)),
+    "identity.model.architecture": str,
+    "identity.model.layers": int,
+    "identity.model.config_hash": str,
+    "identity.data.source": (str, type(None)),
+    "identity.data.split": (str, type(None)),
+    "identity.data.hash": str,
+    "identity.data.samples": int,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +84,7 @@ class Profile:
         self._reader = ShardReader(directory, "profile")
         self.directory = self._reader.directory
         self.manifest = self._reader.manifest
+        require(self.manifest, self.directory / MANIFEST, ProfileError, _MANIFEST_KEYS)
         if not self._reader.complete:
             raise ProfileError(
                 f"the profile {directory} is unfinished: {len(self._reader)} of "

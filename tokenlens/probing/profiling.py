@@ -11,6 +11,7 @@ import torch
 
 from tokenlens.errors import ProbeError, ProfileError
 from tokenlens.models.batch import Batch
+from tokenlens.models.fingerprint import model_identity
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.recording import Recording, probe
 from tokenlens.progress import progress
@@ -87,15 +88,14 @@ def profile_samples(
         probe(vlm, per_head=per_head) as recording,
         progress("profile", len(samples), store.count, show_progress) as advance,
     ):
-        first = store.count - store.count % batch_size
-        for start in range(first, len(samples), batch_size):
-            batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-            done = store.count - start
-            if done >= len(batch):
-                continue
-            for row in _record(vlm, recording, batch, per_head)[done:]:
-                store.append(row)
-                advance()
+        for rows in store.missing(len(samples)):
+            store.begin(rows.start)
+            for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size):
+                batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
+                for place, row in enumerate(_record(vlm, recording, batch, per_head), start):
+                    if place in rows:
+                        store.append(row)
+                        advance()
         if not store.complete:
             store.finish({"wall_s": round(time.monotonic() - began, 3)})
     return Profile(out)
@@ -119,12 +119,9 @@ def _identity(vlm: "VLM", samples: "Samples", per_head: bool) -> dict[str, Any]:
     """What makes two runs one. Batch size and device only shift the last bits, so they do not."""
     return {
         "model": {
-            "id": vlm.id,
-            "revision": vlm.revision,
+            **model_identity(vlm),
             "architecture": vlm.architecture,
             "layers": vlm.layers,
-            "config_hash": vlm.config_hash,
-            "dtype": str(vlm.dtype).removeprefix("torch."),
         },
         "data": {
             "source": samples.source,

@@ -1,17 +1,16 @@
 """What a report is made from, read and checked to belong together."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ResultsError, ScheduleError
-from tokenlens.evaluation.comparison import Comparison
+from tokenlens.evaluation.comparison import Comparison, read_summary
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
 from tokenlens.store import ShardReader
-from tokenlens.workspace import slug
+from tokenlens.workspace import same_model, slug
 
 
 @dataclass(frozen=True)
@@ -136,16 +135,15 @@ def _check(inputs: Inputs) -> None:
     if profile and comparison:
         there = next(iter(comparison.arms.values())).identity["model"]
         here = profile.manifest["identity"]["model"]
-        if there["config_hash"] != here["config_hash"]:
+        if not same_model(there, here):
             raise ResultsError(
                 f"{inputs.results} holds results of {there['id']} ({there['config_hash']}), the "
-                f"profile {profile.directory} is of {here['id']} ({here['config_hash']}); report "
-                "them apart"
+                f"profile {profile.directory} is of {here['id']} ({here['config_hash']}), or the "
+                "weights have changed in between; report them apart"
             )
 
 
 def _versions(results: Path | None) -> dict[str, str]:
     if results is None:
         return {}
-    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
-    return dict(summary["versions"])
+    return dict(read_summary(results)["versions"])

@@ -11,6 +11,7 @@ from tokenlens.analyses.importance_maps import GROUND
 from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
 from tokenlens.analyses.picture_sheet import REGION
 from tokenlens.files import write_text
+from tokenlens.output_paths import claim_report
 from tokenlens.printable import printable
 from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.figures import FigureFolder
@@ -79,9 +80,10 @@ def build_report(
         ResultsError: `results` holds no finished comparison, or one of another model.
         ScheduleError: the schedule is for another number of layers than profiled or not what
             `results` ran, or nothing was given.
-        OutputError: `out` cannot be written to.
+        OutputError: `out` cannot be written to, or holds something else.
     """
     inputs = read_inputs(profile, schedule, results)
+    claim_report(Path(out))
     figures = FigureFolder(Path(out) / "figures")
     content = _content(inputs, figures, pictures)
     html = Path(out) / "report.html"
