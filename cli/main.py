@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from typer.exceptions import TyperException
@@ -80,14 +80,19 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _show_warning(
-    message: Warning, category: type[Warning], filename: str, number: int, *_: object
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     """Show the library's own warnings in one line, others as Python writes them."""
     if issubclass(category, TokenlensWarning):
         print(one_line(f"Warning: {message}."), file=sys.stderr)
     else:
-        text = warnings.formatwarning(message, category, filename, number)
-        print(printable(text, lines=True), end="", file=sys.stderr)
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print(printable(text, lines=True), end="", file=file or sys.stderr)
 
 
 def _run(arguments: list[str]) -> None:

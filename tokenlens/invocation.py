@@ -20,10 +20,10 @@ def running(arguments: Sequence[str]) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def current_command() -> list[str] | None:
+def current_command() -> tuple[str, ...] | None:
     """The words of the command that is running; None in a Python program."""
     words = _CURRENT.get()
-    return None if words is None else list(words)
+    return None if words is None else tuple(words)
 
 
 def _text(word: str) -> str:

@@ -67,10 +67,10 @@ def find_run(directory: Path, kind: str) -> FoundRun:
         except DamagedShardError as error:
             damaged[path] = str(error)
     last = max(counts, default=-1)
-    for place, rows in list(counts.items()):
-        if not 0 < rows <= full or (place != last and rows != full):
-            damaged[directory / shard_name(place)] = f"it has {rows} rows, expected {full}"
-            del counts[place]
+    for index, rows in list(counts.items()):
+        if not 0 < rows <= full or (index != last and rows != full):
+            damaged[directory / shard_name(index)] = f"it has {rows} rows, expected {full}"
+            del counts[index]
     return FoundRun(directory, manifest, counts, damaged)
 
 

@@ -158,8 +158,8 @@ def _preset(
         name,
         vlm,
         budget=budget,
-        layers=own and own.layers,
-        n_visual=selection and selection.n_visual,
+        layers=own.layers if own else None,
+        n_visual=selection.n_visual if selection else None,
     )
     if own is not None:
         schedule = schedule.replace(why=own.schedule.why)

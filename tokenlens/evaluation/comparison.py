@@ -269,7 +269,7 @@ def compare(
             )
             timing.save(out)
         comparison = Comparison(
-            dict(zip(arms, results, strict=True)), timing, plan, command=command and tuple(command)
+            dict(zip(arms, results, strict=True)), timing, plan, command=command
         )
         cautions = _cautions(comparison, samples, schedules.values())
         comparison = replace(comparison, cautions=cautions)

@@ -35,7 +35,7 @@ def made_for(
         model = _common(schedules, "model", lambda one: one.model.id)
         revision = _common(schedules, "revision", lambda one: one.model.revision)
     if data is None:
-        data = _common(schedules, "data", lambda one: one.why and one.why.data)
+        data = _common(schedules, "data", lambda one: one.why.data if one.why else None)
     return Origin(model, revision, data)
 
 
