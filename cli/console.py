@@ -8,8 +8,8 @@ from rich import table
 from rich.console import Console
 from rich.text import Text
 
-from tokenlens.invocation import shell_line
-from tokenlens.printable import printable
+from tokenlens.storage.invocation import shell_line
+from tokenlens.wording.printable import printable
 
 
 class _Plain(Console):

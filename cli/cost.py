@@ -10,7 +10,7 @@ from .console import Table, console, percent
 from .options import DEFAULT_MODEL, MOST, Model, Revision, check_model, load_outline
 
 if TYPE_CHECKING:
-    from tokenlens.pruning.cost_report import CostReport
+    from tokenlens.pruning.cost.report import CostReport
 
 _PROMPT_PANEL = "Prompt"
 _BUDGET = "33%"
@@ -88,11 +88,11 @@ def cost(
     MLP, and what scoring and merging take beside them. The vision tower, the head and decoding
     are not counted. Beside them stand the numbers that the formulas of the papers give.
     """
-    from tokenlens.pruning.cost_request import asked_schedule, parse_size, refuse_both
-    from tokenlens.pruning.methods import find_method
+    from tokenlens.methods import find_method
+    from tokenlens.pruning.cost.request import asked_schedule, parse_size, refuse_both
     from tokenlens.schedule import Schedule
-    from tokenlens.selection.budget import parse_budget
-    from tokenlens.workspace import SCHEDULE
+    from tokenlens.selection.solve import parse_budget
+    from tokenlens.storage.output_paths import SCHEDULE
 
     given = asked_schedule(schedule, method, budget, SCHEDULE)
     if method is not None:
@@ -104,7 +104,7 @@ def cost(
     commit = revision or (given.model.revision if given and model is None else None)
     check_model(name, commit, dtype=dtype, weights=False)
 
-    from tokenlens.pruning.cost_report import assumption, cost_report, prompt_for
+    from tokenlens.pruning.cost.report import assumption, cost_report, prompt_for
 
     outline = load_outline(name, commit, dtype)
     note = given.budget if given else None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tokenlens.invocation import running, shell_line
+from tokenlens.storage.invocation import running, shell_line
 
 from .console import console, wrote
 from .options import DEFAULT_DATA, DEFAULT_MODEL, Limit

@@ -55,17 +55,17 @@ def knock_out(
     holds, and how much of what deep layers want shallow ones would throw away.
     """
     from tokenlens.samples.dataset import load_samples
-    from tokenlens.workspace import knock_out_directory
+    from tokenlens.storage.output_paths import knock_out_directory
 
     name = model or DEFAULT_MODEL
     check_model(name, revision, device, dtype, device_map)
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
 
     from tokenlens.analyses import knock_out as analysis
-    from tokenlens.analyses import looked_at, shallow_deep_overlap
-    from tokenlens.evaluation.agreement import reference_note
-    from tokenlens.evaluation.comparison import UNPRUNED
-    from tokenlens.evaluation.results import Results
+    from tokenlens.analyses import shallow_deep_overlap, target_recall
+    from tokenlens.evaluation.comparing.comparison import UNPRUNED
+    from tokenlens.evaluation.metrics.agreement import reference_note
+    from tokenlens.evaluation.running.results import Results
     from tokenlens.probing.profiling import profile_samples
     from tokenlens.reports.figures import FigureFolder
 
@@ -85,7 +85,7 @@ def knock_out(
         console.print()
         console.print(f"{note}.")
     console.print()
-    lines(looked_at.markdown(looked_at.compute(profile, samples)))
+    lines(target_recall.markdown(target_recall.compute(profile, samples)))
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
     console.print()
     console.print(

@@ -9,9 +9,9 @@ import typer
 from typer.exceptions import TyperException
 
 from tokenlens.errors import OptionError, TokenlensError, TokenlensWarning
-from tokenlens.interruption import ENDED, end_quietly, orderly_end, pipe_was_closed
-from tokenlens.invocation import running
-from tokenlens.printable import one_line, printable
+from tokenlens.storage.interruption import ENDED, end_quietly, orderly_end, pipe_was_closed
+from tokenlens.storage.invocation import running
+from tokenlens.wording.printable import one_line, printable
 
 from . import (
     benchmarks,

@@ -49,7 +49,7 @@ def profile(
 ) -> None:
     """Record which visual tokens each layer attends to; a run that was stopped continues."""
     from tokenlens.samples.dataset import load_samples
-    from tokenlens.workspace import profile_directory
+    from tokenlens.storage.output_paths import profile_directory
 
     name = model or DEFAULT_MODEL
     check_model(name, revision, device, dtype, device_map)

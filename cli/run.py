@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from tokenlens.evaluation.comparison import Comparison
+    from tokenlens.evaluation.comparing.comparison import Comparison
 
 _FIELD = "Many methods"
 _BUDGETS = "33%,22%"
@@ -114,12 +114,12 @@ def run(
     continues, and with another limit, method, budget or folder only what is
     missing is answered.
     """
-    from tokenlens.evaluation.arm_names import budgets_of, sorted_names
-    from tokenlens.evaluation.origins import made_for
+    from tokenlens.evaluation.comparing.arm_names import budgets_of, sorted_names
+    from tokenlens.evaluation.comparing.origins import made_for
     from tokenlens.probing.profile import Profile
     from tokenlens.samples.dataset import load_samples
     from tokenlens.schedule import Schedule
-    from tokenlens.workspace import (
+    from tokenlens.storage.output_paths import (
         SCHEDULE,
         answers_directory,
         comparison_directory,
@@ -141,12 +141,12 @@ def run(
     samples = load_samples(source, "held-out", limit, task or ())
     console.print(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
 
-    from tokenlens.evaluation.arms import Arms, comparison_arms, profile_for
-    from tokenlens.evaluation.comparison import compare as run_arms
-    from tokenlens.evaluation.comparison import free_directory
-    from tokenlens.evaluation.run import many_at_once
-    from tokenlens.evaluation.table_files import write_tables
-    from tokenlens.evaluation.tables import budget_tables
+    from tokenlens.evaluation.comparing.arms import Arms, comparison_arms, profile_for
+    from tokenlens.evaluation.comparing.comparison import compare as run_arms
+    from tokenlens.evaluation.comparing.comparison import free_directory
+    from tokenlens.evaluation.comparing.table_files import write_tables
+    from tokenlens.evaluation.comparing.tables import budget_tables
+    from tokenlens.evaluation.running.run import many_at_once
 
     vlm = load_model(name, commit, device, dtype, device_map)
     if one:
@@ -198,7 +198,7 @@ def _check_options(
 
 
 def _print(comparison: "Comparison") -> None:
-    from tokenlens.evaluation.agreement import scoring_note
+    from tokenlens.evaluation.metrics.agreement import scoring_note
 
     table = comparison.table()
     whole = next(iter(comparison.arms.values())).rows

@@ -10,9 +10,9 @@ from .console import Table, cautions, console, next_command, wrote
 from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_model
 
 if TYPE_CHECKING:
+    from tokenlens.methods.plan import LayerVerdict, Selection
     from tokenlens.schedule import ModelRef
-    from tokenlens.selection.budget import Meter
-    from tokenlens.selection.plan import LayerVerdict, Selection
+    from tokenlens.selection.solve import MacsCounter
 
 
 _RERUNS = "For --criterion capability, which runs the model"
@@ -104,11 +104,11 @@ def select_layers(
     from layer 3 on. What that takes is said first; a run that was stopped continues,
     and from a finished one layers are chosen at once, without the model.
     """
+    from tokenlens.methods.plan import plan
     from tokenlens.probing.profile import Profile
-    from tokenlens.selection.budget import parse_budget
     from tokenlens.selection.criteria import CAPABILITY, check_criterion
-    from tokenlens.selection.plan import plan
-    from tokenlens.workspace import SCHEDULE, newest_profile
+    from tokenlens.selection.solve import parse_budget
+    from tokenlens.storage.output_paths import SCHEDULE, newest_profile
 
     check_criterion(criterion)
     target_budget = parse_budget(budget)
@@ -140,11 +140,11 @@ def select_layers(
     next_command("run", "--schedule", target)
 
 
-def _meter_of(reference: "ModelRef") -> "Meter":
+def _meter_of(reference: "ModelRef") -> "MacsCounter":
     """What counts MACs in the profile's model; it reads the model's configuration."""
-    from tokenlens.pruning.meter import meter_of
+    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
 
-    return meter_of(reference)
+    return decoder_macs_of(reference)
 
 
 def _print(selection: "Selection", directory: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tests.builders import save_model_directory, tiny_qwen2_vl
+from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.cli.main import main
 
 LAYERS = 6

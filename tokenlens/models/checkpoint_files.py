@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ModelError
-from tokenlens.validation import read_object
+from tokenlens.storage.json_files import read_object
 
 _REMEDY = "expected a model directory as written by save_pretrained"
 _LARGEST: Mapping[str, int] = {

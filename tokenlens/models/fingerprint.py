@@ -15,7 +15,7 @@ from accelerate.utils import align_module_device, has_offloaded_params
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tokenlens.files import hash_json
+from tokenlens.storage.files import hash_json
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM

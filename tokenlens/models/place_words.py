@@ -3,7 +3,7 @@
 from typing import Any
 
 from tokenlens.errors import ModelError
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 DTYPES: dict[str, str] = {
     "float32": "float32",

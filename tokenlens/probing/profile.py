@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tokenlens.errors import ProfileError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.samples.sample import Box, Polygon
-from tokenlens.seals import require
-from tokenlens.store import MANIFEST, ShardReader
+from tokenlens.storage.seals import require
+from tokenlens.storage.shards import MANIFEST, ShardReader
 
 _MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "layers": int,

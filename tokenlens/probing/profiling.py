@@ -14,10 +14,10 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.recording import Recording, probe
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.progress import progress
-from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
-from tokenlens.store import ShardStore, existing_run
+from tokenlens.storage.shards import ShardStore, existing_run
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM

@@ -13,7 +13,12 @@ from transformers import PreTrainedModel
 from tokenlens.errors import ProbeError
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
 from tokenlens.probing.attention import is_observing, observe_attention, tokens_are_whole
-from tokenlens.probing.generations import Generation, Given, current_generation, watch_generate
+from tokenlens.probing.generations import (
+    AdapterContext,
+    Generation,
+    current_generation,
+    watch_generate,
+)
 from tokenlens.probing.rows import attention_row, row_bias
 
 if TYPE_CHECKING:
@@ -172,7 +177,12 @@ class Recording:
             )
 
     def _begin_generated(
-        self, generation: Generation, call: Given, ids: Tensor | None, mask: Any, cached: int
+        self,
+        generation: Generation,
+        call: AdapterContext,
+        ids: Tensor | None,
+        mask: Any,
+        cached: int,
     ) -> None:
         """A forward of a `generate()`: of all it makes, the first that holds the prompt's end."""
         if self._generation is not generation:

@@ -7,7 +7,7 @@ from torch import Tensor
 from tokenlens.pruning import masks
 from tokenlens.pruning.cache import stored_layer
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.prefill import Surroundings
+from tokenlens.pruning.prefill import SessionContext
 
 
 class Continuation:
@@ -16,8 +16,8 @@ class Continuation:
     whole = False
     """Keys that pruning took are missing, so that a row is of other tokens than the model's."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: nothing to do."""
@@ -34,11 +34,11 @@ class Continuation:
                 later_from=stored.later_from,
                 keys=stored.full_length + queries,
                 queries=queries,
-                flat=self._around.flat,
+                flat=self._context.flat,
             )
         numbers = stored.next_numbers(queries)
         if numbers is not None:
-            arguments["position_embeddings"] = self._around.rotary.renumber(
+            arguments["position_embeddings"] = self._context.rotary.renumber(
                 call.arguments.get("position_embeddings"), numbers
             )
         return hidden, arguments

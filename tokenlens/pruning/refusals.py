@@ -10,9 +10,9 @@ from transformers.utils.generic import is_flash_attention_requested
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import decoder, decoder_layers, text_config
-from tokenlens.pruning.cost import windows
-from tokenlens.pruning.looking import reads_tower
+from tokenlens.pruning.cost.decoder_cost import windows
 from tokenlens.pruning.scoring import DirectScoring
+from tokenlens.pruning.vision_tower import reads_tower
 from tokenlens.registry import SCORERS
 from tokenlens.schedule import Schedule, Scorer, Stage
 

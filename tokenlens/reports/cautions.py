@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from tokenlens import cautions
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.inputs import Inputs
+from tokenlens.wording import cautions
 
 
 def inputs_cautions(inputs: Inputs) -> list[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ResultsError, ScheduleError
-from tokenlens.evaluation.comparison import Comparison, read_summary
+from tokenlens.evaluation.comparing.comparison import Comparison, read_summary
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
-from tokenlens.store import ShardReader
-from tokenlens.workspace import same_model, slug
+from tokenlens.storage.output_paths import same_model, slug
+from tokenlens.storage.shards import ShardReader
 
 
 @dataclass(frozen=True)

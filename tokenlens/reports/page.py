@@ -7,12 +7,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tokenlens.analyses.drawing.picture_sheet import REGION
 from tokenlens.analyses.importance_maps import GROUND
 from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
-from tokenlens.analyses.picture_sheet import REGION
-from tokenlens.files import write_text
-from tokenlens.output_paths import claim_report
-from tokenlens.printable import printable
 from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import (
@@ -27,17 +24,20 @@ from tokenlens.reports.inputs import (
     Inputs,
     read_inputs,
 )
-from tokenlens.reports.measured import (
+from tokenlens.reports.nearby import near
+from tokenlens.reports.profile_sections import (
     correlation_section,
     map_section,
     overlap_section,
     shallow_deep_section,
 )
-from tokenlens.reports.nearby import near
-from tokenlens.reports.outcomes import headline_stats, result_section, stage_cases
 from tokenlens.reports.provenance import provenance, schedule_text
+from tokenlens.reports.result_sections import headline_stats, result_section, stage_cases
 from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
+from tokenlens.storage.files import write_text
+from tokenlens.storage.output_claims import claim_report
+from tokenlens.wording.printable import printable
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from tokenlens.invocation import current_command, shell_line
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.nearby import from_here, near
 from tokenlens.reports.rebuilt import profile_command, report_command, run_command, select_command
 from tokenlens.reports.wording import listed, readable_json
 from tokenlens.schedule import Schedule
+from tokenlens.storage.invocation import current_command, shell_line
 
 
 @dataclass(frozen=True)

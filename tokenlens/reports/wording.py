@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from tokenlens.analyses.style import percent
+from tokenlens.analyses.drawing.style import percent
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Keep, Stage
 

@@ -11,8 +11,8 @@ from tokenlens.errors import SampleError
 from tokenlens.samples.metric_names import METRIC_NAMES
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Box, Polygon, Sample, check_regions, quoted
-from tokenlens.suggest import one_of
-from tokenlens.validation import one_line
+from tokenlens.storage.json_files import one_line
+from tokenlens.wording.suggest import one_of
 
 _LONGEST_PATH = 4096
 """Characters of a picture's path, as Linux has it."""

@@ -4,20 +4,16 @@ To add a family, write one function that says which part of its picture every vi
 (there may be one already), and one entry in `ADAPTERS`; CONTRIBUTING.md works an example.
 """
 
-from tokenlens.models.adapters.adapter import Adapter, Given, PictureTokens
+from tokenlens.models.adapters.adapter import Adapter, AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import grid_boxes
 from tokenlens.models.adapters.families import ADAPTERS
-from tokenlens.models.adapters.support import (
-    find_adapter,
-    required_shrinking,
-    required_tower,
-)
+from tokenlens.models.adapters.support import find_adapter, required_shrinking, required_tower
 from tokenlens.models.families import support_table
 
 __all__ = [
     "ADAPTERS",
     "Adapter",
-    "Given",
+    "AdapterContext",
     "PictureTokens",
     "find_adapter",
     "grid_boxes",

@@ -1,12 +1,12 @@
 """The rest leaves for good."""
 
-from tokenlens.pruning.disposal import Cut, Disposal, Disposed
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision
 from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
-def drop(cut: Cut) -> Disposed:
+def drop(decision: StageDecision) -> Disposed:
     """Only the survivors go on."""
-    return Disposed(cut.survivors())
+    return Disposed(decision.survivors())
 
 
 DISPOSAL = Disposal(

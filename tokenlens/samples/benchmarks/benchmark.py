@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tokenlens.errors import SampleError
 from tokenlens.samples.sample import Sample
-from tokenlens.validation import one_line
+from tokenlens.storage.json_files import one_line
 
 _NEWER_HOMES = {"lmms-lab": "lmms-lab-encoder"}
 """Organisations of the hub whose data sets are read from another one as well (lmms-eval, 2026)."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenlens.errors import SampleError, SplitWarning
-from tokenlens.files import hash_bytes
 from tokenlens.samples.benchmarks import Address
 from tokenlens.samples.benchmarks.benchmark import Row
 from tokenlens.samples.pictures import StoredPicture
+from tokenlens.storage.files import hash_bytes
 
 
 def unjudged(address: Address, own: str, rows: Sequence[Row]) -> list[Row]:

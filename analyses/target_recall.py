@@ -1,0 +1,66 @@
+"""What do layers look at: what is asked for, or what is passed on the way there?
+
+The recall of either among each layer's highest-ranked visual tokens, in the unpruned model. In a
+question that needs two looks, the anchors are what the first one is for, the targets the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.measures.intervals import bootstrap_interval
+from tokenlens.measures.overlap import region_scores
+from tokenlens.measures.regions import region_tokens
+
+from .studies.paired_difference import markdown_table
+
+if TYPE_CHECKING:
+    from tokenlens.probing.profile import Profile
+    from tokenlens.samples.sample import Sample
+
+TOP = 0.2
+PARTS = {"targets": "boxes", "anchors": "anchors"}
+"""What may be looked at, and the field of a sample that says where it is."""
+
+
+def compute(profile: Profile, samples: Sequence[Sample], *, top: float = TOP) -> pd.DataFrame:
+    """Mean recall per layer with its 95 % bootstrap interval, targets and anchors apart.
+
+    Args:
+        profile: of these samples.
+        samples: where the anchors are known from.
+        top: the share of tokens that counts as highly ranked.
+
+    Returns:
+        Columns task, part (`targets` or `anchors`), layer (from 1), mean, low, high, samples. A
+        sample counts for the parts it has boxes of.
+    """
+    known = {sample.id: sample for sample in samples}
+    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    for row in profile.rows():
+        for part, field in PARTS.items():
+            region = region_tokens(row.boxes, row.size, getattr(known[row.id], field))
+            if region.any():
+                score = region_scores(row.importance, region, "recall", top)
+                found.setdefault((row.task, part), []).append(score)
+    frames = []
+    for (task, part), values in found.items():
+        mean, low, high = bootstrap_interval(np.stack(values))
+        columns = {"layer": np.arange(1, len(mean) + 1), "mean": mean, "low": low, "high": high}
+        frames.append(pd.DataFrame({"task": task, "part": part, **columns, "samples": len(values)}))
+    empty = pd.DataFrame(columns=["task", "part", "layer", "mean", "low", "high", "samples"])
+    return pd.concat(frames, ignore_index=True) if frames else empty
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Recall in per cent: a row per layer, a column per task and part."""
+    wide = table.pivot(index="layer", columns=["task", "part"], values="mean")
+    heads = ["layer", *(f"{task}: {part}" for task, part in wide.columns)]
+    lines = [
+        [str(layer), *(f"{100 * value:.1f}" for value in row)] for layer, row in wide.iterrows()
+    ]
+    return markdown_table(heads, lines, words=0)

@@ -1,0 +1,76 @@
+"""The samples and the model that a profile was made of, found again."""
+
+from typing import TYPE_CHECKING
+
+from tokenlens.errors import ModelError, SampleError
+from tokenlens.models.vlm import VLM
+from tokenlens.probing.profile import Profile
+from tokenlens.samples.dataset import SPLITS, Samples, load_samples
+from tokenlens.storage.output_paths import same_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def profiled_samples(
+    profile: Profile, data: "Path | str | None" = None, limit: int | None = None
+) -> Samples:
+    """The samples of a profile; other calibration samples where `data` names them.
+
+    Args:
+        profile: finished.
+        data: see `load_samples`.
+        limit: take at most this many, the tasks in turn.
+
+    Raises:
+        SampleError: the profile's data are no longer there, or not as they were.
+    """
+    if data is not None:
+        return load_samples(data, "calibration", limit)
+    then = profile.manifest["identity"]["data"]
+    split = then["split"] if then["split"] in SPLITS else "calibration"
+    try:
+        samples = load_samples(then["source"], split, then["samples"])
+    except SampleError as error:
+        raise SampleError(
+            f"the samples of {profile.directory} cannot be read again: {error}; name others with "
+            "--data"
+        ) from error
+    if samples.hash != then["hash"]:
+        raise SampleError(
+            f"the samples of {profile.directory}, {then['source']}, are not those that were "
+            f"profiled (hash {samples.hash}, then {then['hash']}); profile them again, or name "
+            "others with --data"
+        )
+    if limit is None or limit >= len(samples):
+        return samples
+    return load_samples(then["source"], split, limit)
+
+
+def profiled_model(
+    profile: Profile, model: str | None = None, revision: str | None = None
+) -> tuple[str, str | None]:
+    """Name and revision to load a profile's model by, unless others are given.
+
+    Raises `ModelError` where the profile is of a wrapped model, which has no name.
+    """
+    then = profile.manifest["identity"]["model"]
+    name = model or then["id"]
+    if name is None:
+        raise ModelError(
+            f"{profile.directory} is a profile of a model without a name; say with --model where "
+            "it lies"
+        )
+    return name, revision or (then["revision"] if model is None else None)
+
+
+def require_profiled(vlm: VLM, profile: Profile) -> None:
+    """Raise `ModelError` where `vlm` is not the model of the profile, wherever it lies now."""
+    then = profile.manifest["identity"]["model"]
+    now = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
+    if not same_model(then, now):
+        raise ModelError(
+            f"{profile.directory} is a profile of another model than {vlm.id}: the configuration's "
+            f"hash was {then['config_hash']} and the weights' {then.get('weights')}, now they are "
+            f"{now['config_hash']} and {now['weights']}; profile this one first"
+        )

@@ -1,0 +1,219 @@
+"""Running schedules over samples: what is missing is answered, and every arm's rows are written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ModelError, ResultsError, SampleError
+from tokenlens.evaluation.metrics.boxes import box_reader
+from tokenlens.evaluation.metrics.sample_metrics import find_metric
+from tokenlens.evaluation.running.answer_cache import AnswerCache
+from tokenlens.evaluation.running.batches import Arm, BatchedRun
+from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
+from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
+from tokenlens.models.fingerprint import model_identity
+from tokenlens.models.vlm import VLM
+from tokenlens.pruning.refusals import refuse_model, refuse_schedule
+from tokenlens.samples.sample import Sample, check_regions
+from tokenlens.schedule import Schedule, require_schedule
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.shards import ShardStore, existing_run
+
+_SMALL = 1_000_000_000
+"""Parameters of a model that takes many samples at a time."""
+
+
+def many_at_once(vlm: VLM) -> int:
+    """Samples per batch for a run of many arms: 32 for a model of less than 1 B parameters, else 8.
+
+    Small models spend their time between the computations; large ones fill the memory.
+    """
+    return 32 if sum(weight.numel() for weight in vlm.model.parameters()) < _SMALL else 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """Samples to be answered by a model, and how.
+
+    Attributes:
+        vlm: a model with its processor.
+        samples: at least one.
+        batch_size: samples per batch; it does not change the answers.
+        max_new_tokens: tokens after which an answer is cut off.
+        any_model: whether schedules may be made for a model of another id.
+        show_progress: whether to show a bar with an ETA on standard error.
+        timed: whether rows say how long each answer took; arms then share no work.
+    """
+
+    vlm: VLM
+    samples: Sequence[Sample]
+    batch_size: int
+    max_new_tokens: int
+    any_model: bool
+    show_progress: bool
+    timed: bool
+
+    def check(self, schedules: Iterable[Schedule | None]) -> None:
+        """Refuse, before anything is computed or written, what could not be run."""
+        if not isinstance(self.vlm, VLM):
+            raise ModelError(
+                f"got a {type(self.vlm).__name__}, expected a model with its processor: "
+                "tokenlens.VLM.wrap(model, processor)"
+            )
+        if isinstance(self.samples, str) or not isinstance(self.samples, Sequence):
+            raise SampleError(
+                f"got a {type(self.samples).__name__} for the samples, expected a list of them: "
+                "tokenlens.load_samples(...)"
+            )
+        if not self.samples:
+            raise SampleError("there are no samples to answer; give at least one")
+        for sample in self.samples:
+            find_metric(sample)
+        for name in ("batch_size", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ResultsError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        for schedule in schedules:
+            if schedule is not None:
+                require_schedule(schedule).check(self.vlm, any_model=self.any_model)
+                refuse_model(self.vlm.model)
+                refuse_schedule(schedule, self.vlm.model)
+
+    def into(self, arms: Mapping[Path, Schedule | None], answers: Path) -> list[Results]:
+        """Answer all samples by every schedule (None: unpruned), each into a directory of its own.
+
+        What is among the `answers` already is not answered again, whichever run it was made by;
+        what is answered goes there first, so that a run that is stopped continues. Raises
+        `OutputError`, before anything is answered, where a directory holds another run or is being
+        written to.
+        """
+        with ExitStack() as stack:
+            stores = {
+                directory: stack.enter_context(
+                    ShardStore.open(
+                        directory,
+                        KIND,
+                        self.identity(schedule),
+                        ROW_SCHEMA,
+                        info={"schedule": schedule and schedule.as_json()},
+                    )
+                )
+                for directory, schedule in arms.items()
+            }
+            unfinished = {
+                directory: schedule
+                for directory, schedule in arms.items()
+                if not stores[directory].complete
+            }
+            if unfinished:
+                self._finish(unfinished, stores, answers)
+        return [Results.load(directory) for directory in arms]
+
+    def _finish(
+        self,
+        arms: Mapping[Path, Schedule | None],
+        stores: Mapping[Path, ShardStore],
+        answers: Path,
+    ) -> None:
+        """Answer what any store lacks, and write the rows."""
+        count = len(self.samples)
+        lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
+        chosen: Sequence[Sample] = self.samples
+        if len(lacking) < count:
+            chosen = [self.samples[row] for row in sorted(lacking)]
+        keys = [self._keys[row] for row in sorted(lacking)]
+        asked: dict[Path, Arm] = {}
+        kept: dict[Path, AnswerCache] = {}
+        for directory, schedule in arms.items():
+            store = AnswerCache(answers, self._answering(schedule))
+            # Arms that do the same are asked once.
+            kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
+        batched = BatchedRun(
+            self.vlm,
+            chosen,
+            keys,
+            self.batch_size,
+            self.max_new_tokens,
+            self.any_model,
+            self.timed,
+        )
+        batched.fill(list(asked.values()), self.show_progress)
+        for directory in arms:
+            self._write(stores[directory], kept[directory])
+
+    def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
+        """How many answers `into` would find made already, of samples times arms.
+
+        Raises `OutputError` where a directory holds another run.
+        """
+        keys = self._keys
+        found = 0
+        for directory, schedule in arms.items():
+            there = existing_run(directory, KIND, self.identity(schedule))
+            if there is not None and there.complete:
+                found += len(keys)
+                continue
+            identity = self._answering(schedule)
+            known = AnswerCache(answers, identity).known
+            found += sum(key in known for key in keys)
+        return found
+
+    def _write(self, store: ShardStore, kept: AnswerCache) -> None:
+        """Score the answers to the samples whose rows a store does not hold yet, and write them."""
+        for rows in store.missing(len(self.samples)):
+            store.begin(rows.start)
+            samples, keys = self.samples[rows.start : rows.stop], self._keys[rows.start : rows.stop]
+            for sample, answered in zip(samples, kept.read(keys), strict=True):
+                check_regions(sample, answered.size)
+                reader = box_reader(self.vlm, answered.layout)
+                store.append(result_row(sample, answered, reader))
+        store.finish()
+
+    @cached_property
+    def _model(self) -> dict[str, Any]:
+        """What the model is, hashed once a run, when the run begins."""
+        return model_identity(self.vlm)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        """Of the samples, by which their answers are known again."""
+        return [sample_key(sample) for sample in self.samples]
+
+    def _answering(self, schedule: Schedule | None) -> dict[str, Any]:
+        return generation_identity(self.vlm, schedule, self.generation, self._model)
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How answers are generated."""
+        return {"decoding": "greedy", "max_new_tokens": self.max_new_tokens}
+
+    def identity(self, schedule: Schedule | None) -> dict[str, Any]:
+        """What makes a run this one: model, data, generation, what the schedule does, and the code.
+
+        The batch size is not among it: it does not change the answers. Nor is why the schedule was
+        chosen.
+        """
+        notes = {"why", "budget"}
+        return {
+            "model": self._model,
+            "data": {
+                "source": getattr(self.samples, "source", None),
+                "split": getattr(self.samples, "split", None),
+                "samples": len(self.samples),
+                "hash": getattr(self.samples, "hash", None) or _hash(self.samples),
+                "pictures": hash_json(self._keys),
+            },
+            "generation": self.generation,
+            "schedule": schedule
+            and {key: value for key, value in schedule.as_json().items() if key not in notes},
+            "code": code_hash(),
+        }
+
+
+def _hash(samples: Sequence[Sample]) -> str:
+    """Hash of samples that come from no data set, without their pictures."""
+    return hash_json(
+        [{key: held for key, held in vars(sample).items() if key != "image"} for sample in samples]
+    )

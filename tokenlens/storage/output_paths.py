@@ -1,0 +1,161 @@
+"""Where runs are written unless the user says otherwise, and how the next command finds them."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ProfileError, ResultsError
+from tokenlens.storage.run_directory import MANIFEST, read_manifest
+from tokenlens.storage.seals import read_sealed
+
+ROOT = Path("tokenlens-out")
+SCHEDULE = Path("out.json")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What a report is about: a profile, results, or both, and where the report goes."""
+
+    profile: Path | None
+    results: Path | None
+    report: Path
+
+
+def slug(name: str) -> str:
+    """A folder name for a model id, a path or a file.
+
+    >>> slug("Qwen/Qwen2-VL-2B-Instruct")
+    'qwen2-vl-2b-instruct'
+    >>> slug("/models/my model/")
+    'my-model'
+    """
+    last = name.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.") or "model"
+
+
+def profile_directory(model: str, data: str) -> Path:
+    """The profile of a model on a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"profile-{slug(data)}"
+
+
+def results_directory(model: str, schedule: Path) -> Path:
+    """The results of a schedule file on its model."""
+    return ROOT / slug(model) / f"results-{slug(schedule.stem)}"
+
+
+def comparison_directory(model: str, data: str, samples: int) -> Path:
+    """The comparison of methods on so many samples of a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"compare-{slug(data)}-{samples}"
+
+
+def answers_directory(model: str) -> Path:
+    """What a model has answered, kept for every later run."""
+    return ROOT / slug(model) / "answers"
+
+
+def knock_out_directory(model: str, data: str, samples: int) -> Path:
+    """The knock-out rows of a model on so many samples of a data set (`Samples.name`).
+
+    They lie one folder deeper than results, so that no report takes them for the newest ones.
+    """
+    return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}" / "answers"
+
+
+def capability_directory(model: str, data: str, samples: int) -> Path:
+    """The re-runs of a model on so many samples of a data set; as deep as knock-out rows."""
+    return ROOT / slug(model) / f"capability-{slug(data)}-{samples}" / "answers"
+
+
+def newest_profile(root: Path = ROOT) -> Path:
+    """The profile written to last under `root`; `ProfileError` where there is none."""
+    found = _newest(root, "profile")
+    if found is None:
+        raise ProfileError(
+            f"no profile under {root.resolve()}: make one with `tokenlens profile`, or name one"
+        )
+    return found
+
+
+def newest_profile_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | None:
+    """The finished profile of this very model that was written to last; None without one.
+
+    `model` is what a manifest would say of it (see `same_model`).
+    """
+    manifests = [
+        path
+        for path in root.glob("*/*/manifest.json")
+        if kind_of(path.parent) == "profile"
+        and (manifest := read_manifest(path.parent, "profile"))["complete"]
+        and same_model(manifest["identity"].get("model"), model)
+    ]
+    return _latest(manifests, "profile")
+
+
+def same_model(there: Any, here: Mapping[str, Any]) -> bool:
+    """Whether two manifests' `identity.model` are of one checkpoint, in whatever number type.
+
+    By the configuration's hash, and by that of all weights where both have one: manifests of
+    earlier versions do not.
+    """
+    if not isinstance(there, Mapping) or there.get("config_hash") != here["config_hash"]:
+        return False
+    weights = there.get("weights"), here.get("weights")
+    return None in weights or weights[0] == weights[1]
+
+
+def find_runs(directories: Sequence[Path]) -> Runs:
+    """The runs to report on: those named, or the newest results and their model's newest profile.
+
+    The report goes beside the first of them. Raises `ResultsError` for a directory that is neither
+    a profile nor results, for two of a kind, and where there is nothing to report.
+    """
+    named: dict[str, Path] = {}
+    for directory in directories:
+        kind = kind_of(directory)
+        if kind not in ("profile", "comparison"):
+            raise ResultsError(
+                f"{directory} is no profile and no results; name a directory that `tokenlens "
+                "profile` or `tokenlens run` wrote"
+            )
+        if kind in named:
+            raise ResultsError(
+                f"{directory} and {named[kind]} are both a {kind}; name one profile directory, one "
+                "result directory, or both"
+            )
+        named[kind] = directory
+    if not named:
+        results = _newest(ROOT, "comparison")
+        near = results.parent.glob("*/manifest.json") if results else ROOT.glob("*/*/manifest.json")
+        named = {"comparison": results} if results else {}
+        if profile := _latest(near, "profile"):
+            named["profile"] = profile
+    if not named:
+        raise ResultsError(
+            f"nothing to report under {ROOT.resolve()}: begin with `tokenlens profile`"
+        )
+    first = next(iter(named.values()))
+    return Runs(named.get("profile"), named.get("comparison"), first.parent / "report")
+
+
+def kind_of(directory: Path) -> str | None:
+    """What a directory holds by its manifest, `profile` or `comparison`; None for anything else.
+
+    Raises `ResultsError` for a manifest that tokenlens wrote and that is damaged.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = read_sealed(path, ResultsError, "delete it, or its folder, and run it again")
+    kind = manifest.get("kind")
+    return kind if isinstance(kind, str) else None
+
+
+def _newest(root: Path, kind: str) -> Path | None:
+    return _latest(root.glob("*/*/manifest.json"), kind)
+
+
+def _latest(manifests: Iterable[Path], kind: str) -> Path | None:
+    found = [path for path in manifests if kind_of(path.parent) == kind]
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None

@@ -1,0 +1,322 @@
+"""Directories of rows that survive being killed: a manifest, written first, and Parquet shards.
+
+Profiles and results are both such directories. Every file is written whole or not at all, so a
+killed run loses at most the open shard; the same run continues where it stopped, and what it
+finishes with equals, shard by shard, what an uninterrupted run would have left.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tokenlens.errors import DamagedShardWarning, OutputError, ProfileError, ResultsError
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.invocation import current_command
+from tokenlens.storage.locking import DirectoryLock
+from tokenlens.storage.run_directory import (
+    KINDS,
+    MANIFEST,
+    MANIFEST_SCHEMA,
+    FoundRun,
+    find_run,
+    redo,
+    shard_name,
+)
+from tokenlens.storage.seals import write_sealed
+from tokenlens.storage.shard_files import write_shard
+from tokenlens.storage.versions import versions
+
+__all__ = ["MANIFEST", "ShardReader", "ShardStore", "existing_run"]
+
+
+class ShardReader:
+    """Reads a store's directory, finished or not, one shard in memory at a time.
+
+    Attributes:
+        directory: Where the manifest and the shards are.
+        manifest: The whole manifest.
+        identity: What makes the run this one and no other: model, data, options.
+        complete: Whether the run that writes here has finished.
+        shards: The files of rows.
+        counts: Their rows.
+
+    Raises the kind's error (`ProfileError`, `ResultsError`) where the directory holds no such
+    store, or one that is damaged: every file is checked against its hash first.
+    """
+
+    def __init__(self, directory: Path | str, kind: str) -> None:
+        self.directory = Path(directory)
+        self._error = KINDS[kind][0]
+        found = find_run(self.directory, kind)
+        self.manifest = found.manifest
+        self.identity: dict[str, Any] = self.manifest["identity"]
+        self.complete: bool = self.manifest["complete"]
+        self._redo = redo(found, kind)
+        self._check(found)
+        self.shards = [self.directory / shard_name(place) for place in sorted(found.counts)]
+        self.counts = [found.counts[place] for place in sorted(found.counts)]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield every row in the order of the samples; lists of numbers come as numpy arrays."""
+        for shard in self.shards:
+            for batch in self._batches(shard, columns):
+                for row in range(batch.num_rows):
+                    yield {
+                        name: _python_value(column[row])
+                        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                    }
+
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The given columns of all rows, in memory."""
+        frames = [
+            batch.to_pandas() for shard in self.shards for batch in self._batches(shard, columns)
+        ]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+    def _batches(self, shard: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from pq.ParquetFile(shard).iter_batches(columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise self._error(f"cannot read {shard} ({error}); {self._redo}") from error
+
+    def _check(self, found: FoundRun) -> None:
+        for shard, reason in found.damaged.items():
+            raise self._error(f"cannot read {shard} ({reason}); {self._redo}")
+        rows = self.manifest["rows"] if self.complete else len(found)
+        for gap in found.missing(rows):
+            if gap.start < max(found.counts, default=0) * self.manifest["shard_rows"]:
+                name = shard_name(gap.start // self.manifest["shard_rows"])
+                raise self._error(
+                    f"a shard of {self.directory} is missing: expected {name} with {len(gap)} "
+                    f"rows; {self._redo}"
+                )
+        if self.complete and len(found) != rows:
+            raise self._error(
+                f"{self.directory} holds {len(found)} rows, its {MANIFEST} says {rows}; "
+                f"{self._redo}"
+            )
+
+
+class ShardStore:
+    """Writes rows to a directory, in order, and continues one that was interrupted.
+
+    A context manager: leaving it, also by an error or Ctrl-C, writes the rows of the open shard.
+    Until then no other process can open the directory's store.
+
+    Attributes:
+        directory: Where the manifest and the shards are.
+        count: Rows stored already; the run continues with the sample of this index.
+        complete: Whether `finish` was called, by this run or an earlier one.
+    """
+
+    def __init__(self, found: FoundRun, schema: pa.Schema, lock: DirectoryLock) -> None:
+        self._lock = lock
+        self.directory = found.directory
+        self.count = len(found)
+        self.complete = found.complete
+        self._found = found
+        self._manifest = found.manifest
+        self._run = hash_json(found.manifest["identity"])
+        self._schema = schema
+        self._open: list[dict[str, Any]] = []
+        last = max(found.counts, default=0)
+        self.begin(last * self._manifest["shard_rows"] + found.counts.get(last, 0))
+
+    def missing(self, total: int) -> list[range]:
+        """The rows of `total` that were not there when the store was opened; see `begin`."""
+        return self._found.missing(total)
+
+    def begin(self, row: int) -> None:
+        """Let the row of this index be the next that is appended; what is open is written."""
+        self.close()
+        self._next = row
+        self._shard, stored = divmod(row, self._manifest["shard_rows"])
+        path = self.directory / shard_name(self._shard)
+        self._stored = [pq.read_table(path).cast(self._schema)] if stored else []
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | str,
+        kind: str,
+        identity: Mapping[str, Any],
+        schema: pa.Schema,
+        info: Mapping[str, Any] | None = None,
+        shard_rows: int = 64,
+    ) -> Self:
+        """Begin a store in `directory`, or continue the same run's.
+
+        Args:
+            directory: Made where missing.
+            kind: `profile` or `results`.
+            identity: JSON values by which a run is recognised as the same one.
+            schema: The columns of a row.
+            info: More for the manifest that does not tell runs apart.
+            shard_rows: Rows in a full shard; what is in memory at most.
+
+        Raises:
+            OutputError: The directory cannot be written to, is not empty and no store, holds
+                another run (the first key of the identity that differs is named), or is being
+                written to by another process.
+        """
+        directory = Path(directory)
+        existing_run(directory, kind, identity)
+        lock = DirectoryLock(directory)
+        try:
+            return cls(_begun(directory, kind, identity, info or {}, shard_rows), schema, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row, a value (numpy arrays for lists) for every column; a full shard is written.
+
+        Raises `OutputError` where the file system refuses the shard.
+        """
+        if set(row) != set(self._schema.names):
+            raise ValueError(f"a row has columns {sorted(row)}, not {sorted(self._schema.names)}")
+        self._open.append(dict(row))
+        self.count += 1
+        self._next += 1
+        if self._next == (self._shard + 1) * self._manifest["shard_rows"]:
+            self.close()
+            self._stored = []
+            self._shard += 1
+
+    def close(self) -> None:
+        """Write the open shard, full or not; a run that continues completes it."""
+        if self._open:
+            self._stored.append(pa.Table.from_pylist(self._open, schema=self._schema))
+            self._open = []
+            rows = pa.concat_tables(self._stored).combine_chunks()
+            path = self.directory / shard_name(self._shard)
+            write_shard(path, rows, self._run, self._shard)
+
+    def finish(self, summary: Mapping[str, Any] | None = None) -> None:
+        """Write what is open and mark the run complete, with its number of rows and `summary`.
+
+        A run that was complete before a shard of it was redone keeps its manifest.
+        """
+        self.close()
+        if not self._manifest["complete"]:
+            self._manifest |= {"complete": True, "rows": self.count, **(summary or {})}
+            write_sealed(self.directory / MANIFEST, self._manifest)
+        self.complete = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        finally:
+            self._lock.release()
+
+
+def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> FoundRun | None:
+    """The rows that this very run has left in `directory`; None where it can begin.
+
+    Raises `OutputError` where the directory is a file, holds something else or another run.
+    """
+    if not directory.exists():
+        return None
+    if not directory.is_dir():
+        raise OutputError(f"{directory} is a file, not a directory; choose another with --out")
+    if not (directory / MANIFEST).exists():
+        if set(directory.iterdir()) - set(_temporaries(directory)):
+            raise OutputError(
+                f"{directory} is not empty and holds no {kind}; choose another directory with --out"
+            )
+        return None
+    try:
+        found = find_run(directory, kind)
+    except (ProfileError, ResultsError) as error:
+        raise OutputError(str(error)) from error
+    there = _flat(found.manifest["identity"])
+    here = _flat(json.loads(json.dumps(identity)))
+    for key in [*here, *there]:
+        if key == "model.weights" and key not in there:
+            raise OutputError(
+                f"{directory} holds a {kind} of an earlier tokenlens, which did not record all "
+                "weights; choose another directory with --out, or delete it"
+            )
+        if there.get(key) != here.get(key):
+            raise OutputError(
+                f"{directory} holds another {kind}: its {key} is {there.get(key)!r}, now "
+                f"{here.get(key)!r}; choose another directory with --out, or delete it"
+            )
+    return found
+
+
+def _begun(
+    directory: Path,
+    kind: str,
+    identity: Mapping[str, Any],
+    info: Mapping[str, Any],
+    shard_rows: int,
+) -> FoundRun:
+    """The store in a directory that is locked, begun where there is none."""
+    found = existing_run(directory, kind, identity)
+    if found is None:
+        manifest = {
+            "schema": MANIFEST_SCHEMA,
+            "kind": kind,
+            "complete": False,
+            "identity": identity,
+            **info,
+            "shard_rows": shard_rows,
+            "command": current_command(),
+            "versions": versions(),
+        }
+        write_sealed(directory / MANIFEST, manifest)
+        found = find_run(directory, kind)
+    for shard, reason in found.damaged.items():
+        warnings.warn(
+            f"{shard} is damaged ({reason}): its rows are made again",
+            DamagedShardWarning,
+            stacklevel=3,
+        )
+    for leftover in _temporaries(directory):
+        leftover.unlink(missing_ok=True)
+    return found
+
+
+def _temporaries(directory: Path) -> list[Path]:
+    """What `atomic_path` leaves behind when it is killed."""
+    return list(directory.glob(".*.tmp"))
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots, so that a difference can be named.
+
+    >>> _flat({"model": {"id": "a"}, "limit": None})
+    {'model.id': 'a', 'limit': None}
+    """
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        nested = isinstance(item, Mapping)
+        flat |= _flat(item, f"{prefix}{key}.") if nested else {f"{prefix}{key}": item}
+    return flat
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    """A number, text or nested list as Python's; a list of numbers as a numpy array of its own."""
+    kind = scalar.type
+    if pa.types.is_list(kind) and pa.types.is_primitive(kind.value_type) and scalar.is_valid:
+        return scalar.values.to_numpy(zero_copy_only=False).copy()
+    return scalar.as_py()
