@@ -27,8 +27,8 @@ class StageDecision(NamedTuple):
         keeping: how many that is per sample.
         merging: how many merged tokens are to stand for the rest.
         scores: floats [batch, width], the importance of the visual tokens.
-        tower_reading: what the vision tower says of each token of the padded input; None where no one
-            asks for it.
+        tower_reading: what the vision tower says of each token of the padded input; None where
+            nothing asks for it.
     """
 
     tokens: Tokens

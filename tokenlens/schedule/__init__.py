@@ -1,4 +1,4 @@
-"""The schedule: where visual tokens are pruned, how they are scored, and what happens to the rest."""
+"""The schedule: where visual tokens are pruned, how they are scored, what becomes of the rest."""
 
 from tokenlens.schedule.parts import BudgetNote, Heads, Keep, ModelRef, Scorer, Stage, Why
 from tokenlens.schedule.schedule import Schedule, require_schedule

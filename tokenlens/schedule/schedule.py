@@ -134,8 +134,8 @@ class Schedule(Part):
                 schedule's `budget.n_visual` says which.
             n_text: text tokens per sample to solve a budget in MACs for. By default those of the
                 model's own chat template around a question of 15 words
-                (`tokenlens.models.prompt_lengths.USUAL_QUESTION`); needed where there is no processor to
-                count them. The schedule's `budget.n_text` says how many.
+                (`tokenlens.models.prompt_lengths.USUAL_QUESTION`); needed where there is no
+                processor to count them. The schedule's `budget.n_text` says how many.
 
         Raises:
             ScheduleError: no such method, or layers it cannot have.

@@ -34,7 +34,6 @@ _CODE = (
     "registry.py",
     "schedule",
 )
-_PRESETS = "methods"
 
 
 def sample_key(sample: Sample) -> str:
@@ -100,7 +99,6 @@ def code_hash() -> str:
         file
         for place in (root / name for name in _CODE)
         for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])
-        if _PRESETS not in file.relative_to(root).parts
     ]
     return hash_json(
         [[str(file.relative_to(root)), hash_bytes(file.read_bytes())] for file in files]
