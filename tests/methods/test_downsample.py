@@ -31,7 +31,6 @@ from tokenlens.models.structure import visual_mask
 from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef, Schedule, Scorer
-from tokenlens.schedule.token_counts import tokens_entering
 
 SHRINKING = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mistral3"]
 SHRINKING += ["llava, small crop", "llava, padded", "llava, siglip"]
@@ -193,7 +192,7 @@ def test_a_schedule_has_stages_or_a_picture():
         with pytest.raises(ScheduleError, match=r"picture: got .*\(0, 1\]"):
             Schedule(**content, picture=value)
     plan = Schedule(**content, picture=0.25)
-    assert tokens_entering(plan, 144, 4) == [36] * 4
+    assert plan.tokens_entering(144, 4) == [36] * 4
     assert Schedule(**plan.as_json()) == plan
     assert (
         "picture"

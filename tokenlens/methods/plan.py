@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
-from tokenlens.schedule.token_counts import stage_counts, tokens_entering
+from tokenlens.schedule.token_counts import stage_counts
 from tokenlens.selection.criteria import (
     CAPABILITY,
     Capability,
@@ -182,7 +182,7 @@ def plan(
         rejected=rejected,
         correlation=evidence.correlation,
         samples={task: len(values) for task, values in evidence.scores.items()},
-        tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
+        tokens_per_layer=tuple(schedule.tokens_entering(n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
         notes=(

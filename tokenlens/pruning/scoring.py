@@ -8,7 +8,7 @@ therefore stand before it (layer 0).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from torch import Tensor
 
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
+from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.schedule import Scorer
-
-if TYPE_CHECKING:
-    from tokenlens.pruning.vision_tower import TowerReading
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +46,7 @@ class Prompt:
     attended: Tensor
     end: int
     recorded: Sequence[Tensor] | None = None
-    tower_reading: "TowerReading | None" = None
+    tower_reading: TowerReading | None = None
 
     def within(self, rows: Tensor) -> Tensor:
         """`rows` without padding and without what lies beyond the prompt."""
@@ -78,7 +76,7 @@ class Scoring:
         macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
             candidates, text tokens after the last visual token, and numbers in a hidden state;
             None where there are none.
-        tower: whether the vision tower is to be read (`Prompt.looked`).
+        tower: whether the vision tower is to be read (`Prompt.tower_reading`).
     """
 
     summary: str = field(default="", kw_only=True)

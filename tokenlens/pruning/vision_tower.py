@@ -2,33 +2,19 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters.towers import Tower
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
+from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Schedule
-
-
-class TowerReading(NamedTuple):
-    """What the tower says of each token of the padded input; zero where it is not visual.
-
-    Attributes:
-        importance: [batch, length], in float32, float64 for a float64 model.
-        keys: [batch, length, size], likewise.
-        macs: multiply-accumulates that reading it took, float64 [batch].
-    """
-
-    importance: Tensor
-    keys: Tensor
-    macs: NDArray[np.float64]
 
 
 def reads_tower(schedule: Schedule) -> bool:

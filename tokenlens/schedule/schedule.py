@@ -30,16 +30,19 @@ from pydantic import (
 )
 
 from tokenlens.errors import ScheduleError
-from tokenlens.registry import DISPOSALS
+from tokenlens.registry import METHODS
+from tokenlens.schedule.budget import Budget
+from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.schedule.parts import BudgetNote, Heads, Keep, ModelRef, Part, Scorer, Stage, Why
+from tokenlens.schedule.token_counts import keep_count, stage_tokens
 from tokenlens.storage.files import write_json
 from tokenlens.storage.json_files import one_line, read_object
+from tokenlens.wording.suggest import one_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tokenlens.models.vlm import VLM
-    from tokenlens.selection.solve import Budget
 
 
 __all__ = [
@@ -114,7 +117,7 @@ class Schedule(Part):
         name: str,
         model: "VLM | PreTrainedModel | ModelRef",
         *,
-        budget: "Budget | str | int | float",
+        budget: Budget | str | int | float,
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
         n_text: int | None = None,
@@ -142,9 +145,11 @@ class Schedule(Part):
             BudgetError: a budget out of the range these stages can reach, which is named, or one
                 in MACs for a model that does not say what its layers cost.
         """
-        from tokenlens.methods import build
-
-        return build(name, model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text)
+        if name not in METHODS:
+            raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
+        return METHODS[name].build(
+            model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Schedule":
@@ -174,6 +179,22 @@ class Schedule(Part):
         return self.replace(
             model={"architecture": self.model.architecture, "layers": self.model.layers}
         )
+
+    def shown_tokens(self, n_visual: int) -> int:
+        """Visual tokens of a picture of `n_visual`, as the schedule has it prepared.
+
+        Whole rows and columns are not known here, so that a real picture may have a few more or
+        less.
+        """
+        return n_visual if self.picture is None else keep_count(self.picture, n_visual)
+
+    def tokens_entering(self, n_visual: int, layers: int | None = None) -> list[int]:
+        """Visual tokens entering each layer, merged ones counted, for a sample of `n_visual`.
+
+        `layers` are those of the schedule's model, unless said otherwise.
+        """
+        shown = self.shown_tokens(n_visual)
+        return stage_tokens(self.stages, shown, self.model.layers if layers is None else layers)
 
     def check(self, model: "VLM | PreTrainedModel", *, any_model: bool = False) -> None:
         """Raise `ScheduleError` where `model` is not the one the schedule is for.
@@ -243,12 +264,12 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"fewer tokens; expected one deeper than layer {stage.first_layer}, the first of "
                 f"stages[{index - 1}]"
             )
-        if DISPOSALS[stage.disposal].returns and following.when != "before":
+        if disposal_kind(stage.disposal).returns and following.when != "before":
             raise ScheduleError(
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
                 f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    if stages and DISPOSALS[stages[-1].disposal].returns:
+    if stages and disposal_kind(stages[-1].disposal).returns:
         raise ScheduleError(
             f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
             "expected 'drop' or 'merge': no later stage brings the tokens back"

@@ -8,7 +8,7 @@ from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleEr
 from tokenlens.evaluation.comparing.comparison import Plan
 from tokenlens.evaluation.running.generation import answer
 from tokenlens.evaluation.running.preparation import Prepared
-from tokenlens.methods import build_or_earlier, find_method
+from tokenlens.methods import find_method
 from tokenlens.methods.plan import plan
 from tokenlens.methods.swiftvlm import relative_layers
 from tokenlens.models.vlm import VLM
@@ -17,7 +17,6 @@ from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.registry import METHODS
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.schedule.token_counts import shown_count, tokens_entering
 from tokenlens.selection.solve import Budget, parse_budget
 from tokenlens.storage.output_paths import newest_profile_of
 
@@ -173,24 +172,20 @@ def _preset(
     n_visual: int | None,
 ) -> Schedule:
     """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
-    own = chosen if _is_planned(name) else None
-    schedule, early = build_or_earlier(name, vlm, budget=budget, layers=own, n_visual=n_visual)
+    method = find_method(name)
+    layers = chosen if method.layers_from == "profile" else None
+    schedule, early = method.build_or_earlier(vlm, budget=budget, layers=layers, n_visual=n_visual)
     if early is not None:
         listed = ", ".join(map(str, early))
         arms.add_layer_note(budget, f"{name}: layers {listed}, those published for small budgets")
     return schedule
 
 
-def _is_planned(method: str) -> bool:
-    """Whether the layers of a method are to be chosen for the model."""
-    return find_method(method).own_layers is relative_layers
-
-
 def _chosen_layers(
     arms: Arms, vlm: VLM, budget: Budget, methods: Sequence[str], profile: Profile | None
 ) -> tuple[Sequence[int] | None, int | None]:
     """Layers for the methods without their own, and visual tokens per sample; said in `arms`."""
-    planned = ", ".join(method for method in methods if _is_planned(method))
+    planned = ", ".join(name for name in methods if find_method(name).layers_from == "profile")
     if profile is None:
         if planned:
             layers = ", ".join(map(str, relative_layers(vlm.layers)))
@@ -236,11 +231,11 @@ def _matching_budget(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) ->
         if budget.in_macs:
             meter = DecoderMacs.of(vlm, schedule.budget.n_text if schedule.budget else None)
             whole = meter.macs((), schedule.scorer, n_visual)
-            shown = shown_count(schedule, n_visual)
+            shown = schedule.shown_tokens(n_visual)
             came_to = meter.macs(schedule.stages, schedule.scorer, shown)
         else:
             whole = float(n_visual)
-            came_to = sum(tokens_entering(schedule, n_visual, vlm.layers)) / vlm.layers
+            came_to = sum(schedule.tokens_entering(n_visual, vlm.layers)) / vlm.layers
         return abs(came_to - budget.amount * budget.unit_of(whole)) / whole
 
     near: Mapping[str, float] = {str(budget): missed(budget) for budget in budgets}

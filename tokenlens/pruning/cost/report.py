@@ -12,7 +12,6 @@ from tokenlens.pruning.cost.forecast import Forecast, forecast
 from tokenlens.pruning.cost.formulas import FORMULAS, Formula, published_macs
 from tokenlens.pruning.refusals import refuse_schedule
 from tokenlens.schedule import BudgetNote, Schedule
-from tokenlens.schedule.token_counts import shown_count
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def cost_report(
     schedule.check(vlm, any_model=any_model)
     refuse_schedule(schedule, vlm.model)
     config, size = text_config(vlm.model), vlm.dtype.itemsize
-    shown = prompt._replace(visual=shown_count(schedule, prompt.visual))
+    shown = prompt._replace(visual=schedule.shown_tokens(prompt.visual))
     pruned = forecast(schedule.stages, schedule.scorer, config, shown, element_size=size)
     published = tuple(
         PublishedCost(

@@ -47,9 +47,4 @@ def _summed(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return 2 * merged * rest * hidden
 
 
-DISPOSAL = Disposal(
-    contextual,
-    macs=_summed,
-    tower=True,
-    summary="added to tokens spread among it by the vision tower's keys (VisionZip)",
-)
+DISPOSAL = Disposal.own("contextual", contextual, macs=_summed, tower=True)
