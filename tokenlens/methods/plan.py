@@ -127,7 +127,7 @@ def plan(
         merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
         seed: of the bootstrap.
         meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
-            `tokenlens.pruning.cost.decoder_macs.meter_of`.
+            `tokenlens.pruning.cost.decoder_macs.decoder_macs_of`.
 
     Raises:
         SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
@@ -165,18 +165,7 @@ def plan(
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
     return Selection(
         criterion=name,
-        verdicts=tuple(
-            LayerVerdict(
-                layer=layer,
-                score=score,
-                low=low,
-                high=high,
-                feasible=layer in feasible,
-                chosen=layer in layers,
-                reason=_reason(layer, scores, feasible, choice, rejected),
-            )
-            for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
-        ),
+        verdicts=_verdicts(interval, feasible, choice, rejected),
         layers=tuple(layers),
         area=area(scores, layers),
         rejected=rejected,
@@ -203,6 +192,28 @@ def _too_alike(
         for first in feasible
         for second in feasible
         if first < second and correlation[first - 1, second - 1] > limit
+    )
+
+
+def _verdicts(
+    interval: NDArray[np.float64],
+    feasible: Sequence[int],
+    choice: LayerChoice,
+    rejected: Sequence[RejectedPair],
+) -> tuple[LayerVerdict, ...]:
+    """What is said of every layer, by its score and the ends of its interval: [3, layers]."""
+    scores = interval[0].tolist()
+    return tuple(
+        LayerVerdict(
+            layer=layer,
+            score=score,
+            low=low,
+            high=high,
+            feasible=layer in feasible,
+            chosen=layer in choice.layers,
+            reason=_reason(layer, scores, feasible, choice, rejected),
+        )
+        for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
     )
 
 
