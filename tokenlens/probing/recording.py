@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from tokenlens.errors import ProbeError
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
 from tokenlens.probing.attention import is_observing, observe_attention
-from tokenlens.probing.rows import attention_row, row_bias
+from tokenlens.probing.rows import attention_row, row_bias, scaling_of
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -142,7 +142,7 @@ class Recording:
             row = attention_row(
                 query[sample, :, last],
                 key[sample],
-                scaling=options.get("scaling") or query.shape[-1] ** -0.5,
+                scaling=scaling_of(query, options),
                 bias=bias,
                 softcap=options.get("softcap"),
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters.towers import Tower
+from tokenlens.probing.rows import scaling_of
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
 from tokenlens.pruning.tower_reading import TowerReading
@@ -43,8 +44,7 @@ class TowerReader:
         """Read the layer's queries and keys [views, heads, patches, size]."""
         if module is not self.tower.attention:
             return
-        scaling = options.get("scaling")
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scaling = scaling_of(query, options)
         ends = options.get("cu_seq_lens_q")  # FlashAttention has the pictures in one sequence
         lengths = [query.shape[2]] if ends is None else ends.diff().tolist()
         for part, keys in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):
