@@ -131,4 +131,4 @@ def _picture_tokens(
 
     if not isinstance(model, VLM) or model.processor is None:
         return None
-    return typical_prompt(model, picture=share).visual
+    return typical_prompt(model, image_scale=share).visual

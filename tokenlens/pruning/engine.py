@@ -65,9 +65,9 @@ def prune(
     cache stores few keys and reports full lengths; it can be gone on from inside the context only.
     Leaving the context restores the model, however it is left.
 
-    A schedule with a `picture` is of inputs that were prepared with it, by
-    `vlm.prepare(..., picture=schedule.picture)`; what is counted, the cost of the unpruned model
-    included, is that of what comes in.
+    A schedule with an `image_scale` is of inputs that were prepared with it, by
+    `vlm.prepare(..., image_scale=schedule.image_scale)`; what is counted, the cost of the unpruned
+    model included, is that of what comes in.
 
     Args:
         vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
@@ -155,7 +155,7 @@ class _Session:
 
     def interpolate(self, stack: ExitStack) -> None:
         """Let the tower take smaller pictures where the schedule is of some, until `stack` ends."""
-        if self.context.schedule.picture is None:
+        if self.context.schedule.image_scale is None:
             return
         tower = required_shrinking(self._model.config).interpolated(self._model)
         if tower is not None:

@@ -12,6 +12,9 @@ The one type that selection writes and pruning reads. A file holds (unknown keys
      "budget": {"average": 0.333},
      "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
 
+A schedule of smaller pictures has an `image_scale` beside or instead of its stages, and schema 2;
+in schema 1 that key was called `picture`, which is still read.
+
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
 a decimal point: 1.0 is all of them).
 """
@@ -58,7 +61,7 @@ __all__ = [
 ]
 
 
-def _check_picture(value: Any) -> float:
+def _check_image_scale(value: Any) -> float:
     if isinstance(value, float) and 0 < value <= 1:
         return value
     raise ValueError(f"got {value!r}, expected a ratio in (0, 1] such as 0.333")
@@ -66,16 +69,16 @@ def _check_picture(value: Any) -> float:
 
 def _check_schema(value: Any) -> Any:
     if type(value) is not int:
-        raise ValueError(f"got {value!r}, expected 1")
+        raise ValueError(f"got {value!r}, expected 1 or 2")
     return value
 
 
 class Schedule(Part):
     """Stages in order of depth, for one model; the module's docstring shows the file.
 
-    With a `picture`, a ratio in (0, 1], every picture is shrunk to that share of its visual tokens
-    before it is processed (`VLM.prepare(..., picture=schedule.picture)`; `tokenlens.evaluate` does
-    so), and there may be no stages.
+    With an `image_scale`, a ratio in (0, 1], every picture is shrunk to that share of its visual
+    tokens before it is processed (`VLM.prepare(..., image_scale=schedule.image_scale)`;
+    `tokenlens.evaluate` does so), and there may be no stages.
 
     Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
     what was got and what was expected.
@@ -87,25 +90,27 @@ class Schedule(Part):
     3
     """
 
-    schema_version: Annotated[Literal[1], BeforeValidator(_check_schema)] = Field(alias="schema")
+    schema_version: Annotated[Literal[1, 2], BeforeValidator(_check_schema)] = Field(alias="schema")
     method: Annotated[StrictStr, Field(min_length=1)]
     model: ModelRef
     scorer: Scorer = Scorer()
     stages: tuple[Stage, ...] = ()
-    picture: Annotated[float, BeforeValidator(_check_picture)] | None = None
+    image_scale: Annotated[float, BeforeValidator(_check_image_scale)] | None = None
     budget: BudgetNote | None = None
     why: Why | None = None
 
     def __init__(self, **fields: Any) -> None:
         try:
-            super().__init__(**fields)
+            super().__init__(**_of_this_schema(fields))
         except ValidationError as error:
             raise ScheduleError(one_line(error, type(self))) from None
 
     @model_validator(mode="after")
     def _layers_are_in_order(self) -> Self:
-        if not self.stages and self.picture is None:
-            raise ScheduleError("stages: got none, expected at least one, or a `picture`")
+        if self.schema_version == 2 and self.image_scale is None:
+            raise ScheduleError("schema: got 2 without an `image_scale`, expected 1")
+        if not self.stages and self.image_scale is None:
+            raise ScheduleError("stages: got none, expected at least one, or an `image_scale`")
         _check_scorer(self.scorer, self.model.layers)
         _check_range(self.stages, self.model.layers)
         _check_order(self.stages)
@@ -186,7 +191,12 @@ class Schedule(Part):
         Whole rows and columns are not known here, so that a real picture may have a few more or
         less.
         """
-        return n_visual if self.picture is None else keep_count(self.picture, n_visual)
+        return n_visual if self.image_scale is None else keep_count(self.image_scale, n_visual)
+
+    @property
+    def picture(self) -> float | None:
+        """The former name of `image_scale`."""
+        return self.image_scale
 
     def tokens_entering(self, n_visual: int, layers: int | None = None) -> list[int]:
         """Visual tokens entering each layer, merged ones counted, for a sample of `n_visual`.
@@ -229,6 +239,15 @@ def require_schedule(value: Any) -> Schedule:
             "Schedule.preset(...) or Schedule(**content)"
         )
     return value
+
+
+def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields as they are called now; the schema is 2 with an `image_scale`, else 1."""
+    if fields.get("schema") == 1 and "picture" in fields and "image_scale" not in fields:
+        fields = {("image_scale" if key == "picture" else key): fields[key] for key in fields}
+    if fields.get("schema") == 1 and fields.get("image_scale") is not None:
+        fields = {**fields, "schema": 2}
+    return fields
 
 
 def _check_scorer(scorer: Scorer, layers: int) -> None:
