@@ -11,16 +11,85 @@ and `tokenlens.methods` (a `Method` of `tokenlens.methods.method`). Nothing is i
 before it is asked for by name; a name that tokenlens has itself stays its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from tokenlens.errors import ScheduleError
 
+T = TypeVar("T")
 
-class Registry(Mapping[str, Any]):
+
+class ScoringEntry(Protocol):
+    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+
+    @property
+    def macs(self) -> Callable[[Any, Any, int], Any] | None:
+        """What scoring takes beside reading attention."""
+
+    @property
+    def tower(self) -> bool:
+        """Whether the vision tower is to be read."""
+
+
+class DisposalEntry(Protocol):
+    """What every disposal says of itself; see `tokenlens.pruning.disposal.Disposal`."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+
+    @property
+    def apply(self) -> Callable[[Any], Any]:
+        """Carries out a stage's decision."""
+
+    @property
+    def merged(self) -> Callable[[int | float, int], int]:
+        """How many merged tokens are made."""
+
+    @property
+    def macs(self) -> Callable[[Any, Any, int], Any]:
+        """What making them takes."""
+
+    @property
+    def tower(self) -> bool:
+        """Whether the vision tower is to be read."""
+
+    @property
+    def returns(self) -> bool:
+        """Whether the tokens come back at the next stage."""
+
+
+class MethodEntry(Protocol):
+    """What every method says of itself; see `tokenlens.methods.method.Method`."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+
+    def build(
+        self,
+        model: Any,
+        *,
+        budget: Any,
+        layers: Sequence[int] | None = None,
+        n_visual: int | None = None,
+        n_text: int | None = None,
+    ) -> Any:
+        """The method's schedule for a model and a budget."""
+
+
+class Registry(Mapping[str, T], Generic[T]):
     """Objects of one kind by name: tokenlens's own first, then those of other packages.
 
     Args:
@@ -50,9 +119,9 @@ class Registry(Mapping[str, Any]):
         found = entry_points(group=f"tokenlens.{self._kind}s")
         return {entry.name: entry for entry in found if entry.name not in self._own}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> T:
         if name in self._own:
-            return _imported(self._own[name])
+            return cast(T, _imported(self._own[name]))
         entry = self._added[name]
         where = f"{self._kind} {name!r} of the entry point {entry.value!r}"
         try:
@@ -65,7 +134,7 @@ class Registry(Mapping[str, Any]):
             raise ScheduleError(
                 f"{where} is a {type(found).__name__}, expected a {expected.__name__}"
             )
-        return found
+        return cast(T, found)
 
     def summary(self, name: str) -> str:
         """One line on what `name` does; imports it only where no line is known without that."""
@@ -107,7 +176,7 @@ SCORER_SUMMARIES = {
 }
 """What each of tokenlens's own scorers does, in a line."""
 
-SCORERS = Registry(
+SCORERS: Registry[ScoringEntry] = Registry(
     "scorer",
     "tokenlens.pruning.scoring:Scoring",
     {
@@ -135,7 +204,7 @@ DISPOSAL_SUMMARIES = {
 }
 """What each of tokenlens's own disposals does, in a line."""
 
-DISPOSALS = Registry(
+DISPOSALS: Registry[DisposalEntry] = Registry(
     "disposal",
     "tokenlens.pruning.disposal:Disposal",
     {
@@ -144,7 +213,7 @@ DISPOSALS = Registry(
     },
     DISPOSAL_SUMMARIES,
 )
-METHODS = Registry(
+METHODS: Registry[MethodEntry] = Registry(
     "method",
     "tokenlens.methods.method:Method",
     {

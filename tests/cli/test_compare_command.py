@@ -12,9 +12,9 @@ from tokenlens.errors import BudgetError, ProfileError, ScheduleError
 from tokenlens.evaluation.comparing.arm_names import budgets_of
 from tokenlens.evaluation.comparing.arms import OWN, comparison_arms, profile_for
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
-from tokenlens.methods import METHODS
 from tokenlens.models.loading import load
 from tokenlens.probing.profiling import profile_samples
+from tokenlens.registry import METHODS
 from tokenlens.samples.dataset import load_samples
 from tokenlens.schedule import Schedule
 

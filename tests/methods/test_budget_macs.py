@@ -22,7 +22,6 @@ from tokenlens.pruning.cost.forecast import forecast
 from tokenlens.registry import METHODS
 from tokenlens.reports.rebuilt import select_command
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Scorer
-from tokenlens.schedule.token_counts import tokens_entering
 from tokenlens.selection.solve import Budget, parse_budget
 from tokenlens.storage.invocation import shell_line
 
@@ -130,7 +129,7 @@ def test_every_preset_keeps_its_promise_in_a_run_and_costs_what_torch_counts(nam
     with tl.prune(model, plan) as trace:
         counted = counted_macs(model, inputs)
 
-    entering = tokens_entering(plan, prompt.visual, plan.model.layers)
+    entering = plan.tokens_entering(prompt.visual, plan.model.layers)
     assert trace.tokens_per_layer.tolist() == [entering]
     average, (macs,) = sum(entering) / len(entering), trace.cost.total_macs
     said = forecast(plan.stages, plan.scorer, config, prompt).macs

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenlens.errors import SelectionError
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
-from tokenlens.schedule.token_counts import stage_counts, tokens_entering
+from tokenlens.schedule.token_counts import stage_counts
 from tokenlens.selection.criteria import (
     CAPABILITY,
     Capability,
@@ -136,7 +136,7 @@ def plan(
         merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
         seed: of the bootstrap.
         meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
-            `tokenlens.pruning.cost.decoder_macs.meter_of`.
+            `tokenlens.pruning.cost.decoder_macs.decoder_macs_of`.
 
     Raises:
         SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
@@ -185,24 +185,13 @@ def plan(
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
     return Selection(
         criterion=name,
-        verdicts=tuple(
-            LayerVerdict(
-                layer=layer,
-                score=score,
-                low=low,
-                high=high,
-                feasible=layer in feasible,
-                chosen=layer in layers,
-                reason=_reason(layer, scores, feasible, choice, rejected),
-            )
-            for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
-        ),
+        verdicts=_verdicts(interval, feasible, choice, rejected),
         layers=tuple(layers),
         area=area(scores, layers),
         rejected=rejected,
         correlation=evidence.correlation,
         samples={task: len(values) for task, values in evidence.scores.items()},
-        tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
+        tokens_per_layer=tuple(schedule.tokens_entering(n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
         notes=(
@@ -247,6 +236,28 @@ def _too_alike(
         for first in feasible
         for second in feasible
         if first < second and correlation[first - 1, second - 1] > limit
+    )
+
+
+def _verdicts(
+    interval: NDArray[np.float64],
+    feasible: Sequence[int],
+    choice: LayerChoice,
+    rejected: Sequence[RejectedPair],
+) -> tuple[LayerVerdict, ...]:
+    """What is said of every layer, by its score and the ends of its interval: [3, layers]."""
+    scores = interval[0].tolist()
+    return tuple(
+        LayerVerdict(
+            layer=layer,
+            score=score,
+            low=low,
+            high=high,
+            feasible=layer in feasible,
+            chosen=layer in choice.layers,
+            reason=_reason(layer, scores, feasible, choice, rejected),
+        )
+        for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
     )
 
 

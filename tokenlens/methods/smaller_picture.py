@@ -40,7 +40,7 @@ def smaller_picture(
         whole, came_to = (meter.macs((), Scorer(), tokens) for tokens in (n_visual, round(real)))
         average = round(real / n_visual, 4)
         note = macs_note(target, meter, n_visual, average, came_to, whole)
-    return Schedule(schema=1, method=name, model=model, picture=share, stages=(), budget=note)
+    return Schedule(schema=1, method=name, model=model, image_scale=share, stages=(), budget=note)
 
 
 def _tokens(target: Budget, n_visual: int, meter: MacsCounter | None) -> float:

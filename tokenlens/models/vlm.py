@@ -129,6 +129,7 @@ class VLM:
         image: Picture | Sequence[Picture] | Sequence[Sequence[Picture]],
         question: str | Sequence[str],
         *,
+        image_scale: float | None = None,
         picture: float | None = None,
     ) -> BatchFeature:
         """The model's inputs for one question, or a left-padded batch for a list of them.
@@ -137,9 +138,10 @@ class VLM:
             image: for one question its picture (or the list of its pictures); for a list of
                 questions a list of the same length.
             question: what is asked, put into the model's chat template after the pictures.
-            picture: the share of its visual tokens, in (0, 1], that every picture is shrunk to
+            image_scale: the share of its visual tokens, in (0, 1], that every picture is shrunk to
                 before it is processed, as near as whole rows and columns allow; never enlarged.
                 None, or 1.0, leaves it as it is.
+            picture: the former name of `image_scale`; one of the two may be given.
 
         Returns:
             Tensors on the model's device, floating-point ones in its dtype. They are the same with
@@ -167,7 +169,7 @@ class VLM:
             raise SampleError("cannot prepare an empty list of questions; give at least one")
         opened = [_opened(pictures) for pictures in images]
         sizes = tuple(one.size for pictures in opened for one in pictures)
-        opened, settings = self._shrunk(opened, picture)
+        opened, settings = self._shrunk(opened, _one_scale(image_scale, picture))
         try:
             inputs: Any = processor.apply_chat_template(
                 [_conversation(*pair) for pair in zip(opened, questions, strict=True)],
@@ -205,7 +207,9 @@ class VLM:
         if share is None or share == 1:
             return opened, {}
         if not 0 < share < 1:
-            raise SampleError(f"picture: got {share!r}, expected a ratio in (0, 1] such as 0.33")
+            raise SampleError(
+                f"image_scale: got {share!r}, expected a ratio in (0, 1] such as 0.33"
+            )
         settings = picture_settings(self._required_processor())
         shrinking = required_shrinking(self.model.config)
         flat = [picture for pictures in opened for picture in pictures]
@@ -269,6 +273,12 @@ class VLM:
                 "VLM.wrap(model, processor), or make the inputs yourself"
             )
         return self.processor
+
+
+def _one_scale(image_scale: float | None, picture: float | None) -> float | None:
+    if image_scale is not None and picture is not None:
+        raise SampleError("image_scale and picture, its former name, exclude each other: give one")
+    return picture if image_scale is None else image_scale
 
 
 def _opened(pictures: Any) -> list[Image]:

@@ -22,7 +22,7 @@ from transformers import GenerationMixin, PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterContext:
+class PromptCall:
     """What `generate()` was given, by name.
 
     Attributes:
@@ -73,15 +73,15 @@ class Generation:
         calls: the `generate()` of which models are under way, the innermost last.
     """
 
-    prompts: dict[Any, AdapterContext] = field(default_factory=dict)
-    calls: list[tuple[Any, AdapterContext]] = field(default_factory=list)
+    prompts: dict[Any, PromptCall] = field(default_factory=dict)
+    calls: list[tuple[Any, PromptCall]] = field(default_factory=list)
 
-    def under_way(self, model: PreTrainedModel) -> AdapterContext | None:
+    def under_way(self, model: PreTrainedModel) -> PromptCall | None:
         """What the innermost `generate()` of `model` was given; None where there is none."""
         return next((given for one, given in reversed(self.calls) if one is model), None)
 
 
-Check = Callable[[AdapterContext], None]
+Check = Callable[[PromptCall], None]
 
 _checks: list[tuple[PreTrainedModel, Check]] = []
 _current: ContextVar[Generation | None] = ContextVar("tokenlens_generation", default=None)
@@ -154,7 +154,7 @@ def _noting(original: Callable[..., Any], bound: Any) -> Callable[..., Any]:
     def generate(*args: Any, **kwargs: Any) -> Any:
         call = arguments_by_name(signature, args, kwargs)
         model = call.pop("self", None) if bound is None else bound
-        given = AdapterContext(call)
+        given = PromptCall(call)
         for checked, check in tuple(_checks):
             if checked is model:
                 check(given)

@@ -13,13 +13,8 @@ from transformers import PreTrainedModel
 from tokenlens.errors import ProbeError
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
 from tokenlens.probing.attention import is_observing, observe_attention, tokens_are_whole
-from tokenlens.probing.generations import (
-    AdapterContext,
-    Generation,
-    current_generation,
-    watch_generate,
-)
-from tokenlens.probing.rows import attention_row, row_bias
+from tokenlens.probing.generations import Generation, PromptCall, current_generation, watch_generate
+from tokenlens.probing.rows import attention_row, row_bias, scaling_of
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -179,7 +174,7 @@ class Recording:
     def _begin_generated(
         self,
         generation: Generation,
-        call: AdapterContext,
+        call: PromptCall,
         ids: Tensor | None,
         mask: Any,
         cached: int,
@@ -246,7 +241,7 @@ class Recording:
             row = attention_row(
                 query[sample, :, last - self._cached],
                 key[sample],
-                scaling=options.get("scaling") or query.shape[-1] ** -0.5,
+                scaling=scaling_of(query, options),
                 bias=bias,
                 softcap=options.get("softcap"),
             )

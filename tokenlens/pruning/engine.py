@@ -30,7 +30,7 @@ from tokenlens.models.structure import (
 )
 from tokenlens.probing.attention import is_observing, note_tokens, observe_attention
 from tokenlens.probing.generations import (
-    AdapterContext,
+    PromptCall,
     arguments_by_name,
     current_generation,
     watch_generate,
@@ -73,9 +73,9 @@ def prune(
     thread or task that opened the context (or in one that it started with a copy of its
     contextvars, as `asyncio.to_thread` does), one at a time; all others are refused.
 
-    A schedule with a `picture` is of inputs that were prepared with it, by
-    `vlm.prepare(..., picture=schedule.picture)`; what is counted, the cost of the unpruned model
-    included, is that of what comes in.
+    A schedule with an `image_scale` is of inputs that were prepared with it, by
+    `vlm.prepare(..., image_scale=schedule.image_scale)`; what is counted, the cost of the unpruned
+    model included, is that of what comes in.
 
     Args:
         vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
@@ -162,7 +162,7 @@ class _Session:
 
     def interpolate(self, stack: ExitStack) -> None:
         """Let the tower take smaller pictures where the schedule is of some, until `stack` ends."""
-        if self.context.schedule.picture is None:
+        if self.context.schedule.image_scale is None:
             return
         tower = required_shrinking(self._model.config).interpolated(self._model)
         if tower is not None:
@@ -234,7 +234,7 @@ class _Session:
         self._thread = thread
 
     def _prefill(
-        self, ids: Tensor, attention_mask: Tensor | None, given: AdapterContext | None
+        self, ids: Tensor, attention_mask: Tensor | None, given: PromptCall | None
     ) -> Prefill:
         attended = torch.ones_like(ids, dtype=torch.bool)
         if attention_mask is not None:
@@ -291,7 +291,7 @@ class _Session:
             )
         return self._run
 
-    def _check_generate(self, given: AdapterContext) -> None:
+    def _check_generate(self, given: PromptCall) -> None:
         """Before a `generate()` of the model: refuse what it cannot do here."""
         self._check_context()
         refusals.refuse_generation(self._model, given.arguments)

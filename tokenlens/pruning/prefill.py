@@ -39,8 +39,8 @@ from tokenlens.schedule.token_counts import keep_count
 class SessionContext:
     """What every forward pass of a pruning context shares.
 
-    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention); `tower_reader`
-    reads the vision tower, where the schedule asks for it.
+    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention);
+    `tower_reader` reads the vision tower, where the schedule asks for it.
     """
 
     schedule: Schedule

@@ -67,7 +67,7 @@ def refuse_model(model: PreTrainedModel) -> None:
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     """Scorers and stages that have no meaning on this model."""
     _refuse_scorer(schedule.scorer, text_config(model).num_attention_heads)
-    if schedule.picture is not None:
+    if schedule.image_scale is not None:
         required_shrinking(model.config)
     if reads_tower(schedule):
         required_tower(model)

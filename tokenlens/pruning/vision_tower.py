@@ -3,34 +3,21 @@
 import inspect
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters.towers import Tower
 from tokenlens.probing.attention import is_observing
+from tokenlens.probing.rows import scaling_of
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
+from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Schedule
-
-
-class TowerReading(NamedTuple):
-    """What the tower says of each token of the padded input; zero where it is not visual.
-
-    Attributes:
-        importance: [batch, length], in float32, float64 for a float64 model.
-        keys: [batch, length, size], likewise.
-        macs: multiply-accumulates that reading it took, float64 [batch].
-    """
-
-    importance: Tensor
-    keys: Tensor
-    macs: NDArray[np.float64]
 
 
 def reads_tower(schedule: Schedule) -> bool:
@@ -62,8 +49,7 @@ class TowerReader:
         """Read the layer's queries and keys [views, heads, patches, size]."""
         if module is not self.tower.attention or self._thread != threading.get_ident():
             return
-        scaling = options.get("scaling")
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scaling = scaling_of(query, options)
         ends = options.get("cu_seq_lens_q")  # FlashAttention has the pictures in one sequence
         lengths = [query.shape[2]] if ends is None else ends.diff().tolist()
         for part, keys in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):

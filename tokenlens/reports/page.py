@@ -168,8 +168,8 @@ def _summary(inputs: Inputs) -> list[str]:
         )
     if inputs.schedule:
         places = [stage_name(stage) for stage in inputs.schedule.stages]
-        if inputs.schedule.picture is not None:
-            share = f"{100 * inputs.schedule.picture:.3g} %"
+        if inputs.schedule.image_scale is not None:
+            share = f"{100 * inputs.schedule.image_scale:.3g} %"
             sentences.append(f"Pictures shrunk to {share} of their visual tokens.")
         if places:
             sentences.append(f"Pruned {listed(places)} by {inputs.schedule.method}.")

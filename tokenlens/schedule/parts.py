@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from tokenlens.registry import DISPOSALS, SCORERS, Registry
+from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of
 
@@ -73,7 +74,7 @@ _check_macs = _amount(
 )
 
 
-def _known(registry: Registry) -> Callable[[Any], Any]:
+def _known(registry: Registry[Any]) -> Callable[[Any], Any]:
     """A validator of names in `registry`."""
 
     def check(value: Any) -> Any:
@@ -237,7 +238,7 @@ class Stage(Part):
     def _is_consistent(self) -> Self:
         if self.first_layer == 0:
             raise ValueError("got 'before' layer 0, expected 'after' 0, or 'before' 1 or deeper")
-        if self.merge and not DISPOSALS[self.disposal].settable:
+        if self.merge and not disposal_kind(self.disposal).settable:
             raise ValueError(
                 f"got merge {self.merge} with disposal {self.disposal!r}, expected merge 0, or "
                 "disposal 'merge' or 'bypass'"

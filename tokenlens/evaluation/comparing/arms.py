@@ -9,7 +9,7 @@ from tokenlens.evaluation.comparing.arm_names import sorted_names
 from tokenlens.evaluation.comparing.comparison import Plan
 from tokenlens.evaluation.running.generation import answer
 from tokenlens.evaluation.running.preparation import Prepared
-from tokenlens.methods import build_or_earlier, find_method
+from tokenlens.methods import find_method
 from tokenlens.methods.plan import Selection, plan
 from tokenlens.methods.swiftvlm import relative_layers
 from tokenlens.models.vlm import VLM
@@ -17,7 +17,6 @@ from tokenlens.probing.profile import Profile
 from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.schedule.token_counts import shown_count, tokens_entering
 from tokenlens.selection.solve import Budget
 from tokenlens.storage.output_paths import newest_profile_of, same_model
 
@@ -147,9 +146,9 @@ def _preset(
     selection: Selection | None,
 ) -> Schedule:
     """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
-    own = selection if _is_planned(name) else None
-    schedule, early = build_or_earlier(
-        name,
+    method = find_method(name)
+    own = selection if method.layers_from == "profile" else None
+    schedule, early = method.build_or_earlier(
         vlm,
         budget=budget,
         layers=own.layers if own else None,
@@ -163,16 +162,11 @@ def _preset(
     return schedule
 
 
-def _is_planned(method: str) -> bool:
-    """Whether the layers of a method are to be chosen for the model."""
-    return find_method(method).own_layers is relative_layers
-
-
 def _selection(
     arms: Arms, vlm: VLM, budget: Budget, methods: Sequence[str], profile: Profile | None
 ) -> Selection | None:
     """The layers for the methods without their own, if a profile chooses them; said in `arms`."""
-    planned = ", ".join(method for method in methods if _is_planned(method))
+    planned = ", ".join(name for name in methods if find_method(name).layers_from == "profile")
     if profile is None:
         if planned:
             layers = ", ".join(map(str, relative_layers(vlm.layers)))
@@ -218,11 +212,11 @@ def _matching_budget(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) ->
         if budget.in_macs:
             meter = DecoderMacs.of(vlm, schedule.budget.n_text if schedule.budget else None)
             whole = meter.macs((), schedule.scorer, n_visual)
-            shown = shown_count(schedule, n_visual)
+            shown = schedule.shown_tokens(n_visual)
             came_to = meter.macs(schedule.stages, schedule.scorer, shown)
         else:
             whole = float(n_visual)
-            came_to = sum(tokens_entering(schedule, n_visual, vlm.layers)) / vlm.layers
+            came_to = sum(schedule.tokens_entering(n_visual, vlm.layers)) / vlm.layers
         return abs(came_to - budget.amount * budget.unit_of(whole)) / whole
 
     near: Mapping[str, float] = {str(budget): missed(budget) for budget in budgets}

@@ -11,7 +11,6 @@ from tokenlens.pruning.cost.formulas import FORMULAS, Formula, published_macs
 from tokenlens.pruning.cost.request import refuse_both
 from tokenlens.pruning.refusals import refuse_schedule
 from tokenlens.schedule import BudgetNote, Schedule
-from tokenlens.schedule.token_counts import shown_count
 
 ASSUMED_VISUAL = 576
 """Visual tokens of a prompt where nothing says how many there are: those of LLaVA-1.5."""
@@ -166,7 +165,7 @@ def cost_report(
     schedule.check(vlm, any_model=any_model)
     refuse_schedule(schedule, vlm.model)
     config, size = text_config(vlm.model), vlm.dtype.itemsize
-    shown = prompt._replace(visual=shown_count(schedule, prompt.visual))
+    shown = prompt._replace(visual=schedule.shown_tokens(prompt.visual))
     pruned = forecast(schedule.stages, schedule.scorer, config, shown, element_size=size)
     published = tuple(
         PublishedCost(

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from tokenlens.pruning.disposal import BypassedTokens, Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.grouping import group
-from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def bypass(decision: StageDecision) -> Disposed:
@@ -18,4 +17,4 @@ def bypass(decision: StageDecision) -> Disposed:
     return Disposed(in_order(survivors, stand_ins), merged, BypassedTokens(rest, groups))
 
 
-DISPOSAL = Disposal(bypass, later="all", summary=DISPOSAL_SUMMARIES["bypass"])
+DISPOSAL = Disposal.own("bypass", bypass)

@@ -10,7 +10,6 @@ from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group_means, join_nearest, seed_places
 from tokenlens.pruning.scoring import accumulation_dtype
 from tokenlens.pruning.tokens import take_rows
-from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def contextual(decision: StageDecision) -> Disposed:
@@ -50,9 +49,4 @@ def _summed(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return 2 * merged * rest * hidden
 
 
-DISPOSAL = Disposal(
-    contextual,
-    macs=_summed,
-    tower=True,
-    summary=DISPOSAL_SUMMARIES["contextual"],
-)
+DISPOSAL = Disposal.own("contextual", contextual, macs=_summed, tower=True)

@@ -1,7 +1,6 @@
 """The rest leaves for good."""
 
 from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision
-from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def drop(decision: StageDecision) -> Disposed:
@@ -9,10 +8,4 @@ def drop(decision: StageDecision) -> Disposed:
     return Disposed(decision.survivors())
 
 
-DISPOSAL = Disposal(
-    drop,
-    merged=lambda _merge, _rest: 0,
-    later="kept",
-    settable=False,
-    summary=DISPOSAL_SUMMARIES["drop"],
-)
+DISPOSAL = Disposal.own("drop", drop)

@@ -3,7 +3,6 @@
 from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group
-from tokenlens.registry import DISPOSAL_SUMMARIES
 
 
 def merge(decision: StageDecision) -> Disposed:
@@ -14,4 +13,4 @@ def merge(decision: StageDecision) -> Disposed:
     return Disposed(in_order(decision.survivors(), merged), merged)
 
 
-DISPOSAL = Disposal(merge, summary=DISPOSAL_SUMMARIES["merge"])
+DISPOSAL = Disposal.own("merge", merge)
