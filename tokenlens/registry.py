@@ -19,15 +19,20 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from tokenlens.errors import ScheduleError
 
-T = TypeVar("T")
 
-
-class ScoringEntry(Protocol):
-    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
+class Entry(Protocol):
+    """What everything in a registry says of itself."""
 
     @property
     def summary(self) -> str:
         """One line for the user."""
+
+
+T = TypeVar("T", bound=Entry)
+
+
+class ScoringEntry(Entry, Protocol):
+    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
 
     @property
     def macs(self) -> Callable[[Any, Any, int], Any] | None:
@@ -38,12 +43,8 @@ class ScoringEntry(Protocol):
         """Whether the vision tower is to be read."""
 
 
-class DisposalEntry(Protocol):
+class DisposalEntry(Entry, Protocol):
     """What every disposal says of itself; see `tokenlens.pruning.disposal.Disposal`."""
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
 
     @property
     def apply(self) -> Callable[[Any], Any]:
@@ -66,12 +67,8 @@ class DisposalEntry(Protocol):
         """Whether the tokens come back at the next stage."""
 
 
-class MethodEntry(Protocol):
+class MethodEntry(Entry, Protocol):
     """What every method says of itself; see `tokenlens.methods.method.Method`."""
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
 
     @property
     def source(self) -> str:
