@@ -12,7 +12,7 @@ from tests.support.builders import counted_samples, save_model_directory, tiny_q
 from tokenlens.errors import OutputError
 from tokenlens.evaluation.running.cache_key import EXEMPT, deciding_files
 from tokenlens.models.fingerprint import model_identity
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.schedule import Schedule
 
 
