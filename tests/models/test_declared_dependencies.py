@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.support.repository import ROOT
 
 _PROGRAM = '''
 import importlib.metadata as metadata, re, sys
@@ -45,6 +46,7 @@ class Declared:
 sys.meta_path[sys.meta_path.index(PathFinder)] = Declared
 sys.path.insert(0, "tests")
 from layout_families import FAMILIES
+from tests.support.repository import ROOT
 
 for name, family in FAMILIES.items():
     try:
@@ -58,7 +60,7 @@ def undeclared(*left_out: str) -> str:
     """The families whose processors cannot be made where only declared packages are found."""
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, ",".join(left_out)],
-        cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
