@@ -54,7 +54,6 @@ REFUSED: dict[str, list[str]] = {
 }  # fmt: skip
 _PROGRAM = """
 import contextlib, io, json, sys
-from tests.support.repository import ROOT
 from tokenlens.cli.main import main
 ended = []
 for arguments in json.load(sys.stdin):

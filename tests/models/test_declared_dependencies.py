@@ -46,7 +46,6 @@ class Declared:
 sys.meta_path[sys.meta_path.index(PathFinder)] = Declared
 sys.path.insert(0, "tests")
 from layout_families import FAMILIES
-from tests.support.repository import ROOT
 
 for name, family in FAMILIES.items():
     try:
