@@ -65,6 +65,29 @@ def named_plans(merges_from: int = 1) -> dict[str, list[dict[str, Any]]]:
             stage(5, "after", 3, "recycle", positions="renumber"),
         ],
         "bypass unmerged": [stage(first, "after", 0.4, "bypass"), stage(4, "before", 0.3)],
+        "freeze early": [stage(first, "after", 0.4, "freeze")],
+        "freeze late": [stage(5, "after", 3, "freeze")],
+        "freeze three": [
+            stage(first, "after", 0.5, "freeze"),
+            stage(4, "before", 0.3, "freeze"),
+            stage(6, "before", 4),
+        ],
+        "freeze into bypass": [
+            stage(first, "after", 0.4, "freeze", positions="renumber"),
+            stage(3 + (first > 1), "before", 0.5, "bypass", merge=0.2),
+            stage(5, "before", 0.3, "freeze"),
+        ],
+        "freeze into merge": [
+            stage(first + 1, "before", 0.3, "freeze"),
+            stage(4, "before", 0.4, "merge", merge=0.4),
+            stage(5, "after", 5, "freeze"),
+        ],
+        "freeze all and none": [
+            stage(first + 1, "before", "none", "freeze"),
+            stage(4, "before", 1.0),
+            stage(5, "before", "none", "freeze"),
+            stage(6, "before", 1.0),
+        ],
     }
 
 

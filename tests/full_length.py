@@ -76,9 +76,11 @@ class FullLength:
         self.numbers: Tensor | None = None
         self.axes = 0
         self.aside: _Aside | None = None
+        self.frozen: dict[int, Tensor] = {}
         self.pending: dict[int, dict[int, float]] = {}
         self.stages: list[StageRecord] = []
         self.tokens_per_layer: list[int] = []
+        self.readable_per_layer: list[int] = []
         self.alive_in: list[Tensor] = []
         self.numbers_in: list[Tensor | None] = []
         self.cache = DynamicCache()
@@ -133,11 +135,20 @@ class FullLength:
                     return self._enter(number, module, args, kwargs)
 
                 handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+                handles.append(layer.register_forward_hook(self._put_back))
             for handle in handles:
                 stack.callback(handle.remove)
             yield
         if reading:
             self.delta = getattr(self.model.model, "rope_deltas", None)
+
+    def _put_back(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        """After a layer: frozen rows are what they were before it."""
+        if not self.reading or self.listening is not None:
+            return output
+        if isinstance(output, Tensor):
+            return _put(output[0], self.frozen)[None]
+        return (_put(output[0][0], self.frozen)[None], *output[1:])
 
     def _see_axes(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = args[1] if len(args) > 1 else kwargs["position_ids"]
@@ -185,7 +196,9 @@ class FullLength:
             for index, stage in enumerate(self.schedule.stages):
                 if stage.when == "after" and stage.score_layer == number:
                     self.pending[index] = self._scores(number, layer, hidden, kwargs)
-            self.tokens_per_layer.append(int((self.alive & self.visual).sum()))
+            readable = int((self.alive & self.visual).sum())
+            self.readable_per_layer.append(readable)
+            self.tokens_per_layer.append(readable - len(self.frozen))
             self.alive_in.append(self.alive.clone())
             self.numbers_in.append(self.numbers)
             numbers = self.numbers
@@ -275,6 +288,7 @@ class FullLength:
         kwargs: dict[str, Any],
     ) -> Tensor:
         hidden = self._come_back(hidden)
+        self.frozen = {}
         scores = self.pending.pop(index, None)
         if scores is None:
             scores = self._scores(number, layer, hidden, kwargs)
@@ -282,7 +296,7 @@ class FullLength:
         keep = stage.keep
         if isinstance(keep, float):
             keep = max(1, math.floor(keep * int(self.visual.sum()) + 0.5))
-        keep = min(keep, len(candidates))
+        keep = 0 if keep == "none" else min(keep, len(candidates))
         if self.schedule.scorer.query == "random":
             scores = dict(self.drawn[index])
         if self.schedule.scorer.query == "uniform":
@@ -305,7 +319,10 @@ class FullLength:
             states = {place: hidden[place] for place in rest}
             self.aside = _Aside(states, groups, merged, stage.positions == "renumber")
         self.alive = self.alive.clone()
-        self.alive[rest] = False
+        if stage.disposal == "freeze":
+            self.frozen = {place: hidden[place] for place in rest}
+        else:
+            self.alive[rest] = False
         self.alive[list(merged)] = True
         if stage.positions == "renumber":
             self._renumber()
@@ -320,7 +337,7 @@ class FullLength:
         if isinstance(count, float) and count > 0:
             count = max(1, math.floor(count * len(rest) + 0.5))
         z = min(int(count), len(rest))
-        if stage.disposal == "drop" or z == 0:
+        if stage.disposal in ("drop", "freeze") or z == 0:
             return dict.fromkeys(rest)
         seeds = [rest[math.floor((i + 0.5) * len(rest) / z)] for i in range(z)]
         likeness = torch.nn.functional.cosine_similarity(

@@ -105,7 +105,7 @@ DISPOSALS = Registry(
     "tokenlens.pruning.disposal:Disposal",
     {
         name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
-        for name in ("drop", "merge", "recycle", "contextual", "bypass")
+        for name in ("drop", "merge", "recycle", "contextual", "bypass", "freeze")
     },
 )
 METHODS = Registry(

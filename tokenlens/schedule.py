@@ -257,8 +257,9 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
                 f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    if stages and DISPOSALS[stages[-1].disposal].returns:
+    last = DISPOSALS[stages[-1].disposal] if stages else None
+    if last is not None and last.returns and not last.readable:
         raise ScheduleError(
             f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
-            "expected 'drop' or 'merge': no later stage brings the tokens back"
+            "expected 'drop', 'merge' or 'freeze': no later stage brings the tokens back"
         )

@@ -54,12 +54,24 @@ def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[in
     return entering
 
 
+def stage_readable(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
+    """As `stage_tokens`, with those that are frozen: what can be attended to in each layer."""
+    readable = [n_visual] * layers
+    for stage, counts in zip(stages, stage_counts(stages, n_visual), strict=True):
+        readable[stage.first_layer - 1 :] = [counts.readable] * (layers - stage.first_layer + 1)
+    return readable
+
+
 class StageCounts(NamedTuple):
-    """What a stage chooses among, what it keeps, and how many merged tokens stand for the rest."""
+    """What a stage chooses among, what it keeps, and how many merged tokens stand for the rest.
+
+    `frozen` is how many stay readable without being updated.
+    """
 
     candidates: int
     kept: int
     merged: int
+    frozen: int = 0
 
     @property
     def rest(self) -> int:
@@ -71,6 +83,11 @@ class StageCounts(NamedTuple):
         """Tokens that enter the next layer."""
         return self.kept + self.merged
 
+    @property
+    def readable(self) -> int:
+        """Those, and the frozen ones."""
+        return self.alive + self.frozen
+
 
 def stage_counts(stages: Sequence[Stage], n_visual: int) -> list[StageCounts]:
     """The counts of every stage, for one sample of `n_visual` visual tokens."""
@@ -79,7 +96,9 @@ def stage_counts(stages: Sequence[Stage], n_visual: int) -> list[StageCounts]:
     for stage in stages:
         kept = min(keep_count(stage.keep, n_visual), candidates)
         disposal = DISPOSALS[stage.disposal]
-        counts = StageCounts(candidates, kept, disposal.merged(stage.merge, candidates - kept))
+        rest = candidates - kept
+        frozen = rest if disposal.readable else 0
+        counts = StageCounts(candidates, kept, disposal.merged(stage.merge, rest), frozen)
         candidates = {"kept": kept, "alive": counts.alive, "all": candidates}[disposal.later]
         found.append(counts)
     return found

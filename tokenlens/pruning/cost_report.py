@@ -62,6 +62,7 @@ class CostReport:
             "schedule": self.schedule.as_json(),
             "prompt": {**self.prompt._asdict(), "text": self.prompt.text},
             "tokens_per_layer": list(self.pruned.tokens_per_layer),
+            "readable_per_layer": list(self.pruned.readable_per_layer),
             "average": self.pruned.average,
             "macs": pairs,
             "kv_bytes": {"unpruned": self.unpruned.kv_bytes, "pruned": self.pruned.kv_bytes},

@@ -115,6 +115,8 @@ class Disposal:
             many merged ones, of so many numbers in a hidden state, and of bringing them back.
         summary: one line for the user: what becomes of the rest.
         tower: whether the vision tower is to be read (`Cut.looked`).
+        readable: whether what is set aside stays readable: every layer makes keys and values of it
+            until the next stage, or to the end. It is set aside without groups.
     """
 
     apply: Callable[[Cut], Disposed]
@@ -124,6 +126,7 @@ class Disposal:
     macs: Callable[[Floats, Floats, int], Floats] = grouping_macs
     summary: str = ""
     tower: bool = False
+    readable: bool = False
 
     @property
     def returns(self) -> bool:

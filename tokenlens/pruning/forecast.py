@@ -29,7 +29,7 @@ from tokenlens.pruning.refusals import refuse_unscored
 from tokenlens.pruning.scoring import Prompt, RowScoring
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Scorer, Stage
-from tokenlens.token_counts import StageCounts, stage_counts, stage_tokens
+from tokenlens.token_counts import StageCounts, stage_counts, stage_readable, stage_tokens
 
 
 class Macs(NamedTuple):
@@ -53,6 +53,7 @@ class Forecast:
 
     Attributes:
         tokens_per_layer: visual tokens entering each layer, merged ones counted.
+        readable_per_layer: those, and the frozen ones.
         keys_per_layer: keys that each layer's cache holds after the prefill.
         keys_exact: whether these are exact; see the module.
         macs: by part.
@@ -60,6 +61,7 @@ class Forecast:
     """
 
     tokens_per_layer: tuple[int, ...]
+    readable_per_layer: tuple[int, ...]
     keys_per_layer: tuple[int, ...]
     keys_exact: bool
     macs: Macs
@@ -95,11 +97,12 @@ def forecast(
     layers = config.num_hidden_layers
     tokens = stage_tokens(stages, prompt.visual, layers)
     counts = stage_counts(stages, prompt.visual)
-    lengths = np.asarray(tokens) + prompt.text
-    keys, exact = _keys(config, tokens, prompt)
-    parts = decoder_parts(config, lengths)
+    readable = stage_readable(stages, prompt.visual, layers)
+    keys, exact = _keys(config, readable, prompt)
+    parts = decoder_parts(config, np.add(tokens, prompt.text), np.add(readable, prompt.text))
     return Forecast(
         tokens_per_layer=tuple(tokens),
+        readable_per_layer=tuple(readable),
         keys_per_layer=tuple(keys),
         keys_exact=exact,
         macs=Macs(

@@ -10,9 +10,10 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning import masks, positions
 from tokenlens.pruning.attention import Heard, Listener, run_until_attention
-from tokenlens.pruning.cache import Lease, PrunedLayer, install, window_of
+from tokenlens.pruning.cache import Join, Lease, PrunedLayer, install, window_of
 from tokenlens.pruning.deepstack import Deepstack
 from tokenlens.pruning.disposal import Aside, Cut
+from tokenlens.pruning.frozen import Frozen, Relay, keys_and_values
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.ledger import Ledger
@@ -67,6 +68,7 @@ class Prefill:
         self._rows = torch.empty(0)
         self._scores: dict[Stage, Tensor] = {}
         self._aside: Aside | None = None
+        self._frozen: Frozen | None = None
         self._renumbered = False
         self._stages: list[StageTrace] = []
         self._narrowed: dict[tuple[str, int], tuple[Any, Any]] = {}
@@ -89,12 +91,15 @@ class Prefill:
         for stage in self._around.schedule.stages:
             if stage.when == "after" and stage.score_layer == call.number:
                 self._score_after(stage, call, hidden)
-        self._ledger.enter(self._slots)
+        self._ledger.enter(self._slots, self._readable)
+        arguments, join = self._narrow(call), self._frozen_joiner(call, hidden.device)
         if call.cache is not None:
             window = window_of(call.cache, call.number)
-            layer = PrunedLayer(self._around.lease, self._slots, self._whole.width, window)
+            layer = PrunedLayer(self._around.lease, self._readable, self._whole.width, window, join)
             install(call.cache, call.number, layer)
-        return hidden, self._narrow(call)
+        elif join is not None:
+            arguments["past_key_values"] = Relay(join)
+        return hidden, arguments
 
     def leave(self, number: int, hidden: Tensor) -> Tensor:
         """After a layer: its output as the next one is to see it."""
@@ -104,7 +109,30 @@ class Prefill:
     def finish(self) -> None:
         """After the last layer: write the trace."""
         self._check_turn(self._around.layers + 1)
-        self._around.trace.fill(self._stages, self._ledger.tokens(), self._ledger.cost())
+        ledger = self._ledger
+        self._around.trace.fill(self._stages, ledger.tokens(), ledger.readable(), ledger.cost())
+
+    @property
+    def _readable(self) -> Slots:
+        """The tokens that the next layer's rows may attend to."""
+        return self._slots if self._frozen is None else self._frozen.slots
+
+    def _frozen_joiner(self, call: LayerCall, device: torch.device) -> Join | None:
+        """What puts a layer's keys and values of frozen tokens among those of the live ones."""
+        if self._frozen is None:
+            return None
+        frozen = self._frozen = self._frozen.to(device)
+        embeddings = self._once(
+            "frozen embeddings",
+            call.arguments.get("position_embeddings"),
+            lambda embeddings: self._positions(embeddings, frozen.tokens.slots),
+        )
+        key, value = keys_and_values(call, frozen.tokens.hidden, embeddings)
+
+        def join(live_key: Tensor, live_value: Tensor) -> tuple[Tensor, Tensor]:
+            return frozen.among(live_key, key), frozen.among(live_value, value)
+
+        return join
 
     def _check_turn(self, number: int) -> None:
         if self._ledger.layers + 1 != number:
@@ -143,7 +171,7 @@ class Prefill:
         tokens = Tokens(hidden, self._slots)
         if self._aside is not None:
             tokens = self._aside.rejoin(tokens)
-            self._aside = None
+            self._aside = self._frozen = None
             if self._renumbered:
                 tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
@@ -156,14 +184,18 @@ class Prefill:
         kept, merged = select(scores, slots.visual, keeping, self._grid_of(stage, slots)), None
         if any(rest):
             disposal = DISPOSALS[stage.disposal]
+            if disposal.readable and stage.positions == "renumber":
+                tokens = tokens._replace(slots=slots.numbered())
             merging = tuple(disposal.merged(stage.merge, count) for count in rest)
             tokens, merged, self._aside = disposal.apply(
                 Cut(tokens, kept, keeping, merging, scores, self._prompt.looked)
             )
             if merged is not None:
                 self._ledger.grouped(disposal.macs, rest, merged.slots.lengths)
+            if disposal.readable and self._aside is not None:
+                self._frozen = Frozen.beside(tokens, self._aside.tokens)
         self._renumbered = stage.positions == "renumber"
-        if self._renumbered:
+        if self._renumbered and self._frozen is None:
             tokens = tokens._replace(slots=tokens.slots.numbered())
         self._stages.append(StageTrace(slots, scores, kept, merged and merged.slots))
         self._slots = tokens.slots
@@ -251,7 +283,7 @@ class Prefill:
             arguments["attention_mask"] = self._once(
                 f"mask, causal {call.causal}",
                 call.mask,
-                lambda mask: masks.narrow(mask, slots, causal=call.causal, flat=self._around.flat),
+                lambda mask: self._narrowed_mask(mask, call.causal),
             )
             arguments["position_ids"] = self._once(
                 "ids",
@@ -265,6 +297,11 @@ class Prefill:
                 lambda embeddings: self._positions(embeddings, slots),
             )
         return arguments
+
+    def _narrowed_mask(self, mask: Tensor | None, causal: bool) -> Tensor | None:
+        if self._frozen is not None:
+            return masks.narrow_among(mask, self._slots, self._frozen.slots, causal=causal)
+        return masks.narrow(mask, self._slots, causal=causal, flat=self._around.flat)
 
     def _positions(self, embeddings: positions.Embeddings, slots: Slots) -> positions.Embeddings:
         if slots.number is not None:

@@ -11,9 +11,10 @@ from tokenlens.errors import PruningError
 from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import decoder, decoder_layers, text_config
 from tokenlens.pruning.cost import windows
+from tokenlens.pruning.frozen import refuse_unfreezable
 from tokenlens.pruning.looking import reads_tower
 from tokenlens.pruning.scoring import DirectScoring
-from tokenlens.registry import SCORERS
+from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Schedule, Scorer, Stage
 
 _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
@@ -67,6 +68,8 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
         required_shrinking(model.config)
     if reads_tower(schedule):
         required_tower(model)
+    if any(DISPOSALS[stage.disposal].readable for stage in schedule.stages):
+        _refuse_freezing(model)
     for place, stage in enumerate(schedule.stages):
         where = f"stages[{place}]"
         refuse_unscored(where, stage, schedule.scorer)
@@ -75,6 +78,16 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
                 f"{where}.positions: 'renumber' needs a decoder with a `rotary_emb`, this one "
                 "has none; use 'keep'"
             )
+
+
+def _refuse_freezing(model: PreTrainedModel) -> None:
+    """FlashAttention takes no masks that say which keys between its rows each of them sees."""
+    refuse_unfreezable(model)
+    if is_flash_attention_requested(text_config(model)):
+        raise PruningError(
+            "disposal 'freeze': flash attention cannot attend to frozen tokens between live ones; "
+            "load the model with attn_implementation='sdpa'"
+        )
 
 
 def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:

@@ -1,0 +1,18 @@
+"""The rest keeps its hidden states and stays readable until the next stage."""
+
+from tokenlens.pruning.disposal import Aside, Cut, Disposal, Disposed
+
+
+def freeze(cut: Cut) -> Disposed:
+    """Only the survivors are updated; every layer makes keys and values of the rest."""
+    return Disposed(cut.survivors(), aside=Aside(cut.rest(), None))
+
+
+DISPOSAL = Disposal(
+    freeze,
+    merged=lambda _merge, _rest: 0,
+    later="all",
+    settable=False,
+    readable=True,
+    summary="frozen: no longer updated, but readable, until the next stage",
+)
