@@ -178,11 +178,11 @@ def _draw_stages(
     for place, first in enumerate(firsts):
         disposals = ["drop"]
         if first > merges_from:
-            disposals += ["merge", "recycle"] + ["bypass"] * (place < len(firsts) - 1)
+            disposals += ["merge", "recycle", "freeze"] + ["bypass"] * (place < len(firsts) - 1)
         disposal = draw.choice(disposals)
-        can_be_after = before != "bypass" and (first > 1 or not scored)
+        can_be_after = before not in ("bypass", "freeze") and (first > 1 or not scored)
         when = draw.choice(["before", "after"] if can_be_after else ["before"])
-        merge = 0 if disposal in ("drop", "recycle") else draw.choice([0, 0.3, 2])
+        merge = 0 if disposal in ("drop", "recycle", "freeze") else draw.choice([0, 0.3, 2])
         keep = draw.choice([0.3, 0.55, 3, 1.0])
         layer = first - (when == "after")
         positions = draw.choice(["keep", "renumber"])

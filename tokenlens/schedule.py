@@ -8,12 +8,15 @@ The one type that selection writes and pruning reads. A file holds (unknown keys
      "scorer": {"query": "last", "heads": "mean", "rotary": true, "softmax": "all"},
      "stages": [{"score_layer": 3, "when": "after", "keep": 0.5,
                  "disposal": "bypass", "merge": 0.1, "positions": "keep"},
+                {"score_layer": 7, "when": "before", "disposal": "freeze",
+                 "keep": {"mass": 0.9, "least": 8, "most": 0.5},
+                 "scorer": {"query": "last", "heads": [[7, 0], [7, 3]]}},
                 {"score_layer": 9, "when": "before", "keep": 24, "disposal": "drop"}],
      "budget": {"average": 0.333},
      "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
 
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
-a decimal point: 1.0 is all of them).
+a decimal point: 1.0 is all of them). A stage's own `scorer` stands in for the schedule's.
 """
 
 from collections.abc import Sequence
@@ -36,6 +39,7 @@ from tokenlens.schedule_parts import (
     BudgetNote,
     Heads,
     Keep,
+    MassKeep,
     ModelRef,
     Part,
     Scorer,
@@ -55,6 +59,7 @@ __all__ = [
     "BudgetNote",
     "Heads",
     "Keep",
+    "MassKeep",
     "ModelRef",
     "Schedule",
     "Scorer",
@@ -112,10 +117,22 @@ class Schedule(Part):
     def _layers_are_in_order(self) -> Self:
         if not self.stages and self.picture is None:
             raise ScheduleError("stages: got none, expected at least one, or a `picture`")
-        _check_scorer(self.scorer, self.model.layers)
+        _check_scorer("scorer", self.scorer, self.model.layers)
+        for index, stage in enumerate(self.stages):
+            if stage.scorer is not None:
+                _check_scorer(f"stages[{index}].scorer", stage.scorer, self.model.layers)
         _check_range(self.stages, self.model.layers)
         _check_order(self.stages)
         return self
+
+    def scorer_of(self, stage: Stage) -> Scorer:
+        """How importance is read at a stage: its own way, or the schedule's."""
+        return stage.scorer or self.scorer
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """Every way that importance is read in, each once; the schedule's without any stages."""
+        return tuple(dict.fromkeys(map(self.scorer_of, self.stages))) or (self.scorer,)
 
     @classmethod
     def preset(
@@ -219,16 +236,16 @@ def require_schedule(value: Any) -> Schedule:
     return value
 
 
-def _check_scorer(scorer: Scorer, layers: int) -> None:
+def _check_scorer(where: str, scorer: Scorer, layers: int) -> None:
     if scorer.layer is not None and scorer.layer > layers:
         raise ScheduleError(
-            f"scorer.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
+            f"{where}.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
             f"{layers}"
         )
     deepest = max((layer for layer, _ in scorer.listed_heads), default=0)
     if deepest > layers:
         raise ScheduleError(
-            f"scorer.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
+            f"{where}.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
             f"model.layers {layers}"
         )
 

@@ -12,7 +12,7 @@ from tokenlens.pruning.forecast import Forecast, forecast
 from tokenlens.pruning.published import FORMULAS, Formula, published_macs
 from tokenlens.pruning.refusals import refuse_schedule
 from tokenlens.schedule import BudgetNote, Schedule
-from tokenlens.token_counts import shown_count
+from tokenlens.token_counts import at_most, shown_count
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class CostReport:
         pruned: under the schedule.
         unpruned: without it.
         published: what each published formula says.
+        worst: as `pruned`, where every stage keeps the most that it can; None where none keeps by
+            mass, so that this is certain.
         notes: what a reader should know, a sentence each.
     """
 
@@ -45,6 +47,7 @@ class CostReport:
     unpruned: Forecast
     published: tuple[PublishedCost, ...]
     notes: tuple[str, ...]
+    worst: Forecast | None = None
 
     def parts(self) -> dict[str, tuple[float, float]]:
         """MACs by part and in total: unpruned, pruned."""
@@ -78,6 +81,7 @@ class CostReport:
                 for row in self.published
             ],
             "notes": list(self.notes),
+            **({} if self.worst is None else {"worst": _worst_json(self.worst)}),
         }
 
 
@@ -165,6 +169,9 @@ def cost_report(
     config, size = text_config(vlm.model), vlm.dtype.itemsize
     shown = prompt._replace(visual=shown_count(schedule, prompt.visual))
     pruned = forecast(schedule.stages, schedule.scorer, config, shown, element_size=size)
+    most, worst = at_most(schedule.stages), None
+    if most != schedule.stages:
+        worst = forecast(most, schedule.scorer, config, shown, element_size=size)
     published = tuple(
         PublishedCost(
             formula,
@@ -180,12 +187,29 @@ def cost_report(
         pruned=pruned,
         unpruned=forecast((), schedule.scorer, config, prompt, element_size=size),
         published=published,
-        notes=tuple(_notes(schedule, pruned)),
+        notes=tuple(_notes(schedule, pruned, worst)),
+        worst=worst,
     )
 
 
-def _notes(schedule: Schedule, pruned: Forecast) -> list[str]:
+def _worst_json(worst: Forecast) -> dict[str, Any]:
+    return {
+        "tokens_per_layer": list(worst.tokens_per_layer),
+        "readable_per_layer": list(worst.readable_per_layer),
+        "average": worst.average,
+        "macs": {**worst.macs._asdict(), "total": worst.macs.total},
+        "kv_bytes": worst.kv_bytes,
+    }
+
+
+def _notes(schedule: Schedule, pruned: Forecast, worst: Forecast | None) -> list[str]:
     notes = []
+    if worst is not None:
+        notes.append(
+            "a stage keeps by mass: counted for importance that is exponentially distributed; at "
+            f"the most it can keep it is {worst.average:.1f} visual tokens per layer and "
+            f"{worst.macs.total / 1e9:,.3f} GMACs"
+        )
     if schedule.budget is not None and schedule.budget.reached is not None:
         notes.append("the budget is met as nearly as whole tokens allow, by more than 1 % not")
     if not pruned.keys_exact:

@@ -24,7 +24,9 @@ from tokenlens.pruning.scoring import (
     Prompt,
     Rows,
     RowScoring,
+    Scoring,
     Turn,
+    counts_of_mass,
     importance,
     select,
     strongest_heads,
@@ -32,7 +34,7 @@ from tokenlens.pruning.scoring import (
 from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
 from tokenlens.registry import DISPOSALS, SCORERS
-from tokenlens.schedule import Schedule, Stage
+from tokenlens.schedule import MassKeep, Schedule, Stage
 from tokenlens.token_counts import keep_count
 
 
@@ -64,8 +66,7 @@ class Prefill:
         self._whole = whole
         self._slots = whole
         self._deepstack = Deepstack()
-        self._scoring = SCORERS[around.schedule.scorer.query]
-        self._rows = torch.empty(0)
+        self._rows: dict[str, Tensor] = {}
         self._scores: dict[Stage, Tensor] = {}
         self._aside: Aside | None = None
         self._frozen: Frozen | None = None
@@ -157,15 +158,17 @@ class Prefill:
             self._prompt = replace(self._prompt, looked=looked)
 
     def _choose_rows(self, embeddings: Tensor) -> None:
-        if isinstance(self._scoring, RowScoring):
-            self._rows = self._scoring.rows(self._prompt, embeddings)
-            self._account(self._whole.visuals)
+        for query in dict.fromkeys(scorer.query for scorer in self._around.schedule.scorers):
+            scoring = SCORERS[query]
+            if isinstance(scoring, RowScoring):
+                self._rows[query] = scoring.rows(self._prompt, embeddings)
+                self._account(scoring, self._whole.visuals)
 
-    def _account(self, candidates: Counts) -> None:
+    def _account(self, scoring: Scoring, candidates: Counts) -> None:
         """What scoring so many candidates takes beside reading attention."""
-        if self._scoring.macs is not None:
+        if scoring.macs is not None:
             text = tuple(self._prompt.text_after().sum(1).tolist())
-            self._ledger.scored(self._scoring.macs, candidates, text)
+            self._ledger.scored(scoring.macs, candidates, text)
 
     def _cut(self, stage: Stage, call: LayerCall, hidden: Tensor) -> Tensor:
         tokens = Tokens(hidden, self._slots)
@@ -175,11 +178,10 @@ class Prefill:
             if self._renumbered:
                 tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
-        keeping = tuple(
-            min(keep_count(stage.keep, original), candidates)
-            for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
-        )
+        keeping = self._keeping(stage, slots)
         scores = self._scores_at(stage, call, tokens, keeping)
+        if isinstance(stage.keep, MassKeep):
+            keeping = counts_of_mass(scores, slots.visual, stage.keep, self._whole.visuals)
         rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
         kept, merged = select(scores, slots.visual, keeping, self._grid_of(stage, slots)), None
         if any(rest):
@@ -202,6 +204,14 @@ class Prefill:
         self._narrowed.clear()
         return tokens.hidden
 
+    def _keeping(self, stage: Stage, slots: Slots) -> Counts:
+        """How many tokens the stage selects of each sample; the most where it keeps by mass."""
+        keep = stage.keep.most if isinstance(stage.keep, MassKeep) else stage.keep
+        return tuple(
+            min(keep_count(keep, original), candidates)
+            for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
+        )
+
     def _grid_of(self, stage: Stage, slots: Slots) -> Tensor | None:
         """Which of the slots are selected whatever their scores: bool [batch, width]."""
         if stage.stride is None:
@@ -210,19 +220,21 @@ class Prefill:
         return grid.gather(1, slots.index)
 
     def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
-        scorer, device = self._around.schedule.scorer, tokens.hidden.device
-        if isinstance(self._scoring, DirectScoring):
-            self._account(tokens.slots.visuals)
+        scorer, device = self._around.schedule.scorer_of(stage), tokens.hidden.device
+        scoring = SCORERS[scorer.query]
+        if isinstance(scoring, DirectScoring):
+            self._account(scoring, tokens.slots.visuals)
             turn = Turn(len(self._stages), keeping)
-            return self._scoring.scores(self._prompt, tokens, turn, scorer).to(device)
+            return scoring.scores(self._prompt, tokens, turn, scorer).to(device)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)
 
     def _score_after(self, stage: Stage, call: LayerCall, hidden: Tensor) -> None:
-        if isinstance(self._scoring, DirectScoring):
+        scorer = self._around.schedule.scorer_of(stage)
+        if isinstance(SCORERS[scorer.query], DirectScoring):
             return
-        if not self._around.schedule.scorer.rotary:
+        if not scorer.rotary:
             self._score_now(stage, call, Tokens(hidden, self._slots))
             return
         self._around.listener.expect(call.attention, self._reader(stage, call, self._slots))
@@ -231,7 +243,7 @@ class Prefill:
         """Score by a layer that is about to run, with queries and keys made for this alone."""
         slots, arguments = tokens.slots, dict(call.arguments)
         embeddings = self._positions(arguments.get("position_embeddings"), slots)
-        if not self._around.schedule.scorer.rotary:
+        if not self._around.schedule.scorer_of(stage).rotary:
             embeddings = positions.without_rotation(embeddings)
         arguments["position_embeddings"] = embeddings
         arguments["position_ids"] = None
@@ -242,12 +254,12 @@ class Prefill:
         self._check_heard(call.number)
 
     def _reader(self, stage: Stage, call: LayerCall, slots: Slots) -> Callable[[Heard], None]:
-        scorer = self._around.schedule.scorer
+        scorer = self._around.schedule.scorer_of(stage)
         listed = [head for layer, head in scorer.listed_heads if layer == stage.score_layer]
 
         def read(heard: Heard) -> None:
             here = slots.to(heard.query.device)
-            rows = Rows.among(here, self._rows.to(heard.query.device))
+            rows = Rows.among(here, self._rows[scorer.query].to(heard.query.device))
             self._ledger.compared(rows.counts, here)
             heads: list[int] | int | None = listed or None
             if isinstance(scorer.heads, int | float):

@@ -15,7 +15,7 @@ from tokenlens.pruning.frozen import refuse_unfreezable
 from tokenlens.pruning.looking import reads_tower
 from tokenlens.pruning.scoring import DirectScoring
 from tokenlens.registry import DISPOSALS, SCORERS
-from tokenlens.schedule import Schedule, Scorer, Stage
+from tokenlens.schedule import MassKeep, Schedule, Scorer, Stage
 
 _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
@@ -63,7 +63,6 @@ def refuse_model(model: PreTrainedModel) -> None:
 
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     """Scorers and stages that have no meaning on this model."""
-    _refuse_scorer(schedule.scorer, text_config(model).num_attention_heads)
     if schedule.picture is not None:
         required_shrinking(model.config)
     if reads_tower(schedule):
@@ -71,8 +70,10 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     if any(DISPOSALS[stage.disposal].readable for stage in schedule.stages):
         _refuse_freezing(model)
     for place, stage in enumerate(schedule.stages):
-        where = f"stages[{place}]"
-        refuse_unscored(where, stage, schedule.scorer)
+        where, scorer = f"stages[{place}]", schedule.scorer_of(stage)
+        told = "scorer" if stage.scorer is None else f"{where}.scorer"
+        _refuse_scorer(told, scorer, text_config(model).num_attention_heads)
+        refuse_unscored(where, stage, scorer)
         if stage.positions == "renumber" and not hasattr(decoder(model), "rotary_emb"):
             raise PruningError(
                 f"{where}.positions: 'renumber' needs a decoder with a `rotary_emb`, this one "
@@ -90,22 +91,27 @@ def _refuse_freezing(model: PreTrainedModel) -> None:
         )
 
 
-def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
+def _refuse_scorer(where: str, scorer: Scorer, n_heads: int) -> None:
     if type(scorer.heads) is int and scorer.heads > n_heads:
         raise PruningError(
-            f"scorer.heads: got {scorer.heads} heads, expected at most {n_heads} for this model, "
+            f"{where}.heads: got {scorer.heads} heads, expected at most {n_heads} for this model, "
             "or a ratio of its heads such as 0.5"
         )
     for layer, head in scorer.listed_heads:
         if head >= n_heads:
             raise PruningError(
-                f"scorer.heads: got head {head} of layer {layer}, expected 0 to {n_heads - 1} "
+                f"{where}.heads: got head {head} of layer {layer}, expected 0 to {n_heads - 1} "
                 "for this model"
             )
 
 
 def refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
     """A stage that the scorer cannot score; `where` names it."""
+    if isinstance(stage.keep, MassKeep) and not SCORERS[scorer.query].sums:
+        raise PruningError(
+            f"{where}.keep: got a mass with query {scorer.query!r}, whose importance only says "
+            "which tokens go before others; give a ratio or a count, or query 'last'"
+        )
     if isinstance(SCORERS[scorer.query], DirectScoring):
         return
     if stage.score_layer == 0:

@@ -63,5 +63,5 @@ def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
 
 
 SCORER = DirectScoring(
-    diverse_scores, macs=_compared, summary="tokens unlike each other (DivPrune)"
+    diverse_scores, macs=_compared, sums=False, summary="tokens unlike each other (DivPrune)"
 )

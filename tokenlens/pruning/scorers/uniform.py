@@ -23,4 +23,6 @@ def uniform_scores(_: Prompt, tokens: Tokens, turn: Turn, __: Scorer) -> Tensor:
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(uniform_scores, summary="tokens at even distances; no attention is read")
+SCORER = DirectScoring(
+    uniform_scores, sums=False, summary="tokens at even distances; no attention is read"
+)
