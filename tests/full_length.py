@@ -23,7 +23,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tokenlens.schedule import Schedule, Stage
+from tokenlens.schedule import MassKeep, Schedule, Stage
 
 NAME = "full_length_reference"
 
@@ -77,6 +77,7 @@ class FullLength:
         self.axes = 0
         self.aside: _Aside | None = None
         self.frozen: dict[int, Tensor] = {}
+        self.scorer = self.schedule.scorer
         self.pending: dict[int, dict[int, float]] = {}
         self.stages: list[StageRecord] = []
         self.tokens_per_layer: list[int] = []
@@ -195,6 +196,7 @@ class FullLength:
                     hidden = self._cut(index, stage, number, layer, hidden, kwargs)
             for index, stage in enumerate(self.schedule.stages):
                 if stage.when == "after" and stage.score_layer == number:
+                    self.scorer = stage.scorer or self.schedule.scorer
                     self.pending[index] = self._scores(number, layer, hidden, kwargs)
             readable = int((self.alive & self.visual).sum())
             self.readable_per_layer.append(readable)
@@ -226,7 +228,7 @@ class FullLength:
         self, number: int, layer: nn.Module, hidden: Tensor, kwargs: dict[str, Any]
     ) -> dict[int, float]:
         """Importance at a layer, by place, of the visual tokens that are there."""
-        scorer = self.schedule.scorer
+        scorer = self.scorer
         if scorer.query in ("random", "uniform"):
             return {}  # known, or told apart, only where the stage stands
         arguments = self._placed(number, hidden, kwargs, self.numbers)
@@ -248,7 +250,7 @@ class FullLength:
 
     def _heads(self, number: int, given: Tensor) -> list[int]:
         """The heads to average, of what each row of each head gives each candidate."""
-        wanted, there = self.schedule.scorer.heads, list(range(len(given)))
+        wanted, there = self.scorer.heads, list(range(len(given)))
         if wanted == "mean":
             return there
         if isinstance(wanted, tuple):
@@ -271,7 +273,7 @@ class FullLength:
         n = len(self.visual)
         pictures = self.visual.nonzero()[:, 0].tolist()
         text = list(range(pictures[-1] + 1, n))
-        query = self.schedule.scorer.query
+        query = self.scorer.query
         if query != "raters":
             return {"last": [n - 1], "text": text, "all": list(range(n))}[query]
         affinity = (self.embeddings[pictures] @ self.embeddings[text].T).softmax(1).mean(0)
@@ -289,6 +291,7 @@ class FullLength:
     ) -> Tensor:
         hidden = self._come_back(hidden)
         self.frozen = {}
+        self.scorer = stage.scorer or self.schedule.scorer
         scores = self.pending.pop(index, None)
         if scores is None:
             scores = self._scores(number, layer, hidden, kwargs)
@@ -296,10 +299,12 @@ class FullLength:
         keep = stage.keep
         if isinstance(keep, float):
             keep = max(1, math.floor(keep * int(self.visual.sum()) + 0.5))
+        if isinstance(keep, MassKeep):
+            keep = self._holding(keep, list(scores.values()))
         keep = 0 if keep == "none" else min(keep, len(candidates))
-        if self.schedule.scorer.query == "random":
+        if self.scorer.query == "random":
             scores = dict(self.drawn[index])
-        if self.schedule.scorer.query == "uniform":
+        if self.scorer.query == "uniform":
             middles = [int((i + 0.5) * len(candidates) / keep) for i in range(keep)]
             scores = {place: float(i in middles) for i, place in enumerate(candidates)}
         first = self._grid(stage.stride) if stage.stride else set()
@@ -330,6 +335,20 @@ class FullLength:
             StageRecord(candidates, [scores.get(i, 0.0) for i in candidates], selected, [*merged])
         )
         return _put(hidden, merged)
+
+    def _holding(self, keep: MassKeep, scores: list[float]) -> int:
+        """How many of the highest scores hold the share, within the limits."""
+        n = int(self.visual.sum())
+        least, most = (
+            limit if isinstance(limit, int) else max(1, math.floor(limit * n + 0.5))
+            for limit in (keep.least, keep.most)
+        )
+        held, count = 0.0, 0
+        for score in sorted(scores, reverse=True):
+            if count and held >= keep.mass * math.fsum(scores):
+                break
+            held, count = held + score, count + 1
+        return min(max(count, least), most)
 
     def _groups(self, stage: Stage, rest: list[int], hidden: Tensor) -> dict[int, int | None]:
         """The seed of the group of each of the rest; None where nothing stands for it."""

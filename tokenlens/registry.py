@@ -116,6 +116,7 @@ METHODS = Registry(
         for name, module in {
             "swiftvlm": "swiftvlm",
             "swiftvlm-unmerged": "swiftvlm_unmerged",
+            "freeze": "freeze",
             "drop": "drop",
             "fastv": "fastv",
             "fastv-paper": "fastv_paper",

@@ -17,11 +17,13 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    ValidationError,
     model_validator,
 )
 
 from tokenlens.registry import DISPOSALS, SCORERS, Registry
 from tokenlens.suggest import one_of
+from tokenlens.validation import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,8 +135,15 @@ class MassKeep(Part):
 Keep = Amount | Literal["none"] | MassKeep
 
 
-def _check_keep(value: Any) -> Any:
-    return value if value == "none" or isinstance(value, dict | MassKeep) else _check_some(value)
+def _check_keep(value: Any) -> Keep:
+    if value == "none" or isinstance(value, MassKeep):
+        return value
+    if not isinstance(value, dict):
+        return _check_some(value)
+    try:
+        return MassKeep(**value)
+    except ValidationError as error:
+        raise ValueError(one_line(error, MassKeep)) from None
 
 
 class ModelRef(Part):

@@ -45,7 +45,8 @@ class Frozen:
     @classmethod
     def beside(cls, live: Tokens, frozen: Tokens) -> "Frozen":
         """`frozen` beside the tokens that go on."""
-        both = live.join(frozen)
+        nothing = live.hidden[..., :0], frozen.hidden[..., :0]  # places are all that is wanted
+        both = Tokens(nothing[0], live.slots).join(Tokens(nothing[1], frozen.slots))
         there = both.slots.present
         slots = both.take(there, both.slots.lengths, both.slots.visuals).slots
         return cls(frozen, slots, arrange(both.slots.index, there, slots.width))
