@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance
 
-from .picture_sheet import REGION, Outline, Strip, Tile, plot_sheet
-from .style import LIGHT, Theme, percent, themed
-from .token_raster import lay_over, shrunk, spread
+from .drawing.picture_sheet import REGION, Outline, Strip, Tile, plot_sheet
+from .drawing.style import LIGHT, Theme, percent, themed
+from .drawing.token_raster import lay_over, rasterise, shrunk
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import ProfileRow
@@ -126,7 +126,7 @@ def plot(
         ground = backdrop(picture)
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
         boxes = part[part["layer"] == 1][["x0", "y0", "x1", "y1"]].to_numpy()
-        maps = spread(boxes, part["importance"].to_numpy().reshape(layers, -1))
+        maps = rasterise(boxes, part["importance"].to_numpy().reshape(layers, -1))
         painted = [
             Tile(lay_over(ground, scale.paint(one)), f"layer {layer}", layer in chosen, outlines)
             for layer, one in enumerate(maps, start=1)

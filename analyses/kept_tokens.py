@@ -14,11 +14,11 @@ from PIL import Image
 
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
-from tokenlens.token_counts import merge_count
+from tokenlens.schedule.token_counts import merge_count
 
-from .picture_sheet import REGION, Outline, Strip, Tile, box_outline, plot_sheet
-from .style import LIGHT, Theme
-from .token_raster import lay_over, shrunk, spread
+from .drawing.picture_sheet import REGION, Outline, Strip, Tile, box_outline, plot_sheet
+from .drawing.style import LIGHT, Theme
+from .drawing.token_raster import lay_over, rasterise, shrunk
 
 BACK_COLOUR = "#ffb000"
 """The colour tokens that were brought back are outlined in."""
@@ -87,7 +87,7 @@ def stage_name(stage: Stage) -> str:
 
 def veil(fates: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Black that dims what a stage did not keep: uint8 [height, width, 4] from fates [n]."""
-    opacity = spread(boxes, np.array([_VEILS[Fate(fate)] for fate in fates]))
+    opacity = rasterise(boxes, np.array([_VEILS[Fate(fate)] for fate in fates]))
     colours = np.zeros((*opacity.shape, 4))
     colours[..., 3] = 255 * np.nan_to_num(opacity)
     return np.round(colours).astype(np.uint8)

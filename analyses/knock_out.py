@@ -23,11 +23,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.capability import FIRST_PRUNED, SHARE, left_from, own_left
-from tokenlens.evaluation.comparison import UNPRUNED, compare
-from tokenlens.evaluation.results import MACRO
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, compare
+from tokenlens.evaluation.running.results import MACRO
 from tokenlens.schedule import ModelRef, Schedule, Scorer
 
-from .style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM

@@ -8,10 +8,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from .style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.comparison import Comparison
+    from tokenlens.evaluation.comparing.comparison import Comparison
 
 
 def compute(comparison: Comparison) -> pd.DataFrame:

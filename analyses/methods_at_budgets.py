@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tokenlens.evaluation.tables import LOCALISATION, OTHER, budget_tables
+from tokenlens.evaluation.comparing.tables import LOCALISATION, OTHER, budget_tables
 
-from .style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.comparison import Comparison
+    from tokenlens.evaluation.comparing.comparison import Comparison
 
 _MARKERS = "osD^vPX"
 

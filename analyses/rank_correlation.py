@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from tokenlens.measures.correlation import rank_correlation
 
-from .layer_grid import layer_frame, plot_grid
-from .style import LIGHT, Theme
+from .drawing.layer_grid import layer_frame, plot_grid
+from .drawing.style import LIGHT, Theme
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

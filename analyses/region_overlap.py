@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.overlap import region_scores
 
-from .style import LIGHT, PAGE, Theme, layer_ticks, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, percent, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from .style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.comparison import Comparison
+    from tokenlens.evaluation.comparing.comparison import Comparison
 
 _MARKERS = "osD^vPX"
 

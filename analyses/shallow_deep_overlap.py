@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from tokenlens.measures.overlap import shallow_deep_overlap
 
-from .layer_grid import layer_frame, plot_grid
-from .style import LIGHT, Theme, percent
+from .drawing.layer_grid import layer_frame, plot_grid
+from .drawing.style import LIGHT, Theme, percent
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import LIGHT, PAGE, Theme, arm_colours, layer_ticks, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, arm_colours, layer_ticks, shorten, themed
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.comparison import Comparison
+    from tokenlens.evaluation.comparing.comparison import Comparison
 
 
 def compute(comparison: Comparison) -> pd.DataFrame:

@@ -43,8 +43,8 @@ class Reruns:
     def capability(self, profile: "Profile") -> "Capability | None":
         """The scores of the runs, made where they are missing; None after a dry run."""
         from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
-        from tokenlens.evaluation.profiled import profiled_model, profiled_samples
-        from tokenlens.workspace import capability_directory
+        from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
+        from tokenlens.storage.output_paths import capability_directory
 
         model, revision = profiled_model(profile, self.model, self.revision)
         samples = profiled_samples(profile, self.data, self.limit)
@@ -74,7 +74,7 @@ class Reruns:
 
     def _load(self, profile: "Profile", model: str, revision: str | None) -> "VLM":
         from tokenlens.errors import ModelError
-        from tokenlens.evaluation.profiled import require_profiled
+        from tokenlens.evaluation.profile_inputs import require_profiled
 
         try:
             vlm = load_model(model, revision, self.device, self.dtype, self.device_map)

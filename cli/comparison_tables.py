@@ -10,7 +10,7 @@ from rich.text import Text
 from .console import console
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.tables import BudgetTable
+    from tokenlens.evaluation.comparing.tables import BudgetTable
 
 _BETWEEN = 3
 """Characters from one column to the next."""
@@ -22,7 +22,7 @@ def print_tables(tables: "Sequence[BudgetTable]") -> None:
     Where a table is wider than the terminal, the tasks one by one are left to the files; where it
     still is, so are the intervals of what is no score.
     """
-    from tokenlens.evaluation.table_files import headings, lines, notes, own_notes, title
+    from tokenlens.evaluation.comparing.table_files import headings, lines, notes, own_notes, title
 
     narrowed = False
     for table in tables:
@@ -65,7 +65,7 @@ def _detail(
     room: int,
 ) -> dict[int, int]:
     """Which columns are shown, and of each how many lines: 1 is the figure, 2 its interval too."""
-    from tokenlens.evaluation.tables import LOCALISATION, OTHER
+    from tokenlens.evaluation.comparing.tables import LOCALISATION, OTHER
 
     averages = {
         place for place, column in enumerate(table.columns) if column.name in (LOCALISATION, OTHER)

@@ -11,7 +11,7 @@ from .console import console, percent
 from .options import DEFAULT_MODEL, Model, Revision, load_outline
 
 if TYPE_CHECKING:
-    from tokenlens.pruning.cost_report import CostReport
+    from tokenlens.pruning.cost.report import CostReport
 
 _PROMPT_PANEL = "Prompt"
 
@@ -86,9 +86,9 @@ def cost(
     MLP, and what scoring and merging take beside them. The vision tower, the head and decoding
     are not counted. Beside them stand the numbers that the formulas of the papers give.
     """
-    from tokenlens.pruning.cost_report import asked_schedule, cost_report, parse_size, prompt_for
+    from tokenlens.pruning.cost.report import asked_schedule, cost_report, parse_size, prompt_for
     from tokenlens.schedule import Schedule
-    from tokenlens.workspace import SCHEDULE
+    from tokenlens.storage.output_paths import SCHEDULE
 
     given = asked_schedule(schedule, method, budget, SCHEDULE)
     name = model or (given and given.model.id) or DEFAULT_MODEL

@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
 
 def env() -> None:
     """Print the versions and the machine, for bug reports."""
-    from tokenlens.environment import machine, versions
+    from tokenlens.storage.versions import machine, versions
 
     for name, value in {**versions(), **machine()}.items():
         console.print(f"{name}: {value}")

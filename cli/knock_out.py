@@ -53,11 +53,11 @@ def knock_out(
     holds, and how much of what deep layers want shallow ones would throw away.
     """
     from tokenlens.analyses import knock_out as analysis
-    from tokenlens.analyses import looked_at, shallow_deep_overlap
+    from tokenlens.analyses import shallow_deep_overlap, target_recall
     from tokenlens.probing.profile import profile_samples
     from tokenlens.reports.figures import FigureFolder
     from tokenlens.samples.dataset import load_samples
-    from tokenlens.workspace import knock_out_directory
+    from tokenlens.storage.output_paths import knock_out_directory
 
     name = model or DEFAULT_MODEL
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
@@ -72,7 +72,7 @@ def knock_out(
     )
     console.print(analysis.markdown(table))
     console.print()
-    console.print(looked_at.markdown(looked_at.compute(profile, samples)))
+    console.print(target_recall.markdown(target_recall.compute(profile, samples)))
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
     console.print(
         f"\nOf the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "

@@ -49,7 +49,7 @@ def profile(
     """Record which visual tokens each layer attends to; a run that was stopped continues."""
     from tokenlens.probing.profile import estimate_profile, profile_samples
     from tokenlens.samples.dataset import load_samples
-    from tokenlens.workspace import profile_directory
+    from tokenlens.storage.output_paths import profile_directory
 
     name = model or DEFAULT_MODEL
     samples = load_samples(data or DEFAULT_DATA, split="calibration", limit=limit)

@@ -33,7 +33,7 @@ def report(
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
     from tokenlens.reports.page import build_report
     from tokenlens.schedule import Schedule
-    from tokenlens.workspace import find_runs
+    from tokenlens.storage.output_paths import find_runs
 
     runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None

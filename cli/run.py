@@ -23,7 +23,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.comparison import Comparison
+    from tokenlens.evaluation.comparing.comparison import Comparison
 
 _FIELD = "Many methods"
 _BUDGETS = "33%,22%"
@@ -106,15 +106,15 @@ def run(
     continues, and with another limit, method, budget or folder only what is
     missing is answered.
     """
-    from tokenlens.evaluation.arms import Arms, budgets_of, comparison_arms, profile_for
-    from tokenlens.evaluation.comparison import compare as run_arms
-    from tokenlens.evaluation.comparison import free_directory
-    from tokenlens.evaluation.run import many_at_once
-    from tokenlens.evaluation.table_files import write_tables
-    from tokenlens.evaluation.tables import budget_tables
+    from tokenlens.evaluation.comparing.arms import Arms, budgets_of, comparison_arms, profile_for
+    from tokenlens.evaluation.comparing.comparison import compare as run_arms
+    from tokenlens.evaluation.comparing.comparison import free_directory
+    from tokenlens.evaluation.comparing.table_files import write_tables
+    from tokenlens.evaluation.comparing.tables import budget_tables
+    from tokenlens.evaluation.running.run import many_at_once
     from tokenlens.samples.dataset import load_samples
     from tokenlens.schedule import Schedule
-    from tokenlens.workspace import (
+    from tokenlens.storage.output_paths import (
         SCHEDULE,
         answers_directory,
         comparison_directory,

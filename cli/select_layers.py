@@ -11,7 +11,7 @@ from .console import console, next_command, wrote
 from .options import Device, DeviceMap, Dtype, Model, Revision
 
 if TYPE_CHECKING:
-    from tokenlens.selection.plan import LayerVerdict, Selection
+    from tokenlens.methods.plan import LayerVerdict, Selection
 
 
 _RERUNS = "For --criterion capability, which runs the model"
@@ -100,12 +100,12 @@ def select_layers(
     from layer 3 on. What that takes is said first; a run that was stopped continues,
     and from a finished one layers are chosen at once, without the model.
     """
+    from tokenlens.methods.plan import plan
     from tokenlens.probing.profile import Profile
-    from tokenlens.pruning.meter import meter_of
-    from tokenlens.selection.budget import parse_budget
+    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
     from tokenlens.selection.criteria import CAPABILITY, check_criterion
-    from tokenlens.selection.plan import plan
-    from tokenlens.workspace import SCHEDULE, newest_profile
+    from tokenlens.selection.solve import parse_budget
+    from tokenlens.storage.output_paths import SCHEDULE, newest_profile
 
     check_criterion(criterion)
     target_budget = parse_budget(budget)
@@ -127,7 +127,7 @@ def select_layers(
         budget=target_budget,
         max_correlation=max_correlation,
         merge=merge,
-        meter=meter_of,
+        meter=decoder_macs_of,
     )
     selection.schedule.save(target)
     _print(selection, directory)

@@ -1,7 +1,7 @@
 """Print how exact the probe and the engine are on every family: `python -m tests.exactness`.
 
-The same comparisons as `tests/test_families_oracle.py`, with their largest differences instead of
-a verdict. Written to `tests/EXACTNESS.md`.
+The same comparisons as `tests/pruning/test_families_oracle.py`, with their largest differences instead of
+a verdict. Written to `docs/results/exactness.md`.
 """
 
 import platform
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import torch
 
-from tests.comparing import compare, keeping_all_is_bit_identical, probe_difference
-from tests.families import FAMILIES, ONE, RAGGED, Case, case
-from tests.family_plans import KEEP_ALL, named_plans, plan_for, sampled_plans
+from tests.support.comparing import compare, keeping_all_is_bit_identical, probe_difference
+from tests.support.families import FAMILIES, ONE, RAGGED, Case, case
+from tests.support.family_plans import KEEP_ALL, named_plans, plan_for, sampled_plans
 
-PAGE = Path(__file__).with_name("EXACTNESS.md")
+PAGE = Path(__file__).parent.parent / "docs" / "results" / "exactness.md"
 HEADER = """# How exact the probe and the engine are, family by family
 
 Random-weight models of six decoder layers, in true float64, with random pictures through their own
 vision towers; a left-padded batch of three prompts, one of them with two pictures. The reference
-reads every sample alone and at full length (`tests/full_length.py`). Printed by
+reads every sample alone and at full length (`tests/references/full_length.py`). Printed by
 
     python -m tests.exactness
 

@@ -8,21 +8,21 @@ import pytest
 import torch
 
 import tokenlens as tl
-from tests.engine_support import batch, model64, schedule, stage
+from tests.support.engine_support import batch, model64, schedule, stage
 from tokenlens.errors import ScheduleError
-from tokenlens.evaluation.fingerprints import _packages
-from tokenlens.pruning.methods import find_method
+from tokenlens.evaluation.running.cache_key import _packages
+from tokenlens.methods import find_method
 from tokenlens.registry import DISPOSALS, METHODS, SCORERS
 from tokenlens.reports.wording import rest_words
 from tokenlens.schedule import Schedule, Stage
-from tokenlens.token_counts import tokens_entering
+from tokenlens.schedule.token_counts import tokens_entering
 
 MODULE = """
 import torch
 from tokenlens.pruning.disposal import Disposal, Disposed
 from tokenlens.pruning.disposals.drop import drop
-from tokenlens.pruning.methods.fastv import single_drop
-from tokenlens.pruning.methods.method import Method
+from tokenlens.methods.fastv import single_drop
+from tokenlens.methods.method import Method
 from tokenlens.pruning.scoring import DirectScoring, RowScoring
 from tokenlens.schedule import Scorer, Stage
 

@@ -1,7 +1,7 @@
 """The table of `python -m tests.exactness` is of every family, and what it says holds."""
 
 from tests.exactness import COLUMNS, PAGE, row
-from tests.families import FAMILIES
+from tests.support.families import FAMILIES
 
 
 def cells(line):

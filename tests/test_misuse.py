@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from builders import tiny_qwen2_vl
 from PIL import Image
 
 import tokenlens as tl
+from tests.support.builders import tiny_qwen2_vl
 from tokenlens.errors import ModelError, SampleError, ScheduleError
 
 STAGE = {"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "drop"}

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenlens.evaluation.evaluate import evaluate
-    from tokenlens.evaluation.results import Results
+    from tokenlens.evaluation.running.evaluate import evaluate
+    from tokenlens.evaluation.running.results import Results
     from tokenlens.measures.correlation import rank_correlation
     from tokenlens.measures.overlap import region_overlap
     from tokenlens.models.layout import Layout
@@ -28,12 +28,12 @@ _HOMES = {
     "Layout": "tokenlens.models.layout",
     "Profile": "tokenlens.probing.profile",
     "Recording": "tokenlens.probing.recording",
-    "Results": "tokenlens.evaluation.results",
+    "Results": "tokenlens.evaluation.running.results",
     "Sample": "tokenlens.samples.sample",
     "Schedule": "tokenlens.schedule",
     "Trace": "tokenlens.pruning.trace",
     "VLM": "tokenlens.models.vlm",
-    "evaluate": "tokenlens.evaluation.evaluate",
+    "evaluate": "tokenlens.evaluation.running.evaluate",
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
     "probe": "tokenlens.probing.recording",

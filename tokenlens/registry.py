@@ -7,7 +7,7 @@ A package adds one by an entry point, and it is as if it had come with tokenlens
 
 The groups are `tokenlens.scorers` (each a `RowScoring` or a `DirectScoring` of
 `tokenlens.pruning.scoring`), `tokenlens.disposals` (a `Disposal` of `tokenlens.pruning.disposal`)
-and `tokenlens.methods` (a `Method` of `tokenlens.pruning.methods.method`). Nothing is imported
+and `tokenlens.methods` (a `Method` of `tokenlens.methods.method`). Nothing is imported
 before it is asked for by name; a name that tokenlens has itself stays its own.
 """
 
@@ -110,9 +110,9 @@ DISPOSALS = Registry(
 )
 METHODS = Registry(
     "method",
-    "tokenlens.pruning.methods.method:Method",
+    "tokenlens.methods.method:Method",
     {
-        name: f"tokenlens.pruning.methods.{module}:METHOD"
+        name: f"tokenlens.methods.{module}:METHOD"
         for name, module in {
             "swiftvlm": "swiftvlm",
             "swiftvlm-unmerged": "swiftvlm_unmerged",

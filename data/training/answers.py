@@ -10,8 +10,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..questions import ask
+from .attention_supervision import AttentionTargets, mask_images
 from .family import Family
-from .looking import Looks, blindfold
 from .loop import run_stage
 from .optimisers import Optimisers, ramp
 from .packing import Packed, Packer, packed_answers
@@ -37,7 +37,7 @@ class Stage:
     """One stage: its depth, its length, its peak rates, and how the looking is taught.
 
     At layer `first` (from 1) the answering tokens are taught to look at a question's first thing,
-    at layer `second` at all of them, with weight `lesson` beside the answers' own loss. A share
+    at layer `second` at all of them, with weight `attention_weight` beside the answers' own loss. A share
     `blind` of the pictures is hidden before layer `first`. The tower is frozen.
     """
 
@@ -48,7 +48,7 @@ class Stage:
     adamw_rate: float
     first: int
     second: int
-    lesson: float = 0.5
+    attention_weight: float = 0.5
     blind: float = 0.75
     hold: float = 0.5
     floor: float = 0.05
@@ -60,21 +60,21 @@ class Batch:
 
     pixels: what the tower takes.
     packed: the questions with their answers.
-    looks: what the answering tokens should look at.
+    targets: what the answering tokens should look at.
     blind: bool [pictures], those that are hidden from the first layers.
     tasks: the task of every answering token, END for the one that ends the answer.
     """
 
     pixels: dict[str, torch.Tensor]
     packed: Packed
-    looks: Looks
+    targets: AttentionTargets
     blind: torch.Tensor
     tasks: list[str]
 
 
 def make_batch(family: Family, packer: Packer, stage: Stage, step: int) -> Batch:
     """The batch of a step: the same arguments give the same batch."""
-    images, rows, looks, blind, tasks = [], [], [], [], []
+    images, rows, targets, blind, tasks = [], [], [], [], []
     for index in range(step * PICTURES, (step + 1) * PICTURES):
         scene, image, rng = draw(stage.name, index)
         segments = []
@@ -84,12 +84,12 @@ def make_batch(family: Family, packer: Packer, stage: Stage, step: int) -> Batch
                     segments.append(packer.segment(question.text, question.answer))
                     spoken = len(packer.tokens(question.answer))
                     tasks += [task] * spoken + [END]
-                    looks.append(Looks.of(question, spoken + 1))
+                    targets.append(AttentionTargets.of(question, spoken + 1))
         images.append(image)
         rows.append(segments)
         blind.append(rng.random() < stage.blind)
     pixels, packed = family.pixels(images), packer.pack(rows)
-    return Batch(pixels, packed, Looks.join(looks), torch.tensor(blind), tasks)
+    return Batch(pixels, packed, AttentionTargets.join(targets), torch.tensor(blind), tasks)
 
 
 def train_answers(family: Family, model: PreTrainedModel, stage: Stage, folder: Path) -> None:
@@ -104,16 +104,16 @@ def train_answers(family: Family, model: PreTrainedModel, stage: Stage, folder: 
 
     def step(index: int) -> dict[str, float]:
         batch = make_batch(family, packer, stage, index)
-        packed, looks = batch.packed.to(device), batch.looks.to(device)
+        packed, targets = batch.packed.to(device), batch.targets.to(device)
         with torch.no_grad():
             visual = family.see(model, {key: x.to(device) for key, x in batch.pixels.items()})
-        with blindfold(decoder, packed, batch.blind.to(device), stage.first):
+        with mask_images(decoder, packed, batch.blind.to(device), stage.first):
             answers = packed_answers(family, model, packed, visual)
         losses = functional.cross_entropy(answers.logits, answers.labels, reduction="none")
-        loss = (losses * looks.weight).sum() / looks.weight.sum()
-        first = looks.first_lesson(answers.attention[stage.first - 1])
-        second = looks.all_lesson(answers.attention[stage.second - 1])
-        (loss + stage.lesson * (first + second)).backward()
+        loss = (losses * targets.weight).sum() / targets.weight.sum()
+        first = targets.first_attention_loss(answers.attention[stage.first - 1])
+        second = targets.all_attention_loss(answers.attention[stage.second - 1])
+        (loss + stage.attention_weight * (first + second)).backward()
         optimisers.step(ramp(index, stage.steps, warm=50, hold=stage.hold, floor=stage.floor))
         right = _right_by_task(answers.logits.argmax(-1) == answers.labels, batch.tasks)
         return {"loss": loss.item(), "first": first.item(), "second": second.item(), **right}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from tokenlens.evaluation.evaluate import evaluate
+from tokenlens.evaluation.running.evaluate import evaluate
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.models.loading import load
 from tokenlens.samples.dataset import load_samples

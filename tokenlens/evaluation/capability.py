@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.errors import ResultsError, SelectionError
-from tokenlens.evaluation.answer_store import own_answers
-from tokenlens.evaluation.comparison import UNPRUNED, Comparison, compare
-from tokenlens.evaluation.run import Run
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.running.answer_cache import own_answers
+from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
-from tokenlens.workspace import slug
+from tokenlens.storage.output_paths import slug
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

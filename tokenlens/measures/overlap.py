@@ -13,7 +13,7 @@ from tokenlens.measures.arrays import (
     top_count,
     top_ranks,
 )
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 Scores = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tokenlens.errors import ModelError, UnknownLayoutWarning
-from tokenlens.models.adapters import ADAPTERS, Given, PictureTokens, find_adapter
+from tokenlens.models.adapters import ADAPTERS, AdapterContext, PictureTokens, find_adapter
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Layout:
         return not bool(self.boxes.isnan().any())
 
 
-def find_layouts(given: Given, mask: Tensor, videos: Tensor) -> list[Layout]:
+def find_layouts(given: AdapterContext, mask: Tensor, videos: Tensor) -> list[Layout]:
     """The layout of every sample.
 
     Args:

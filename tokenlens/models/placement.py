@@ -3,7 +3,7 @@
 import torch
 
 from tokenlens.errors import ModelError
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 _DTYPES = {
     "float32": torch.float32,

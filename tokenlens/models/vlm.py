@@ -13,13 +13,13 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from tokenlens.errors import ModelError, SampleError
-from tokenlens.files import hash_json
-from tokenlens.models.adapters import Given, find_adapter, required_shrinking
+from tokenlens.models.adapters import AdapterContext, find_adapter, required_shrinking
 from tokenlens.models.inputs import PreparedInputs
 from tokenlens.models.layout import Layout, find_layouts
 from tokenlens.models.processing import picture_settings
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, video_mask, visual_mask
 from tokenlens.samples.pictures import as_rgb, open_picture
+from tokenlens.storage.files import hash_json
 
 Picture = Image | Path | str
 """A picture in memory, or the path of one."""
@@ -214,7 +214,7 @@ class VLM:
                 the family's boxes depend on.
         """
         known = getattr(inputs, "sizes", None) if sizes is None else sizes
-        given = Given(
+        given = AdapterContext(
             config=self.model.config,
             inputs=inputs,
             sizes=None if known is None else tuple(known),

@@ -15,10 +15,10 @@ from tokenlens.errors import ProbeError, ProfileError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.models.batch import Batch
 from tokenlens.probing.recording import Recording, probe
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.progress import progress
-from tokenlens.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Box, Polygon, Sample
-from tokenlens.store import ShardReader, ShardStore, existing_run
+from tokenlens.storage.shards import ShardReader, ShardStore, existing_run
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 
 
 @dataclass(frozen=True)
-class Heard:
+class AttentionInputs:
     """What one layer compared: query [batch, heads, tokens, size], key [batch, kv heads, …]."""
 
     query: Tensor
@@ -29,11 +29,11 @@ class Listener:
 
     def __init__(self) -> None:
         self._module: nn.Module | None = None
-        self._hear: Callable[[Heard], None] | None = None
+        self._hear: Callable[[AttentionInputs], None] | None = None
         self._halt = False
 
     def expect(
-        self, module: nn.Module, hear: Callable[[Heard], None], *, halt: bool = False
+        self, module: nn.Module, hear: Callable[[AttentionInputs], None], *, halt: bool = False
     ) -> None:
         """Wait for the next attention call of `module`; `halt` leaves its layer there."""
         self._module, self._hear, self._halt = module, hear, halt
@@ -56,7 +56,7 @@ class Listener:
         scaling = options.get("scaling")
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         with torch.no_grad():
-            hear(Heard(query, key, scaling, options.get("softcap")))
+            hear(AttentionInputs(query, key, scaling, options.get("softcap")))
         if self._halt:
             raise HaltError
 

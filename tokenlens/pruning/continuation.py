@@ -7,14 +7,14 @@ from torch import Tensor
 from tokenlens.pruning import masks
 from tokenlens.pruning.cache import stored_layer
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.prefill import Surroundings
+from tokenlens.pruning.prefill import SessionContext
 
 
 class Continuation:
     """New tokens attend to the keys each layer has stored, and to themselves."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: nothing to do."""
@@ -31,11 +31,11 @@ class Continuation:
                 later_from=stored.later_from,
                 keys=stored.full_length + queries,
                 queries=queries,
-                flat=self._around.flat,
+                flat=self._context.flat,
             )
         numbers = stored.next_numbers(queries)
         if numbers is not None:
-            arguments["position_embeddings"] = self._around.rotary.renumber(
+            arguments["position_embeddings"] = self._context.rotary.renumber(
                 call.arguments.get("position_embeddings"), numbers
             )
         return hidden, arguments

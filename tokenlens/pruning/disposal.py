@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tokenlens.pruning.cost import Floats, grouping_macs
+from tokenlens.pruning.cost.decoder_cost import Floats, grouping_macs
 from tokenlens.pruning.tokens import Counts, Tokens, arrange, take_rows
-from tokenlens.token_counts import merge_count
+from tokenlens.schedule.token_counts import merge_count
 
 if TYPE_CHECKING:
-    from tokenlens.pruning.looking import Looked
+    from tokenlens.pruning.vision_tower import TowerReading
 
 
-class Cut(NamedTuple):
+class StageDecision(NamedTuple):
     """A stage's decision.
 
     Attributes:
@@ -27,7 +27,7 @@ class Cut(NamedTuple):
         keeping: how many that is per sample.
         merging: how many merged tokens are to stand for the rest.
         scores: floats [batch, width], the importance of the visual tokens.
-        looked: what the vision tower says of each token of the padded input; None where no one
+        tower_reading: what the vision tower says of each token of the padded input; None where no one
             asks for it.
     """
 
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
     keeping: Counts
     merging: Counts
     scores: Tensor
-    looked: "Looked | None" = None
+    tower_reading: "TowerReading | None" = None
 
     def survivors(self) -> Tokens:
         """Text and kept tokens, without padding."""
@@ -52,7 +52,7 @@ class Cut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Aside:
+class BypassedTokens:
     """Tokens that bypass the layers up to the next stage.
 
     Attributes:
@@ -97,7 +97,7 @@ class Disposed(NamedTuple):
 
     tokens: Tokens
     merged: Tokens | None = None
-    aside: Aside | None = None
+    bypassed: BypassedTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ class Disposal:
         macs: multiply-accumulates of making so many tokens not kept, float64 [samples], into so
             many merged ones, of so many numbers in a hidden state, and of bringing them back.
         summary: one line for the user: what becomes of the rest.
-        tower: whether the vision tower is to be read (`Cut.looked`).
+        tower: whether the vision tower is to be read (`StageDecision.looked`).
         readable: whether what is set aside stays readable: every layer makes keys and values of it
             until the next stage, or to the end. It is set aside without groups.
     """
 
-    apply: Callable[[Cut], Disposed]
+    apply: Callable[[StageDecision], Disposed]
     merged: Callable[[int | float, int], int] = merge_count
     later: Literal["kept", "alive", "all"] = "alive"
     settable: bool = True

@@ -33,14 +33,14 @@ from tokenlens.pruning import refusals
 from tokenlens.pruning.attention import Listener
 from tokenlens.pruning.cache import Lease, check_cache, filled_here
 from tokenlens.pruning.continuation import Continuation
+from tokenlens.pruning.cost.accounting import CostAccount
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.ledger import Ledger
-from tokenlens.pruning.looking import Looking, reads_tower
 from tokenlens.pruning.positions import Rotary
-from tokenlens.pruning.prefill import Prefill, Surroundings
+from tokenlens.pruning.prefill import Prefill, SessionContext
 from tokenlens.pruning.scoring import Prompt
 from tokenlens.pruning.tokens import Slots
 from tokenlens.pruning.trace import Trace
+from tokenlens.pruning.vision_tower import TowerReader, reads_tower
 from tokenlens.schedule import Schedule, require_schedule
 
 if TYPE_CHECKING:
@@ -94,11 +94,11 @@ def prune(
         stack.enter_context(_sole_user(decoder(model)))
         session = _Session(model, schedule, recorded)
         stack.callback(session.close)
-        stack.enter_context(observe_attention(session.implementation, session.around.listener))
+        stack.enter_context(observe_attention(session.implementation, session.context.listener))
         session.look(stack)
         session.interpolate(stack)
         session.attach(stack)
-        yield session.around.trace
+        yield session.context.trace
 
 
 @contextmanager
@@ -132,7 +132,7 @@ class _Session:
         self._thread: int | None = None
         self._prompt_end: int | None = None
         self.implementation: str = self._config._attn_implementation
-        self.around = Surroundings(
+        self.context = SessionContext(
             schedule=schedule,
             layers=len(decoder_layers(model)),
             listener=Listener(),
@@ -140,22 +140,22 @@ class _Session:
             lease=Lease(),
             trace=Trace(),
             flat=is_flash_attention_requested(self._config),
-            looking=Looking(required_tower(model)) if reads_tower(schedule) else None,
+            tower_reader=TowerReader(required_tower(model)) if reads_tower(schedule) else None,
         )
 
     def look(self, stack: ExitStack) -> None:
         """Read the vision tower where the schedule asks for it, until `stack` is left."""
-        looking = self.around.looking
-        if looking is not None:
-            tower = looking.tower
-            handle = tower.module.register_forward_pre_hook(looking.begin, with_kwargs=True)
+        tower_reader = self.context.tower_reader
+        if tower_reader is not None:
+            tower = tower_reader.tower
+            handle = tower.module.register_forward_pre_hook(tower_reader.begin, with_kwargs=True)
             stack.callback(handle.remove)
             config: Any = tower.attention.config
-            stack.enter_context(observe_attention(config._attn_implementation, looking))
+            stack.enter_context(observe_attention(config._attn_implementation, tower_reader))
 
     def interpolate(self, stack: ExitStack) -> None:
         """Let the tower take smaller pictures where the schedule is of some, until `stack` ends."""
-        if self.around.schedule.picture is None:
+        if self.context.schedule.picture is None:
             return
         tower = required_shrinking(self._model.config).interpolated(self._model)
         if tower is not None:
@@ -175,23 +175,23 @@ class _Session:
             before, after = partial(self._before_layer, number), partial(self._after_layer, number)
             own(layer.register_forward_pre_hook(before, with_kwargs=True))
             own(layer.register_forward_hook(after))
-        if self.around.rotary.module is not None:
+        if self.context.rotary.module is not None:
             own(
-                self.around.rotary.module.register_forward_hook(
-                    self.around.rotary.record, with_kwargs=True
+                self.context.rotary.module.register_forward_hook(
+                    self.context.rotary.record, with_kwargs=True
                 )
             )
         stack.enter_context(self._guarded_generate())
 
     def close(self) -> None:
         """The context was left: no forward pass may go on from its caches."""
-        self.around.lease.open = False
+        self.context.lease.open = False
         self._forget_run()
 
     def _forget_run(self) -> None:
         self._run = self._thread = None
-        self.around.listener.forget()
-        self.around.rotary.calls.clear()
+        self.context.listener.forget()
+        self.context.rotary.calls.clear()
 
     def _before_model(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = threading.get_ident()
@@ -204,12 +204,12 @@ class _Session:
         refusals.refuse_call(call)
         cache = call.get("past_key_values")
         check_cache(cache)
-        if filled_here(cache, self.around.lease):
+        if filled_here(cache, self.context.lease):
             if call.get("input_ids") is not None:
                 visual = visual_mask(self._model, call["input_ids"])
                 generating = self._prompt_end is not None
                 refusals.refuse_continuation(call, visual, generating=generating)
-            self._run = Continuation(self.around)
+            self._run = Continuation(self.context)
         else:
             refusals.refuse_prompt(call)
             self._run = self._prefill(call["input_ids"], call.get("attention_mask"))
@@ -219,15 +219,15 @@ class _Session:
         attended = torch.ones_like(ids, dtype=torch.bool)
         if attention_mask is not None:
             attended = attention_mask.to(ids.device).bool()
-        if self.around.looking is not None:
+        if self.context.tower_reader is not None:
             refusals.refuse_videos(video_mask(self._model, ids))
         whole = Slots.of_input(visual_mask(self._model, ids), attended)
         end = ids.shape[1] if self._prompt_end is None else self._prompt_end
         prompt = Prompt(
             ids=ids, visual=whole.visual, attended=attended, end=end, recorded=self._recorded
         )
-        ledger = Ledger(self._config, whole, self._model.dtype.itemsize)
-        return Prefill(self.around, prompt, ledger, whole)
+        costs = CostAccount(self._config, whole, self._model.dtype.itemsize)
+        return Prefill(self.context, prompt, costs, whole)
 
     def _after_model(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         if self._thread != threading.get_ident():

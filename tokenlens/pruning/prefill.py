@@ -9,15 +9,14 @@ from torch import Tensor
 
 from tokenlens.errors import PruningError
 from tokenlens.pruning import masks, positions
-from tokenlens.pruning.attention import Heard, Listener, run_until_attention
+from tokenlens.pruning.attention import AttentionInputs, Listener, run_until_attention
 from tokenlens.pruning.cache import Join, Lease, PrunedLayer, install, window_of
+from tokenlens.pruning.cost.accounting import CostAccount
 from tokenlens.pruning.deepstack import Deepstack
-from tokenlens.pruning.disposal import Aside, Cut
+from tokenlens.pruning.disposal import BypassedTokens, StageDecision
 from tokenlens.pruning.frozen import Frozen, Relay, keys_and_values
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.ledger import Ledger
-from tokenlens.pruning.looking import Looking
 from tokenlens.pruning.positions import Rotary
 from tokenlens.pruning.scoring import (
     DirectScoring,
@@ -25,7 +24,7 @@ from tokenlens.pruning.scoring import (
     Rows,
     RowScoring,
     Scoring,
-    Turn,
+    StageContext,
     counts_of_mass,
     importance,
     select,
@@ -33,16 +32,17 @@ from tokenlens.pruning.scoring import (
 )
 from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
+from tokenlens.pruning.vision_tower import TowerReader
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import MassKeep, Schedule, Stage
-from tokenlens.token_counts import keep_count
+from tokenlens.schedule.token_counts import keep_count
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SessionContext:
     """What every forward pass of a pruning context shares.
 
-    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention); `looking`
+    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention); `tower_reader`
     reads the vision tower, where the schedule asks for it.
     """
 
@@ -53,22 +53,24 @@ class Surroundings:
     lease: Lease
     trace: Trace
     flat: bool
-    looking: Looking | None = None
+    tower_reader: TowerReader | None = None
 
 
 class Prefill:
     """The state of a prefill between its layers."""
 
-    def __init__(self, around: Surroundings, prompt: Prompt, ledger: Ledger, whole: Slots) -> None:
-        self._around = around
+    def __init__(
+        self, context: SessionContext, prompt: Prompt, costs: CostAccount, whole: Slots
+    ) -> None:
+        self._context = context
         self._prompt = prompt
-        self._ledger = ledger
+        self._costs = costs
         self._whole = whole
         self._slots = whole
         self._deepstack = Deepstack()
         self._rows: dict[str, Tensor] = {}
         self._scores: dict[Stage, Tensor] = {}
-        self._aside: Aside | None = None
+        self._bypassed: BypassedTokens | None = None
         self._frozen: Frozen | None = None
         self._renumbered = False
         self._stages: list[StageTrace] = []
@@ -77,7 +79,7 @@ class Prefill:
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: see what it was given beside its input."""
         self._deepstack.take_over(arguments)
-        self._deepstack.check(self._around.schedule.stages)
+        self._deepstack.check(self._context.schedule.stages)
 
     def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Before a layer: cut where a stage says so; what the layer is to run on instead."""
@@ -86,17 +88,19 @@ class Prefill:
             self._look()
             self._choose_rows(hidden)
         self._slots = self._slots.to(hidden.device)
-        for stage in self._around.schedule.stages:
+        for stage in self._context.schedule.stages:
             if stage.first_layer == call.number:
                 hidden = self._cut(stage, call, hidden)
-        for stage in self._around.schedule.stages:
+        for stage in self._context.schedule.stages:
             if stage.when == "after" and stage.score_layer == call.number:
                 self._score_after(stage, call, hidden)
-        self._ledger.enter(self._slots, self._readable)
+        self._costs.enter(self._slots, self._readable)
         arguments, join = self._narrow(call), self._frozen_joiner(call, hidden.device)
         if call.cache is not None:
             window = window_of(call.cache, call.number)
-            layer = PrunedLayer(self._around.lease, self._readable, self._whole.width, window, join)
+            layer = PrunedLayer(
+                self._context.lease, self._readable, self._whole.width, window, join
+            )
             install(call.cache, call.number, layer)
         elif join is not None:
             arguments["past_key_values"] = Relay(join)
@@ -109,9 +113,9 @@ class Prefill:
 
     def finish(self) -> None:
         """After the last layer: write the trace."""
-        self._check_turn(self._around.layers + 1)
-        ledger = self._ledger
-        self._around.trace.fill(self._stages, ledger.tokens(), ledger.readable(), ledger.cost())
+        self._check_turn(self._context.layers + 1)
+        costs = self._costs
+        self._context.trace.fill(self._stages, costs.tokens(), costs.readable(), costs.cost())
 
     @property
     def _readable(self) -> Slots:
@@ -136,14 +140,14 @@ class Prefill:
         return join
 
     def _check_turn(self, number: int) -> None:
-        if self._ledger.layers + 1 != number:
+        if self._costs.layers + 1 != number:
             raise PruningError(
-                f"decoder layer {number} came after layer {self._ledger.layers}: layers were "
+                f"decoder layer {number} came after layer {self._costs.layers}: layers were "
                 "skipped or repeated, which a schedule cannot follow; run all layers in order"
             )
 
     def _check_heard(self, number: int) -> None:
-        if self._around.listener.forget():
+        if self._context.listener.forget():
             raise PruningError(
                 f"layer {number} did not call its attention through transformers' attention "
                 "interface as it was when the context was entered, so it cannot be scored; set "
@@ -152,13 +156,13 @@ class Prefill:
 
     def _look(self) -> None:
         """What the vision tower, which has run by now, says of the visual tokens."""
-        if self._around.looking is not None:
-            looked = self._around.looking.take(self._prompt.visual)
-            self._ledger.looked(looked.macs)
-            self._prompt = replace(self._prompt, looked=looked)
+        if self._context.tower_reader is not None:
+            tower_reading = self._context.tower_reader.take(self._prompt.visual)
+            self._costs.tower_read(tower_reading.macs)
+            self._prompt = replace(self._prompt, tower_reading=tower_reading)
 
     def _choose_rows(self, embeddings: Tensor) -> None:
-        for query in dict.fromkeys(scorer.query for scorer in self._around.schedule.scorers):
+        for query in dict.fromkeys(scorer.query for scorer in self._context.schedule.scorers):
             scoring = SCORERS[query]
             if isinstance(scoring, RowScoring):
                 self._rows[query] = scoring.rows(self._prompt, embeddings)
@@ -168,13 +172,13 @@ class Prefill:
         """What scoring so many candidates takes beside reading attention."""
         if scoring.macs is not None:
             text = tuple(self._prompt.text_after().sum(1).tolist())
-            self._ledger.scored(scoring.macs, candidates, text)
+            self._costs.scored(scoring.macs, candidates, text)
 
     def _cut(self, stage: Stage, call: LayerCall, hidden: Tensor) -> Tensor:
         tokens = Tokens(hidden, self._slots)
-        if self._aside is not None:
-            tokens = self._aside.rejoin(tokens)
-            self._aside = self._frozen = None
+        if self._bypassed is not None:
+            tokens = self._bypassed.rejoin(tokens)
+            self._bypassed = self._frozen = None
             if self._renumbered:
                 tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
@@ -189,13 +193,13 @@ class Prefill:
             if disposal.readable and stage.positions == "renumber":
                 tokens = tokens._replace(slots=slots.numbered())
             merging = tuple(disposal.merged(stage.merge, count) for count in rest)
-            tokens, merged, self._aside = disposal.apply(
-                Cut(tokens, kept, keeping, merging, scores, self._prompt.looked)
+            tokens, merged, self._bypassed = disposal.apply(
+                StageDecision(tokens, kept, keeping, merging, scores, self._prompt.tower_reading)
             )
             if merged is not None:
-                self._ledger.grouped(disposal.macs, rest, merged.slots.lengths)
-            if disposal.readable and self._aside is not None:
-                self._frozen = Frozen.beside(tokens, self._aside.tokens)
+                self._costs.grouped(disposal.macs, rest, merged.slots.lengths)
+            if disposal.readable and self._bypassed is not None:
+                self._frozen = Frozen.beside(tokens, self._bypassed.tokens)
         self._renumbered = stage.positions == "renumber"
         if self._renumbered and self._frozen is None:
             tokens = tokens._replace(slots=tokens.slots.numbered())
@@ -220,55 +224,57 @@ class Prefill:
         return grid.gather(1, slots.index)
 
     def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
-        scorer, device = self._around.schedule.scorer_of(stage), tokens.hidden.device
+        scorer, device = self._context.schedule.scorer_of(stage), tokens.hidden.device
         scoring = SCORERS[scorer.query]
         if isinstance(scoring, DirectScoring):
             self._account(scoring, tokens.slots.visuals)
-            turn = Turn(len(self._stages), keeping)
-            return scoring.scores(self._prompt, tokens, turn, scorer).to(device)
+            context = StageContext(len(self._stages), keeping)
+            return scoring.scores(self._prompt, tokens, context, scorer).to(device)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)
 
     def _score_after(self, stage: Stage, call: LayerCall, hidden: Tensor) -> None:
-        scorer = self._around.schedule.scorer_of(stage)
+        scorer = self._context.schedule.scorer_of(stage)
         if isinstance(SCORERS[scorer.query], DirectScoring):
             return
         if not scorer.rotary:
             self._score_now(stage, call, Tokens(hidden, self._slots))
             return
-        self._around.listener.expect(call.attention, self._reader(stage, call, self._slots))
+        self._context.listener.expect(call.attention, self._reader(stage, call, self._slots))
 
     def _score_now(self, stage: Stage, call: LayerCall, tokens: Tokens) -> None:
         """Score by a layer that is about to run, with queries and keys made for this alone."""
         slots, arguments = tokens.slots, dict(call.arguments)
         embeddings = self._positions(arguments.get("position_embeddings"), slots)
-        if not self._around.schedule.scorer_of(stage).rotary:
+        if not self._context.schedule.scorer_of(stage).rotary:
             embeddings = positions.without_rotation(embeddings)
         arguments["position_embeddings"] = embeddings
         arguments["position_ids"] = None
         reader = self._reader(stage, call, slots)
-        self._around.listener.expect(call.attention, reader, halt=True)
+        self._context.listener.expect(call.attention, reader, halt=True)
         run_until_attention(call.layer, tokens.hidden, **arguments)
-        self._ledger.projected(slots)
+        self._costs.projected(slots)
         self._check_heard(call.number)
 
-    def _reader(self, stage: Stage, call: LayerCall, slots: Slots) -> Callable[[Heard], None]:
-        scorer = self._around.schedule.scorer_of(stage)
+    def _reader(
+        self, stage: Stage, call: LayerCall, slots: Slots
+    ) -> Callable[[AttentionInputs], None]:
+        scorer = self._context.schedule.scorer_of(stage)
         listed = [head for layer, head in scorer.listed_heads if layer == stage.score_layer]
 
-        def read(heard: Heard) -> None:
-            here = slots.to(heard.query.device)
-            rows = Rows.among(here, self._rows[scorer.query].to(heard.query.device))
-            self._ledger.compared(rows.counts, here)
+        def read(inputs: AttentionInputs) -> None:
+            here = slots.to(inputs.query.device)
+            rows = Rows.among(here, self._rows[scorer.query].to(inputs.query.device))
+            self._costs.compared(rows.counts, here)
             heads: list[int] | int | None = listed or None
             if isinstance(scorer.heads, int | float):
-                heads = strongest_heads(scorer.heads, heard.query.shape[1])
+                heads = strongest_heads(scorer.heads, inputs.query.shape[1])
             decay = None
             if scorer.decay is not None:
                 embeddings = self._positions(call.arguments.get("position_embeddings"), here)
-                decay = positions.decay(embeddings, heard.query.shape[-1])
-                self._ledger.weighed(rows.counts, here, 2 * embeddings[0].shape[-1])
+                decay = positions.decay(embeddings, inputs.query.shape[-1])
+                self._costs.weighed(rows.counts, here, 2 * embeddings[0].shape[-1])
 
             def visible(order: Tensor) -> Tensor:
                 places = here.index.gather(1, order)
@@ -277,7 +283,7 @@ class Prefill:
                 )
 
             self._scores[stage] = importance(
-                heard,
+                inputs,
                 rows,
                 here.visual,
                 visible,
@@ -300,7 +306,7 @@ class Prefill:
             arguments["position_ids"] = self._once(
                 "ids",
                 call.arguments.get("position_ids"),
-                lambda ids: None if self._around.flat else positions.gather_ids(ids, slots.index),
+                lambda ids: None if self._context.flat else positions.gather_ids(ids, slots.index),
             )
         if not slots.whole or slots.number is not None:
             arguments["position_embeddings"] = self._once(
@@ -313,11 +319,11 @@ class Prefill:
     def _narrowed_mask(self, mask: Tensor | None, causal: bool) -> Tensor | None:
         if self._frozen is not None:
             return masks.narrow_among(mask, self._slots, self._frozen.slots, causal=causal)
-        return masks.narrow(mask, self._slots, causal=causal, flat=self._around.flat)
+        return masks.narrow(mask, self._slots, causal=causal, flat=self._context.flat)
 
     def _positions(self, embeddings: positions.Embeddings, slots: Slots) -> positions.Embeddings:
         if slots.number is not None:
-            return self._around.rotary.renumber(embeddings, slots.number)
+            return self._context.rotary.renumber(embeddings, slots.number)
         return embeddings if slots.whole else positions.gather(embeddings, slots.index)
 
     def _once(self, name: str, value: Any, make: Callable[[Any], Any]) -> Any:

@@ -10,10 +10,10 @@ from transformers.utils.generic import is_flash_attention_requested
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import decoder, decoder_layers, text_config
-from tokenlens.pruning.cost import windows
+from tokenlens.pruning.cost.decoder_cost import windows
 from tokenlens.pruning.frozen import refuse_unfreezable
-from tokenlens.pruning.looking import reads_tower
 from tokenlens.pruning.scoring import DirectScoring
+from tokenlens.pruning.vision_tower import reads_tower
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import MassKeep, Schedule, Scorer, Stage
 

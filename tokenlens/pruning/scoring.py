@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenlens.pruning.attention import Heard
+from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
 from tokenlens.schedule import MassKeep, Scorer
-from tokenlens.token_counts import within_limits
+from tokenlens.schedule.token_counts import within_limits
 
 if TYPE_CHECKING:
-    from tokenlens.pruning.looking import Looked
+    from tokenlens.pruning.vision_tower import TowerReading
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Prompt:
             part of it.
         recorded: per sample, importance [layers, n_visual] of the unpruned model; None where it
             was not recorded.
-        looked: what the vision tower says of each token; None where nothing asks for it.
+        tower_reading: what the vision tower says of each token; None where nothing asks for it.
     """
 
     ids: Tensor
@@ -49,7 +49,7 @@ class Prompt:
     attended: Tensor
     end: int
     recorded: Sequence[Tensor] | None = None
-    looked: "Looked | None" = None
+    tower_reading: "TowerReading | None" = None
 
     def within(self, rows: Tensor) -> Tensor:
         """`rows` without padding and without what lies beyond the prompt."""
@@ -63,7 +63,7 @@ class Prompt:
         return self.within(following & ~self.visual)
 
 
-class Turn(NamedTuple):
+class StageContext(NamedTuple):
     """Which stage it is, counted from 0, and how many tokens it selects of each sample.
 
     Where it keeps by mass, the most that it may select.
@@ -115,7 +115,7 @@ class DirectScoring(Scoring):
             [batch, width]; that of the others does not matter.
     """
 
-    scores: Callable[[Prompt, Tokens, Turn, Scorer], Tensor]
+    scores: Callable[[Prompt, Tokens, StageContext, Scorer], Tensor]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Rows:
 
 
 def importance(
-    heard: Heard,
+    inputs: AttentionInputs,
     rows: Rows,
     candidates: Tensor,
     visible: Callable[[Tensor], Tensor],
@@ -151,7 +151,7 @@ def importance(
     """Attention that each slot receives, mean over heads and rows.
 
     Args:
-        heard: queries and keys of every slot at the scoring layer.
+        inputs: queries and keys of every slot at the scoring layer.
         rows: the rows to average.
         candidates: bool [batch, width], the visual tokens.
         visible: for slots [batch, n] of rows, which keys they see: bool or additive floats
@@ -165,19 +165,21 @@ def importance(
     Returns:
         [batch, width] in float32, float64 for a float64 model.
     """
-    dtype = accumulation_dtype(heard.query)
-    key = heard.key.to(dtype).transpose(2, 3)
-    batch, n_heads = heard.query.shape[:2]
+    dtype = accumulation_dtype(inputs.query)
+    key = inputs.key.to(dtype).transpose(2, 3)
+    batch, n_heads = inputs.query.shape[:2]
     groups = n_heads // key.shape[1]
     apart = n_heads if isinstance(heads, int) else 1
     total = torch.zeros(batch, apart, key.shape[-1], dtype=dtype, device=key.device)
     block = max(1, _LARGEST_BLOCK // max(1, batch * n_heads * key.shape[-1]))
     for order, valid in zip(rows.order.split(block, 1), rows.valid.split(block, 1), strict=True):
-        query = heard.query.gather(2, order[:, None, :, None].expand(-1, n_heads, -1, key.shape[2]))
+        query = inputs.query.gather(
+            2, order[:, None, :, None].expand(-1, n_heads, -1, key.shape[2])
+        )
         grouped = query.to(dtype).unflatten(1, (-1, groups)).flatten(2, 3)
-        logits = (grouped @ key).unflatten(2, (groups, -1)).flatten(1, 2) * heard.scaling
-        if heard.softcap is not None:
-            logits = torch.tanh(logits / heard.softcap) * heard.softcap
+        logits = (grouped @ key).unflatten(2, (groups, -1)).flatten(1, 2) * inputs.scaling
+        if inputs.softcap is not None:
+            logits = torch.tanh(logits / inputs.softcap) * inputs.softcap
         seen = visible(order)
         if softmax == "visual":
             seen = _only(seen, candidates)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tokenlens.errors import PruningError
-from tokenlens.pruning.cost import Cost
+from tokenlens.pruning.cost.decoder_cost import Cost
 from tokenlens.pruning.tokens import Slots
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tokenlens.analyses.style import DARK, LIGHT, Theme, render
-from tokenlens.files import write_bytes
+from tokenlens.analyses.drawing.style import DARK, LIGHT, Theme, render
 from tokenlens.reports.overlays import data_uri
+from tokenlens.storage.files import write_bytes
 
 
 @dataclass(frozen=True)

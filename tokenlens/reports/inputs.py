@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ResultsError, ScheduleError
-from tokenlens.evaluation.comparison import Comparison
+from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
-from tokenlens.store import ShardReader
-from tokenlens.workspace import slug
+from tokenlens.storage.output_paths import slug
+from tokenlens.storage.shards import ShardReader
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tokenlens.analyses.drawing.picture_sheet import Outline
+from tokenlens.analyses.drawing.token_raster import shrunk
 from tokenlens.analyses.importance_maps import Scale, backdrop
-from tokenlens.analyses.picture_sheet import Outline
-from tokenlens.analyses.token_raster import shrunk
 from tokenlens.errors import SampleError
 from tokenlens.samples.benchmarks.stored import find_picture
 from tokenlens.samples.pictures import open_picture

@@ -6,10 +6,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tokenlens.analyses.drawing.picture_sheet import REGION
 from tokenlens.analyses.importance_maps import GROUND
 from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
-from tokenlens.analyses.picture_sheet import REGION
-from tokenlens.files import write_text
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import (
     NO_BOXES,
@@ -22,16 +21,17 @@ from tokenlens.reports.inputs import (
     Inputs,
     read_inputs,
 )
-from tokenlens.reports.measured import (
+from tokenlens.reports.profile_sections import (
     correlation_section,
     map_section,
     overlap_section,
     shallow_deep_section,
 )
-from tokenlens.reports.outcomes import headline_stats, result_section, stage_cases
 from tokenlens.reports.provenance import provenance
+from tokenlens.reports.result_sections import headline_stats, result_section, stage_cases
 from tokenlens.reports.wording import kept_words, listed, readable_json, rest_words
 from tokenlens.schedule import Schedule
+from tokenlens.storage.files import write_text
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from tokenlens.evaluation.arms import OWN
-from tokenlens.evaluation.comparison import Plan
+from tokenlens.evaluation.comparing.arms import OWN
+from tokenlens.evaluation.comparing.comparison import Plan
 from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.wording import command, select_command

@@ -5,7 +5,7 @@ import re
 import shlex
 from typing import Any
 
-from tokenlens.analyses.style import percent
+from tokenlens.analyses.drawing.style import percent
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import BudgetNote, Keep, MassKeep, Schedule, Stage
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import overload
 
 from tokenlens.errors import SampleError
-from tokenlens.files import hash_bytes, hash_json
 from tokenlens.samples.benchmarks import Address
 from tokenlens.samples.benchmarks.checks import checked
 from tokenlens.samples.manifest import read_manifest
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Sample
-from tokenlens.samples.spread import spread
-from tokenlens.suggest import one_of
-from tokenlens.workspace import slug
+from tokenlens.samples.subset import choose_subset
+from tokenlens.storage.files import hash_bytes, hash_json
+from tokenlens.storage.output_paths import slug
+from tokenlens.wording.suggest import one_of
 
 BUNDLED = "scenes"
 """The data set that ships with the package."""
@@ -99,7 +99,7 @@ def load_samples(
     place = _bundled_folder() if bundled else Path(data).expanduser().absolute()
     manifest, own_split = _find_manifest(place, split)
     rows = _of_tasks(read_manifest(manifest), tasks)
-    samples = [rows[place] for place in spread(rows, limit)]
+    samples = [rows[place] for place in choose_subset(rows, limit)]
     stem = place.parent.name if place.name == "manifest.jsonl" else place.stem
     return Samples(
         samples,

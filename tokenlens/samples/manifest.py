@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from tokenlens.errors import SampleError
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Box, Polygon, Sample, check_regions
-from tokenlens.validation import one_line
+from tokenlens.storage.json_files import one_line
 
 
 def _as_list(answer: Any) -> Any:

@@ -23,7 +23,7 @@ from tokenlens.errors import SelectionError
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.intervals import Interval, interval_ends, resampled_means
 from tokenlens.measures.overlap import region_scores
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 Array = NDArray[np.float64]
 

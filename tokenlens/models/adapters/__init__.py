@@ -4,7 +4,7 @@ To add a family, write one function that says which part of its picture every vi
 (there may be one already), and one entry in `ADAPTERS`; CONTRIBUTING.md works an example.
 """
 
-from tokenlens.models.adapters.adapter import Adapter, Given, PictureTokens
+from tokenlens.models.adapters.adapter import Adapter, AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import grid_boxes
 from tokenlens.models.adapters.families import ADAPTERS
 from tokenlens.models.adapters.support import (
@@ -17,7 +17,7 @@ from tokenlens.models.adapters.support import (
 __all__ = [
     "ADAPTERS",
     "Adapter",
-    "Given",
+    "AdapterContext",
     "PictureTokens",
     "find_adapter",
     "grid_boxes",

@@ -29,7 +29,7 @@ class PictureTokens:
 
 
 @dataclass(frozen=True)
-class Given:
+class AdapterContext:
     """What the visual tokens of a prompt are worked out from.
 
     Attributes:
@@ -97,8 +97,8 @@ class Adapter:
     model_type: str
     architecture: str
     tokens: str
-    pictures: Callable[[Given], list[PictureTokens]]
-    videos: Callable[[Given], list[PictureTokens]] | None = None
+    pictures: Callable[[AdapterContext], list[PictureTokens]]
+    videos: Callable[[AdapterContext], list[PictureTokens]] | None = None
     tower: Callable[[PreTrainedModel], Tower | None] = no_tower
     shrinking: Shrinking | None = None
     chat_template: str | None = None

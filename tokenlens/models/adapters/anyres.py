@@ -9,17 +9,17 @@ from torch import Tensor
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
 
-from tokenlens.models.adapters.adapter import Given, PictureTokens
+from tokenlens.models.adapters.adapter import AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import cell_boxes, spans, with_newlines
 
 
-def next_tiles(given: Given) -> list[PictureTokens]:
+def next_tiles(given: AdapterContext) -> list[PictureTokens]:
     """LLaVA-NeXT: every picture is tiled."""
     sizes = given["image_sizes"].tolist()
     return [_tiled(given.config, (height, width), math.inf) for height, width in sizes]
 
 
-def onevision_tiles(given: Given) -> list[PictureTokens]:
+def onevision_tiles(given: AdapterContext) -> list[PictureTokens]:
     """LLaVA-OneVision: tiled where a sample has one picture, else padded to a square each.
 
     More than `anyres_max_N` tiles' worth of tokens are interpolated down to it; such a token covers

@@ -1,11 +1,11 @@
 """LLaVA-1.5: a picture resized, cropped at its centre, and cut into the tower's patches."""
 
-from tokenlens.models.adapters.adapter import Given, PictureTokens
+from tokenlens.models.adapters.adapter import AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import cell_boxes, spans
 from tokenlens.models.adapters.stretched import pixtral_rows
 
 
-def centre_crop(given: Given) -> list[PictureTokens]:
+def centre_crop(given: AdapterContext) -> list[PictureTokens]:
     """The cells of the square that is cut out of each picture.
 
     What the crop leaves out no token covers. A processor set to pad makes the picture square first;
@@ -18,7 +18,7 @@ def centre_crop(given: Given) -> list[PictureTokens]:
     return [_cropped(given, size, (width, height)) for size in given.known_sizes()]
 
 
-def _cropped(given: Given, size: tuple[int, int], crop: tuple[int, int]) -> PictureTokens:
+def _cropped(given: AdapterContext, size: tuple[int, int], crop: tuple[int, int]) -> PictureTokens:
     patch = given.config.vision_config.patch_size
     padded = (max(size), max(size)) if given.setting("do_pad") else size
     resized = _resized(given, padded)
@@ -35,7 +35,7 @@ def _cropped(given: Given, size: tuple[int, int], crop: tuple[int, int]) -> Pict
     return PictureTokens((1, len(y), len(x)), cell_boxes(x, y))
 
 
-def _resized(given: Given, size: tuple[int, int]) -> tuple[int, int]:
+def _resized(given: AdapterContext, size: tuple[int, int]) -> tuple[int, int]:
     """Width and height after the processor's resizing, in whole pixels."""
     target = given.setting("size")
     if not given.setting("do_resize"):

@@ -2,11 +2,11 @@
 
 import math
 
-from tokenlens.models.adapters.adapter import Given, PictureTokens
+from tokenlens.models.adapters.adapter import AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import cell_boxes, grid_boxes, spans
 
 
-def merged_grids(given: Given) -> list[PictureTokens]:
+def merged_grids(given: AdapterContext) -> list[PictureTokens]:
     """Qwen's towers: `merge` x `merge` patches of the resized picture make a token.
 
     Both sides are stretched to a multiple of the token's side, so a token's share of the original
@@ -15,18 +15,18 @@ def merged_grids(given: Given) -> list[PictureTokens]:
     return _merged(given, "image_grid_thw")
 
 
-def merged_frames(given: Given) -> list[PictureTokens]:
+def merged_frames(given: AdapterContext) -> list[PictureTokens]:
     """Qwen's videos: the same in every frame; a frame here is two of the video, in one patch."""
     return _merged(given, "video_grid_thw")
 
 
-def _merged(given: Given, key: str) -> list[PictureTokens]:
+def _merged(given: AdapterContext, key: str) -> list[PictureTokens]:
     merge = given.config.vision_config.spatial_merge_size
     grids = [(t, h // merge, w // merge) for t, h, w in given[key].tolist()]
     return [PictureTokens((t, h, w), grid_boxes(h, w).repeat(t, 1)) for t, h, w in grids]
 
 
-def pixtral_rows(given: Given) -> list[PictureTokens]:
+def pixtral_rows(given: AdapterContext) -> list[PictureTokens]:
     """Pixtral's tower: as many patches as the picture needs, merged in Mistral3.
 
     The break token after a row is another id and carries no feature: it is text.
@@ -36,7 +36,7 @@ def pixtral_rows(given: Given) -> list[PictureTokens]:
     return [PictureTokens((1, rows, columns), grid_boxes(rows, columns)) for rows, columns in grids]
 
 
-def square_grid(given: Given) -> list[PictureTokens]:
+def square_grid(given: AdapterContext) -> list[PictureTokens]:
     """A picture stretched onto the tower's square, as in PaliGemma and Gemma3.
 
     Gemma3 averages neighbouring patches down to `mm_tokens_per_image`. Its pan and scan, which it

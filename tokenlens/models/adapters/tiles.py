@@ -7,11 +7,11 @@ import torch
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 from transformers.models.idefics3.image_processing_pil_idefics3 import get_resize_output_image_size
 
-from tokenlens.models.adapters.adapter import Given, PictureTokens
+from tokenlens.models.adapters.adapter import AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import cell_boxes, spans
 
 
-def internvl_tiles(given: Given) -> list[PictureTokens]:
+def internvl_tiles(given: AdapterContext) -> list[PictureTokens]:
     """InternVL: the arrangement of tiles that is nearest in shape; patches are shuffled."""
     vision = given.config.vision_config
     tile, patch = _side(vision.image_size), _side(vision.patch_size)
@@ -30,7 +30,7 @@ def internvl_tiles(given: Given) -> list[PictureTokens]:
     ]
 
 
-def idefics3_tiles(given: Given) -> list[PictureTokens]:
+def idefics3_tiles(given: AdapterContext) -> list[PictureTokens]:
     """Idefics3 and SmolVLM: the longest edge resized, then both sides to whole tiles."""
     tile = given.setting("max_image_size")["longest_edge"]
     cell = given.config.vision_config.patch_size * given.config.scale_factor
@@ -39,7 +39,7 @@ def idefics3_tiles(given: Given) -> list[PictureTokens]:
     ]
 
 
-def _idefics3_split(given: Given, size: tuple[int, int], tile: int) -> tuple[int, int]:
+def _idefics3_split(given: AdapterContext, size: tuple[int, int], tile: int) -> tuple[int, int]:
     """Columns and rows of tiles: the longer side is made whole, the shorter follows its shape."""
     if not given.setting("do_image_splitting"):
         return 1, 1

@@ -2,19 +2,19 @@
 
 from dataclasses import replace
 
-from tokenlens.pruning.disposal import Aside, Cut, Disposal, Disposed, in_order
+from tokenlens.pruning.disposal import BypassedTokens, Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.grouping import group
 
 
-def bypass(cut: Cut) -> Disposed:
+def bypass(decision: StageDecision) -> Disposed:
     """Survivors and stand-ins go on (SwiftVLM, arXiv 2602.03134, §3.3)."""
-    rest, survivors = cut.rest(), cut.survivors()
-    if not any(cut.merging):
-        return Disposed(survivors, aside=Aside(rest, None))
-    groups = group(rest, cut.merging)
+    rest, survivors = decision.rest(), decision.survivors()
+    if not any(decision.merging):
+        return Disposed(survivors, bypassed=BypassedTokens(rest, None))
+    groups = group(rest, decision.merging)
     merged = groups.merged
     stand_ins = merged._replace(slots=replace(merged.slots, stand_in=merged.slots.present))
-    return Disposed(in_order(survivors, stand_ins), merged, Aside(rest, groups))
+    return Disposed(in_order(survivors, stand_ins), merged, BypassedTokens(rest, groups))
 
 
 DISPOSAL = Disposal(bypass, later="all", summary="set aside for the next stage; groups stand in")

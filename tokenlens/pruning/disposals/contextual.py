@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from tokenlens.errors import PruningError
-from tokenlens.pruning.cost import Floats
-from tokenlens.pruning.disposal import Cut, Disposal, Disposed, in_order
+from tokenlens.pruning.cost.decoder_cost import Floats
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group_means, join_nearest, seed_places
 from tokenlens.pruning.scoring import accumulation_dtype
 from tokenlens.pruning.tokens import take_rows
 
 
-def contextual(cut: Cut) -> Disposed:
+def contextual(decision: StageDecision) -> Disposed:
     """Survivors and contextual tokens go on (VisionZip, arXiv 2412.04467, §3.2, as coded).
 
     Of R tokens not kept, the targets of z contextual ones are those at 0, s, 2s, … with s = R // z.
@@ -20,22 +20,22 @@ def contextual(cut: Cut) -> Disposed:
     similar by cosine, ties to the earlier target. A contextual token is its target plus the mean of
     those that joined it, at the target's position.
     """
-    if not any(cut.merging):
-        return drop(cut)
-    if cut.looked is None:
+    if not any(decision.merging):
+        return drop(decision)
+    if decision.tower_reading is None:
         raise PruningError("disposal 'contextual': nothing was read from the vision tower")
-    rest = cut.rest()
+    rest = decision.rest()
     slots = rest.slots
-    target_of = seed_places(slots, cut.merging, _by_steps)
-    keys = take_rows(cut.looked.keys.to(slots.index.device), slots.index)
-    member_of = join_nearest(keys, slots, target_of, cut.merging)
+    target_of = seed_places(slots, decision.merging, _by_steps)
+    keys = take_rows(decision.tower_reading.keys.to(slots.index.device), slots.index)
+    member_of = join_nearest(keys, slots, target_of, decision.merging)
     states = rest.hidden.to(accumulation_dtype(rest.hidden))
     joined = slots.present & (target_of < 0)
-    added = group_means(states, member_of, joined, max(cut.merging))
-    targets = rest.take(target_of >= 0, cut.merging, cut.merging)
+    added = group_means(states, member_of, joined, max(decision.merging))
+    targets = rest.take(target_of >= 0, decision.merging, decision.merging)
     summed = (targets.hidden + added).to(rest.hidden.dtype)
     merged = targets._replace(hidden=summed)
-    return Disposed(in_order(cut.survivors(), merged), merged)
+    return Disposed(in_order(decision.survivors(), merged), merged)
 
 
 def _by_steps(i: Tensor, rest: Tensor, targets: Tensor) -> Tensor:

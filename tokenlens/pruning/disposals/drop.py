@@ -1,11 +1,11 @@
 """The rest leaves for good."""
 
-from tokenlens.pruning.disposal import Cut, Disposal, Disposed
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision
 
 
-def drop(cut: Cut) -> Disposed:
+def drop(decision: StageDecision) -> Disposed:
     """Only the survivors go on."""
-    return Disposed(cut.survivors())
+    return Disposed(decision.survivors())
 
 
 DISPOSAL = Disposal(

@@ -1,11 +1,11 @@
 """The rest keeps its hidden states and stays readable until the next stage."""
 
-from tokenlens.pruning.disposal import Aside, Cut, Disposal, Disposed
+from tokenlens.pruning.disposal import BypassedTokens, Disposal, Disposed, StageDecision
 
 
-def freeze(cut: Cut) -> Disposed:
+def freeze(decision: StageDecision) -> Disposed:
     """Only the survivors are updated; every layer makes keys and values of the rest."""
-    return Disposed(cut.survivors(), aside=Aside(cut.rest(), None))
+    return Disposed(decision.survivors(), bypassed=BypassedTokens(decision.rest(), None))
 
 
 DISPOSAL = Disposal(

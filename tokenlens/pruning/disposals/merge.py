@@ -1,16 +1,16 @@
 """The rest goes on as merged tokens, which compete at later stages like any other."""
 
-from tokenlens.pruning.disposal import Cut, Disposal, Disposed, in_order
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group
 
 
-def merge(cut: Cut) -> Disposed:
+def merge(decision: StageDecision) -> Disposed:
     """Survivors and merged tokens go on."""
-    if not any(cut.merging):
-        return drop(cut)
-    merged = group(cut.rest(), cut.merging).merged
-    return Disposed(in_order(cut.survivors(), merged), merged)
+    if not any(decision.merging):
+        return drop(decision)
+    merged = group(decision.rest(), decision.merging).merged
+    return Disposed(in_order(decision.survivors(), merged), merged)
 
 
 DISPOSAL = Disposal(merge, summary="merged into groups, which go on")

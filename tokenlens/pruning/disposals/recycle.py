@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from tokenlens.pruning.clustering import density_peaks
-from tokenlens.pruning.cost import Floats
-from tokenlens.pruning.disposal import Cut, Disposal, Disposed, in_order
+from tokenlens.pruning.cost.decoder_cost import Floats
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.scoring import accumulation_dtype
 
 
@@ -27,7 +27,7 @@ def recycled(_: int | float, rest: int) -> int:
     return clustered(rest) // 10 + 1 if rest else 0
 
 
-def recycle(cut: Cut) -> Disposed:
+def recycle(decision: StageDecision) -> Disposed:
     """Survivors and the means of clusters go on; the others leave (SparseVLM, arXiv 2410.04417).
 
     As coded: of the tokens not kept those with the highest scores (`clustered`) are clustered by
@@ -36,13 +36,15 @@ def recycle(cut: Cut) -> Disposed:
     a cluster stands where its centre stood, not after the last visual token, since two tokens of
     one place could not be told apart by causal masks; and ties are broken by score, not by noise.
     """
-    tokens, slots = cut.tokens, cut.tokens.slots
+    tokens, slots = decision.tokens, decision.tokens.slots
     hidden, centres = tokens.hidden.clone(), torch.zeros_like(slots.visual)
-    rest = slots.visual & ~cut.kept
-    ranked = cut.scores.masked_fill(~rest, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rest = slots.visual & ~decision.kept
+    ranked = decision.scores.masked_fill(~rest, -torch.inf).argsort(
+        dim=1, descending=True, stable=True
+    )
     dtype = accumulation_dtype(hidden)
     for row, (visual, keeping, count) in enumerate(
-        zip(slots.visuals, cut.keeping, cut.merging, strict=True)
+        zip(slots.visuals, decision.keeping, decision.merging, strict=True)
     ):
         if not count:
             continue
@@ -53,8 +55,8 @@ def recycle(cut: Cut) -> Disposed:
         means = (belongs @ states) / belongs.sum(1, keepdim=True)
         hidden[row, pool[peaks]] = means.to(hidden.dtype)
         centres[row, pool[peaks]] = True
-    merged = tokens._replace(hidden=hidden).take(centres, cut.merging, cut.merging)
-    return Disposed(in_order(cut.survivors(), merged), merged)
+    merged = tokens._replace(hidden=hidden).take(centres, decision.merging, decision.merging)
+    return Disposed(in_order(decision.survivors(), merged), merged)
 
 
 def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:

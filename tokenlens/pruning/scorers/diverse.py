@@ -7,21 +7,21 @@ from tokenlens.pruning.scoring import (
     DirectScoring,
     Floats,
     Prompt,
-    Turn,
+    StageContext,
     accumulation_dtype,
 )
 from tokenlens.pruning.tokens import Tokens
 from tokenlens.schedule import Scorer
 
 
-def diverse_scores(_: Prompt, tokens: Tokens, turn: Turn, __: Scorer) -> Tensor:
+def diverse_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer) -> Tensor:
     """Candidates in the order in which they are picked: float64 [batch, width].
 
     Of k that are to be selected, the first pick scores k and the last one 1; the others 0.
     """
     slots = tokens.slots
     scores = torch.zeros(slots.index.shape, dtype=torch.float64, device=slots.index.device)
-    for sample, keep in enumerate(turn.keeping):
+    for sample, keep in enumerate(context.keeping):
         places = slots.visual[sample].nonzero().flatten()
         picks = places[pick_diverse(tokens.hidden[sample, places], keep)]
         scores[sample, picks] = torch.arange(keep, 0, -1, device=picks.device).double()

@@ -5,12 +5,12 @@ import zlib
 import torch
 from torch import Tensor
 
-from tokenlens.pruning.scoring import DirectScoring, Prompt, Turn
+from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
 from tokenlens.schedule import Scorer
 
 
-def random_scores(prompt: Prompt, tokens: Tokens, turn: Turn, scorer: Scorer) -> Tensor:
+def random_scores(prompt: Prompt, tokens: Tokens, context: StageContext, scorer: Scorer) -> Tensor:
     """A draw for every candidate: float64 [batch, width].
 
     It depends on the seed, the stage and the sample's own token ids, not on batch or padding.
@@ -21,7 +21,7 @@ def random_scores(prompt: Prompt, tokens: Tokens, turn: Turn, scorer: Scorer) ->
     candidates = slots.visual.cpu()
     for sample, count in enumerate(slots.visuals):
         words = prompt.ids[sample][prompt.attended[sample]].cpu().numpy().tobytes()
-        key = f"{seed} {turn.stage} {zlib.crc32(words)}".encode()
+        key = f"{seed} {context.stage} {zlib.crc32(words)}".encode()
         generator = torch.Generator().manual_seed(zlib.crc32(key))
         drawn = torch.rand(count, generator=generator, dtype=torch.float64)
         scores[sample, candidates[sample]] = drawn

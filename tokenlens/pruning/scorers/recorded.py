@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from tokenlens.errors import PruningError
-from tokenlens.pruning.scoring import DirectScoring, Prompt, Turn
+from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
 from tokenlens.schedule import Scorer
 
 
-def recorded_scores(prompt: Prompt, tokens: Tokens, _: Turn, scorer: Scorer) -> Tensor:
+def recorded_scores(prompt: Prompt, tokens: Tokens, _: StageContext, scorer: Scorer) -> Tensor:
     """What layer `scorer.layer` of the unpruned model saw in each candidate: [batch, width].
 
     The paper's capability profile prunes by it (SwiftVLM, arXiv 2602.03134, Fig. 4).

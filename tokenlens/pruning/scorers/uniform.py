@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from tokenlens.pruning.scoring import DirectScoring, Prompt, Turn
+from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
 from tokenlens.schedule import Scorer
 
 
-def uniform_scores(_: Prompt, tokens: Tokens, turn: Turn, __: Scorer) -> Tensor:
+def uniform_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer) -> Tensor:
     """1 for candidates at even distances, 0 for the others: float64 [batch, width].
 
     Of n candidates, in the order of the sequence, the k that are selected are those at
@@ -17,7 +17,7 @@ def uniform_scores(_: Prompt, tokens: Tokens, turn: Turn, __: Scorer) -> Tensor:
     slots = tokens.slots
     scores = torch.zeros(slots.index.shape, dtype=torch.float64)
     candidates = slots.visual.cpu()
-    for sample, (count, keep) in enumerate(zip(slots.visuals, turn.keeping, strict=True)):
+    for sample, (count, keep) in enumerate(zip(slots.visuals, context.keeping, strict=True)):
         places = (2 * torch.arange(keep) + 1) * count // max(1, 2 * keep)
         scores[sample, candidates[sample].nonzero().flatten()[places]] = 1
     return scores.to(slots.index.device)

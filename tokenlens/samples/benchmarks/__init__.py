@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from tokenlens.errors import SampleError
 from tokenlens.samples.benchmarks.benchmark import Benchmark, Layout, Row
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {

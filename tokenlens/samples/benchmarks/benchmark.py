@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tokenlens.errors import SampleError
 from tokenlens.samples.sample import Sample
-from tokenlens.validation import one_line
+from tokenlens.storage.json_files import one_line
 
 
 class Row(NamedTuple):

@@ -7,11 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from tokenlens.errors import SampleError
-from tokenlens.files import hash_json
 from tokenlens.samples.benchmarks.benchmark import Row
 from tokenlens.samples.pictures import StoredPicture, picture_size
 from tokenlens.samples.sample import Sample, check_regions
-from tokenlens.samples.spread import spread
+from tokenlens.samples.subset import choose_subset
+from tokenlens.storage.files import hash_json
 
 _OVERSHOOT = 2.0
 """Pixels by which published boxes and outlines may overshoot their picture; they are cut to it."""
@@ -34,7 +34,7 @@ def checked(rows: Iterable[Row], limit: int | None) -> tuple[list[Sample], str]:
         places[sample.id] = place
     sizes: dict[Path | StoredPicture, tuple[int, int]] = {}
     samples, content = [], []
-    for index in spread([sample for _, sample in listed], limit):
+    for index in choose_subset([sample for _, sample in listed], limit):
         place, sample = listed[index]
         image = sample.image
         try:

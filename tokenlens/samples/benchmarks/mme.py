@@ -18,7 +18,7 @@ from tokenlens.samples.benchmarks.benchmark import Benchmark, Fields, Layout, Ro
 from tokenlens.samples.benchmarks.files import read_text
 from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.pictures import StoredPicture
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 PERCEPTION = (
     "existence",

@@ -15,7 +15,7 @@ from tokenlens.samples.benchmarks.benchmark import Benchmark, Fields, Layout, Ro
 from tokenlens.samples.benchmarks.files import PictureFolder, find, read_lines
 from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.benchmarks.wording import SHORT
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 KINDS = ("random", "popular", "adversarial")
 ALL = "test"

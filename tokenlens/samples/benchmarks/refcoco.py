@@ -24,7 +24,7 @@ from tokenlens.samples.benchmarks.coco import Instances, outlines, xyxy
 from tokenlens.samples.benchmarks.files import PictureFolder, find
 from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.benchmarks.wording import REGION
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 _PICTURES = ("images/mscoco/images/train2014", "train2014", "images/train2014", "images", ".")
 

@@ -16,7 +16,7 @@ from tokenlens.samples.benchmarks.files import PictureFolder, find, read_json
 from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.benchmarks.wording import LETTERS, with_options
 from tokenlens.samples.pictures import StoredPicture
-from tokenlens.suggest import one_of
+from tokenlens.wording.suggest import one_of
 
 
 class _Problem(Fields):

@@ -1,0 +1,1 @@
+"""What the figures share: style, rasters, grids and sheets of pictures."""

@@ -1,0 +1,51 @@
+"""Numbers of visual tokens laid out over the picture that the tokens cover."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+_FINE = 192
+"""Pixels along the longer side of a raster for tokens that are not on one grid."""
+
+
+def rasterise(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Lay per-token values [..., n] out over the picture: float64 [..., height, width].
+
+    `boxes` [n, 4] are what the tokens cover, normalised xyxy. Tokens on a grid give one pixel each;
+    others (crops beside an overview) are drawn finer. Where tokens overlap, their mean; where there
+    is none, not-a-number. Tokens without area (newlines, mere padding) are nowhere.
+
+    >>> rasterise(np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [1, 0, 1, 1]]), np.array([1.0, 2.0, 9.0]))
+    array([[1., 2.]])
+    """
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, values = boxes[seen], values[..., seen]
+    if len(boxes) == 0:
+        return np.full((*values.shape[:-1], 1, 1), np.nan)
+    spans = np.median(boxes[:, 2:] - boxes[:, :2], axis=0)
+    across, down = (max(1, round(1 / float(span))) for span in spans)
+    places = boxes * [across, down, across, down]
+    on_grid = np.allclose(places, np.rint(places), atol=0.02)
+    zoom = 1 if on_grid else -(-_FINE // max(across, down))
+    width, height = across * zoom, down * zoom
+    corners = np.rint(boxes * [width, height, width, height]).astype(int)
+    total = np.zeros((*values.shape[:-1], height, width))
+    count = np.zeros((height, width))
+    for token, (x0, y0, x1, y1) in enumerate(corners):
+        total[..., y0:y1, x0:x1] += values[..., token, None, None]
+        count[y0:y1, x0:x1] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def shrunk(picture: Image.Image, side: int = 150) -> Image.Image:
+    """A copy with at most `side` pixels along the longer side."""
+    small = picture.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
+
+
+def lay_over(picture: Image.Image, colours: np.ndarray) -> Image.Image:
+    """The picture under colours, uint8 [height, width, 4] (RGBA), each of them one flat field."""
+    layer = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
+    return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")

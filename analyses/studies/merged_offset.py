@@ -1,0 +1,305 @@
+"""Does a merged token change as the tokens it stands for would have?
+
+    python -m tokenlens.analyses.studies.merged_offset --model tiny-qwen2-vl --budget 33%
+
+SwiftVLM (arXiv 2602.03134, §3.3 and Fig. 7) brings a token back as `h + Δ`, where Δ is what its
+group's merged token went through from the first stage to the next. The model is run unpruned
+beside the pruned run, so that what the group's members would have gone through themselves is known,
+and Δ is held against their mean change; another group of the same picture is the control. The
+paper shows this as a t-SNE of changes; here it is numbers, with intervals.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tokenlens.errors import ScheduleError
+from tokenlens.measures.intervals import bootstrap_interval
+from tokenlens.measures.offsets import group_offsets
+from tokenlens.models.batch import Batch
+from tokenlens.models.structure import decoder_layers
+from tokenlens.progress import progress
+from tokenlens.pruning.disposal import Groups
+from tokenlens.pruning.engine import prune
+from tokenlens.pruning.grouping import group
+from tokenlens.pruning.tokens import Slots, Tokens
+
+from ..drawing.style import LIGHT, PAGE, Theme, render, shorten, themed
+from . import command
+from .paired_difference import markdown_table
+
+if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
+    from tokenlens.samples.sample import Sample
+    from tokenlens.schedule import Schedule
+
+MEASURES = {
+    "cosine": "cosine of Δ and the group's true mean change",
+    "cosine_other": "… and another group's (control)",
+    "error": "length of Δ minus the group's true mean change, over that change's",
+    "error_other": "… minus another group's (control)",
+    "left": "squared error of the members with Δ, over that with no offset",
+    "left_other": "… with another group's Δ (control)",
+    "left_mean": "… with the group's true mean change, the best a group can have",
+    "left_all": "… with the true mean change of all tokens set aside",
+    "own": "share of a member's state that is its own, not its group's mean, before",
+    "own_aligned": "… after alignment",
+    "own_true": "… in the unpruned model",
+    "alike": "cosine of a member's hidden state and its seed's",
+    "alike_other": "… and another seed's (control)",
+}
+"""What is measured of each group, and what the table calls it; Δ is its merged token's change."""
+
+
+def compute(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    schedule: Schedule,
+    *,
+    batch_size: int = 8,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> pd.DataFrame:
+    """Measure every group of the first stage of `schedule`, on its way to the second.
+
+    Args:
+        vlm: a model with its processor.
+        samples: what it is asked.
+        schedule: its first stage is a bypass with merged tokens.
+        batch_size: samples per batch.
+        seed: chooses the other group that each is compared with.
+        show_progress: show a bar with an ETA on standard error.
+
+    Returns:
+        A row per group: `sample` (id), `seed` (its seed's position in the sample's padded input),
+        `members` (how many, the seed among them) and `MEASURES`; see
+        `tokenlens.measures.offsets.group_offsets`. Changes are those of the hidden states entering
+        the first layers on fewer tokens of the two stages.
+
+    Raises:
+        ScheduleError: the first stage is no bypass with merged tokens.
+    """
+    first = schedule.stages[0]
+    if first.disposal != "bypass" or not first.merge:
+        raise ScheduleError(
+            f"stages[0]: got disposal {first.disposal!r} with merge {first.merge}, so no token is "
+            "aligned by a merged one; expected 'bypass' with a merge above 0"
+        )
+    rng, tables = np.random.default_rng(seed), []
+    with progress("measuring", len(samples), 0, show_progress) as advance:
+        for start in range(0, len(samples), batch_size):
+            batch = Batch.of(vlm, samples[start : start + batch_size])
+            measured = _measured(vlm, batch, schedule, rng)
+            for sample, table in zip(batch.samples, measured, strict=True):
+                table.insert(0, "sample", sample.id)
+                tables.append(table)
+            advance(len(batch.samples))
+    return pd.concat(tables, ignore_index=True)
+
+
+@torch.inference_mode()
+def _measured(
+    vlm: VLM, batch: Batch, schedule: Schedule, rng: np.random.Generator
+) -> list[pd.DataFrame]:
+    """The groups of every sample of a batch, which is run unpruned and then pruned."""
+    first, second = (stage.first_layer for stage in schedule.stages[:2])
+    with _entering(vlm, (first, second)) as whole:
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+    with _entering(vlm, (second,)) as pruned, prune(vlm, schedule) as trace:
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+    stage, tables = trace.stages[0], []
+    for index, attended in enumerate(batch.inputs["attention_mask"].bool().cpu()):
+        candidates, seeds = stage.candidates[index], stage.merged[index]
+        rest = candidates[~torch.isin(candidates, stage.selected[index])]
+        before, after = (whole[layer][index, rest] for layer in (first, second))
+        groups = _grouped(before, rest, len(seeds))
+        going = attended.clone()
+        going[rest], going[seeds] = False, True
+        place_from_end = going.sum() - going.cumsum(0)[seeds] + 1
+        offset = pruned[second][index, -place_from_end] - groups.merged.hidden[0]
+        measures = group_offsets(
+            before.double().numpy(),
+            after.double().numpy(),
+            offset.double().numpy(),
+            groups.member_of[0].numpy(),
+            torch.searchsorted(rest, seeds).numpy(),
+            int(rng.integers(1, len(seeds))) if len(seeds) > 1 else 0,
+        )
+        tables.append(pd.DataFrame({"seed": seeds.numpy(), **measures}))
+    return tables
+
+
+def _grouped(states: Tensor, positions: Tensor, merging: int) -> Groups:
+    """The engine's own grouping of one sample's tokens [tokens, hidden]."""
+    count = len(positions)
+    there = torch.ones(1, count, dtype=torch.bool)
+    slots = Slots(positions[None], there, there, ~there, None, (count,), (count,))
+    return group(Tokens(states[None], slots), (merging,))
+
+
+@contextmanager
+def _entering(vlm: VLM, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """Keep the states that reach `layers` (counted from 1) while it is open, on the CPU.
+
+    Entered before `tokenlens.prune`, whose hooks then come after, it sees what a stage is to cut.
+    """
+    found: dict[int, Tensor] = {}
+
+    def keep(number: int) -> Any:
+        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found[number] = (args[0] if args else kwargs["hidden_states"]).cpu()
+
+        return hook
+
+    modules = decoder_layers(vlm.model)
+    handles = [
+        modules[number - 1].register_forward_pre_hook(keep(number), with_kwargs=True)
+        for number in layers
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """`MEASURES` as columns measure, mean, low and high: means over samples of their groups' means.
+
+    Ends are those of 95 % bootstrap intervals over samples; a sample without a value is left out,
+    and so is a measure that no sample has.
+    """
+    means = table.groupby("sample", sort=False)[list(MEASURES)].mean()
+    rows = [
+        (name, *map(float, bootstrap_interval(values)))
+        for name in MEASURES
+        if len(values := means[name].dropna())
+    ]
+    return pd.DataFrame(rows, columns=["measure", "mean", "low", "high"])
+
+
+def sizes(table: pd.DataFrame) -> dict[str, float]:
+    """How many groups a sample has, and how large they are.
+
+    `groups` per sample; members over all groups (`least`, `quarter`, `median`, `three_quarters`,
+    `most`); `alone`, the share of groups that are their seed alone; `largest`, the mean share of a
+    sample's tokens that its largest group holds.
+    """
+    samples = table.groupby("sample")["members"]
+    names = ("least", "quarter", "median", "three_quarters", "most")
+    return {
+        "groups": float(samples.size().mean()),
+        **dict(zip(names, table["members"].quantile([0, 0.25, 0.5, 0.75, 1]), strict=True)),
+        "alone": float((table["members"] == 1).mean()),
+        "largest": float((samples.max() / samples.sum()).mean()),
+    }
+
+
+def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Measures, and the sizes of groups, with a column for each of `tables`, by its heading."""
+    summaries = [summary(table).set_index("measure") for table in tables.values()]
+    counted = [sizes(table) for table in tables.values()]
+    lines = [
+        [words, *(_cell(found, name) for found in summaries)] for name, words in MEASURES.items()
+    ]
+    lines.append(["groups per sample", *(f"{size['groups']:.1f}" for size in counted)])
+    lines.append(
+        [
+            "members of a group: least, quartiles, most",
+            *(", ".join(f"{n:g}" for n in list(size.values())[1:6]) for size in counted),
+        ]
+    )
+    lines.append(
+        [
+            "share of a sample's tokens in its largest group",
+            *(f"{size['largest']:.2f}" for size in counted),
+        ]
+    )
+    return markdown_table(["", *tables], lines)
+
+
+def _cell(found: pd.DataFrame, name: str) -> str:
+    if name not in found.index:
+        return "\N{EN DASH}"
+    return "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found.loc[name])
+
+
+_PANELS = {
+    "cosine with true change": {"cosine": "its own", "cosine_other": "another group's"},
+    "own share of a state": {"own": "before", "own_aligned": "aligned", "own_true": "unpruned"},
+    "members of a group": {"members": ""},
+}
+"""Of the figure: title, and the columns drawn with what the legend calls them."""
+
+
+def plot(tables: Mapping[str, pd.DataFrame], *, theme: Theme = LIGHT) -> Figure:
+    """How groups are spread: cosine with its control, members' own share, and sizes; a row each."""
+    with themed(theme):
+        figure = Figure(figsize=(PAGE, 0.4 + 1.9 * len(tables)), layout="constrained")
+        grid = figure.subplots(len(tables), len(_PANELS), sharex="col", squeeze=False)
+        for line, (heading, table) in zip(grid, tables.items(), strict=True):
+            for axes, (title, drawn) in zip(line, _PANELS.items(), strict=True):
+                counted = title == "members of a group"
+                edges = np.linspace(
+                    table[list(drawn)].min().min(), table[list(drawn)].max().max(), 30
+                )
+                for colour, (name, words) in zip(theme.series, drawn.items(), strict=False):
+                    axes.hist(
+                        table[name].dropna(),
+                        bins=np.arange(0.5, table[name].max() + 1) if counted else edges,
+                        histtype="step",
+                        color=colour,
+                        label=words,
+                    )
+                axes.spines[["top", "right"]].set_visible(False)
+                axes.set_yticks([])
+                axes.margins(y=0.4 if axes in grid[0] else 0.05)
+            line[0].set_ylabel(shorten(heading, 32), fontsize=7)
+        for axes, title in zip(grid[0], _PANELS, strict=True):
+            axes.set_title(title)
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(loc="upper left", ncols=2)
+    return figure
+
+
+def main() -> None:
+    """Profile the model where that was not done yet, choose layers, measure, print the table."""
+    parser = command.arguments(
+        "merged_offset", "Merged tokens' changes against those of the tokens they stand for."
+    )
+    parser.add_argument("--figure", type=Path, help="draw the spread too: a .svg or .png file")
+    command.run(parser, _report)
+
+
+def _report(options: Namespace) -> str:
+    from tokenlens.methods.plan import plan
+
+    setting = command.Setting.of(options, "merged-offset")
+    tables = {}
+    for budget in setting.budgets:
+        schedule = plan(setting.profile, stages=setting.stages, budget=budget).schedule
+        layers = ", ".join(str(stage.score_layer) for stage in schedule.stages[:2])
+        tables[f"{setting.vlm.id}, {budget}, layers {layers}"] = compute(
+            setting.vlm,
+            setting.held_out,
+            schedule,
+            batch_size=setting.batch_size,
+            show_progress=True,
+        )
+    if options.figure:
+        options.figure.write_bytes(render(plot(tables), options.figure.suffix))
+    return markdown(tables)
+
+
+if __name__ == "__main__":
+    main()

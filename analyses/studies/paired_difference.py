@@ -1,0 +1,51 @@
+"""By how much one arm of a comparison leads another on the same samples, and how tables say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+from typing import TYPE_CHECKING
+
+from tokenlens.evaluation.running.results import ALL
+from tokenlens.measures.intervals import paired_difference_interval
+
+if TYPE_CHECKING:
+    from tokenlens.evaluation.comparing.comparison import Comparison
+
+
+def paired_difference(
+    comparison: Comparison, ours: str, theirs: str, task: str
+) -> tuple[float, float, float]:
+    """Score of the arm `ours` minus that of `theirs`, and its 95 % paired bootstrap interval.
+
+    `task` is one of the samples' tasks, or `all`; samples without ground truth do not count.
+    """
+    our_rows, their_rows = (comparison.arms[name].rows for name in (ours, theirs))
+    asked = our_rows["score"].notna() & ((our_rows["task"] == task) | (task == ALL))
+    mean, low, high = paired_difference_interval(
+        their_rows.loc[asked, "score"], our_rows.loc[asked, "score"]
+    )
+    return float(mean), float(low), float(high)
+
+
+def interval_cell(mean: float, low: float, high: float) -> str:
+    """A share and its interval in per cent; a dash where there is none.
+
+    >>> interval_cell(0.973, 0.959, 1.0), interval_cell(*3 * [float("nan")])
+    ('97.3 [95.9, 100.0]', '–')
+    """
+    if isnan(mean):
+        return "\N{EN DASH}"
+    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+    """A Markdown table; its first `words` columns are words, the others numbers.
+
+    >>> print(markdown_table(["who", "how many"], [["a", "1"]]))
+    | who | how many |
+    | --- | ---: |
+    | a | 1 |
+    """
+    rule = ["---"] * words + ["---:"] * (len(heads) - words)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *rows])

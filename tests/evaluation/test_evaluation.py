@@ -1,0 +1,360 @@
+"""Answers, their costs, and runs that are interrupted, continued and refused."""
+
+import json
+from dataclasses import replace
+from math import isnan
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import tokenlens.evaluation.running.batches as asking_module
+from tests.support.builders import save_model_directory, tiny_qwen2_vl
+from tokenlens.errors import OutputError, PruningError, ResultsError, SampleError, ScheduleError
+from tokenlens.evaluation.running.evaluate import evaluate
+from tokenlens.evaluation.running.generation import answer
+from tokenlens.evaluation.running.results import ROW_SCHEMA, Results
+from tokenlens.models.batch import Batch
+from tokenlens.models.loading import load
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import Schedule
+from tokenlens.schedule.token_counts import tokens_entering
+
+TIMES = ["prefill_s", "decode_s"]
+QUESTIONS = (
+    "where is the red circle ?",
+    "what colour ?",
+    "how many are there ?",
+    "is a star ?",
+)
+
+
+@pytest.fixture(scope="module")
+def vlm(tmp_path_factory):
+    return load(str(save_model_directory(tmp_path_factory.mktemp("model"), tiny_qwen2_vl(6))))
+
+
+def picture(seed, size=(24, 24)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def samples():
+    """Nine questions of ragged lengths about pictures of two shapes."""
+    return [
+        Sample(
+            id=f"sample-{index}",
+            image=picture(index, size=(24, 24) if index % 3 else (32, 16)),
+            question=QUESTIONS[index % 4],
+            answers=("red",),
+            task=("localisation", "text", "count")[index % 3],
+            boxes=((0, 0, 8, 8),),
+        )
+        for index in range(9)
+    ]
+
+
+def bypass(vlm):
+    return Schedule.preset("swiftvlm", vlm, budget=0.7, layers=[3, 5], n_visual=36)
+
+
+def arms(vlm):
+    return {
+        "unpruned": None,
+        "bypass": bypass(vlm),
+        "random": Schedule.preset("random", vlm, budget=0.5, n_visual=36),
+    }
+
+
+def untimed(results):
+    return results.rows.drop(columns=TIMES)
+
+
+def same(a, b):
+    pd.testing.assert_frame_equal(untimed(a), untimed(b))
+
+
+@pytest.mark.parametrize("arm", ["unpruned", "bypass", "random"])
+def test_answers_do_not_depend_on_the_batch_size(vlm, samples, arm):
+    schedule = arms(vlm)[arm]
+    one = evaluate(vlm, samples, schedule, batch_size=1, max_new_tokens=6)
+    assert one.rows["prediction"].nunique() > 3
+    for batch_size in (4, 9):
+        same(one, evaluate(vlm, samples, schedule, batch_size=batch_size, max_new_tokens=6))
+
+
+def test_an_answer_is_what_greedy_generate_gives(vlm, samples):
+    batch = Batch.of(vlm, samples[:3])
+    answers = answer(vlm, batch, max_new_tokens=5)
+    sequences = vlm.model.generate(**batch.inputs, max_new_tokens=5, do_sample=False)
+    expected = vlm.decode(sequences[:, batch.inputs["input_ids"].shape[1] :])
+    assert [found.prediction for found in answers] == expected
+    assert [found.new_tokens for found in answers] == [5, 5, 5]
+
+
+def test_the_models_own_sampling_and_penalties_are_set_aside(vlm, samples, monkeypatch):
+    plain = evaluate(vlm, samples[:3], max_new_tokens=6)
+    settings = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 9.0, "num_beams": 2}
+    for name, value in settings.items():
+        monkeypatch.setattr(vlm.model.generation_config, name, value)
+    same(plain, evaluate(vlm, samples[:3], max_new_tokens=6))
+    monkeypatch.setattr(vlm.model.generation_config, "do_sample", False)
+    batch = Batch.of(vlm, samples[:3])
+    penalised = vlm.model.generate(**batch.inputs, max_new_tokens=6)
+    length = batch.inputs["input_ids"].shape[1]
+    assert vlm.decode(penalised[:, length:]) != plain.rows["prediction"].to_list()
+
+
+@pytest.mark.parametrize("arm", ["unpruned", "bypass"])
+def test_a_model_that_would_answer_with_a_picture_is_not_let(vlm, samples, arm):
+    image = vlm.model.config.image_token_id
+
+    def prefer(_module, _arguments, logits):
+        logits[..., image] += 1e4
+        return logits
+
+    batch, schedule = Batch.of(vlm, samples[:2]), arms(vlm)[arm]
+    plain = answer(vlm, batch, schedule, max_new_tokens=4)
+    handle = vlm.model.lm_head.register_forward_hook(prefer)
+    try:
+        tempted = answer(vlm, batch, schedule, max_new_tokens=4)
+    finally:
+        handle.remove()
+    assert [found.prediction for found in tempted] == [found.prediction for found in plain]
+
+
+def test_an_answer_ends_with_the_end_of_the_sequence(vlm, samples, monkeypatch):
+    batch = Batch.of(vlm, samples[:4])
+    length = batch.inputs["input_ids"].shape[1]
+    tokens = vlm.model.generate(**batch.inputs, max_new_tokens=6, do_sample=False)[:, length:]
+    end = int(tokens[0, 2])
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", [end])
+    expected = [row.index(end) + 1 if end in row else 6 for row in map(torch.Tensor.tolist, tokens)]
+    assert len(set(expected)) > 1
+    answers = answer(vlm, batch, max_new_tokens=6)
+    assert [found.new_tokens for found in answers] == expected
+    rest = vlm.decode([row[:count] for row, count in zip(tokens.tolist(), expected, strict=True)])
+    assert [found.prediction for found in answers] == rest
+
+
+def test_tokens_costs_and_selected_positions_are_those_of_the_trace(vlm, samples):
+    schedule = bypass(vlm)
+    plain = evaluate(vlm, samples, max_new_tokens=2).rows
+    pruned = evaluate(vlm, samples, schedule, max_new_tokens=2).rows
+    for index, sample in enumerate(samples):
+        ids = vlm.prepare(sample.open_image(), sample.question)["input_ids"][0]
+        visual = (ids == vlm.model.config.image_token_id).nonzero()[:, 0].tolist()
+        assert plain["positions"][index].tolist() == visual
+        assert len(plain["boxes"][index]) == 4 * len(visual)
+        assert plain["tokens_per_layer"][index].tolist() == [len(visual)] * 6
+        expected = tokens_entering(schedule, len(visual), 6)
+        assert pruned["tokens_per_layer"][index].tolist() == expected
+        first, last = json.loads(pruned["selected"][index])
+        assert set(first) <= set(visual)
+        assert set(last) <= set(visual)
+        assert len(first) < len(visual)
+        assert first == sorted(first)
+    assert json.loads(plain["selected"][0]) == []
+    assert (plain["scoring_macs"] == 0).all()
+    assert (plain["merging_macs"] == 0).all()
+    assert (pruned["scoring_macs"] > 0).all()
+    assert (pruned["merging_macs"] > 0).all()
+    assert (pruned["macs"] < plain["macs"]).all()
+    assert (pruned["kv_bytes"] < plain["kv_bytes"]).all()
+
+
+def test_the_unpruned_cost_is_what_a_trace_says_of_the_unpruned_model(vlm, samples):
+    from tokenlens.pruning.engine import prune
+
+    batch = Batch.of(vlm, samples[:3])
+    with torch.inference_mode(), prune(vlm, bypass(vlm)) as trace:
+        vlm.model(**batch.inputs, use_cache=True)
+    answers = answer(vlm, batch, max_new_tokens=2)
+    unpruned = trace.cost.unpruned
+    assert [found.macs for found in answers] == unpruned.total_macs.tolist()
+    assert [found.kv_bytes for found in answers] == unpruned.kv_bytes.tolist()
+
+
+def test_prefill_and_decode_are_timed_apart(vlm, samples, monkeypatch):
+    clock = iter([1.0, 3.0, 9.0])
+    monkeypatch.setattr(
+        "tokenlens.evaluation.running.generation.time.perf_counter", lambda: next(clock)
+    )
+    answers = answer(vlm, Batch.of(vlm, samples[:2]), bypass(vlm), max_new_tokens=4)
+    assert [(found.prefill_s, found.decode_s) for found in answers] == [(1.0, 3.0)] * 2
+
+
+def test_the_stopwatch_leaves_no_hook_behind(vlm, samples, monkeypatch):
+    def hooks():
+        return len(vlm.model._forward_hooks), len(vlm.model._forward_pre_hooks)
+
+    before, batch = hooks(), Batch.of(vlm, samples[:1])
+    answer(vlm, batch)
+    monkeypatch.setattr(vlm.model.lm_head, "forward", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        answer(vlm, batch)
+    assert hooks() == before
+
+
+def test_scores_are_taken_per_task_over_all_and_as_macro_average(vlm, samples):
+    first = evaluate(vlm, samples, max_new_tokens=3)
+    predictions = first.rows["prediction"]
+    right = {1, 2, 4}
+    samples = [
+        replace(sample, answers=(predictions[index] if index in right else "no",))
+        for index, sample in enumerate(samples)
+    ]
+    metrics = evaluate(vlm, samples, max_new_tokens=3).metrics
+    assert metrics["score"] == {
+        "localisation": 0.0,
+        "text": pytest.approx(2 / 3),
+        "count": pytest.approx(1 / 3),
+        "all": pytest.approx(3 / 9),
+        "macro": pytest.approx(1 / 3),
+    }
+    assert metrics["samples"] == 9
+    assert metrics["unscored"] == 0
+    assert metrics["tokens"] == pytest.approx(first.tokens_per_layer.mean())
+    json.dumps(metrics)
+
+
+def test_samples_without_ground_truth_are_reported_and_not_counted(vlm, samples):
+    samples = [replace(sample, answers=(), boxes=()) for sample in samples]
+    samples[1] = replace(samples[1], answers=("never said",))
+    results = evaluate(vlm, samples, max_new_tokens=2)
+    assert results.metrics["unscored"] == 8
+    assert isnan(results.rows["score"][0])
+    assert results.metrics["score"] == {
+        "localisation": None,
+        "text": 0.0,
+        "count": None,
+        "all": 0.0,
+        "macro": 0.0,
+    }
+
+
+def test_a_run_on_disk_is_the_run_in_memory_and_can_be_loaded_again(vlm, samples, tmp_path):
+    schedule = bypass(vlm)
+    memory = evaluate(vlm, samples, schedule, max_new_tokens=3)
+    assert not list(tmp_path.iterdir())
+    disk = evaluate(vlm, samples, schedule, max_new_tokens=3, out=tmp_path / "run")
+    same(memory, disk)
+    loaded = Results.load(tmp_path / "run")
+    pd.testing.assert_frame_equal(loaded.rows, disk.rows)
+    assert loaded.rows.columns.to_list() == ROW_SCHEMA.names
+    assert loaded.identity == memory.identity
+
+
+class Interrupting(list):
+    """Samples that end the run, once, when one of them is asked for."""
+
+    def __init__(self, samples, place, error):
+        super().__init__(samples)
+        self.place, self.error = place, error
+
+    def __getitem__(self, index):
+        if index == self.place and self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return super().__getitem__(index)
+
+
+def test_a_picture_the_processor_refuses_is_named_with_its_sample(vlm, samples):
+    samples[4] = replace(samples[4], image=Image.new("RGB", (2000, 2)), boxes=())
+    with pytest.raises(SampleError, match="sample 'sample-4': the processor refused"):
+        evaluate(vlm, samples, max_new_tokens=2)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SampleError("a bad picture")])
+def test_an_interrupted_run_keeps_its_rows_and_continues(vlm, samples, tmp_path, error):
+    whole = evaluate(vlm, samples, max_new_tokens=3, batch_size=2)
+    out = tmp_path / "run"
+    stopping = Interrupting(samples, 5, error)
+    with pytest.raises(type(error)):
+        evaluate(vlm, stopping, max_new_tokens=3, batch_size=2, out=out)
+    with pytest.raises(ResultsError, match="unfinished run"):
+        Results.load(out)
+    again = evaluate(vlm, stopping, max_new_tokens=3, batch_size=2, out=out)
+    same(whole, again)
+    same(again, evaluate(vlm, stopping, max_new_tokens=3, batch_size=4, out=out))
+
+
+def test_batches_are_of_one_task_and_a_continued_run_asks_what_is_missing(
+    vlm, samples, tmp_path, monkeypatch
+):
+    grouped = []
+    real = Batch.of
+
+    def watched(vlm, samples, picture):
+        grouped.append([sample.id[-1] for sample in samples])
+        return real(vlm, samples, picture)
+
+    out = tmp_path / "run"
+    stopping = Interrupting(samples, 7, KeyboardInterrupt())
+    monkeypatch.setattr(Batch, "of", watched)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(vlm, stopping, max_new_tokens=2, batch_size=3, out=out)
+    assert grouped == [["0", "3", "6"]]
+    grouped.clear()
+    evaluate(vlm, samples, max_new_tokens=2, batch_size=2, out=out)
+    assert grouped == [["1", "4"], ["7", "2"], ["5", "8"]]
+
+
+def test_a_finished_run_answers_nothing_again(vlm, samples, tmp_path, monkeypatch):
+    first = evaluate(vlm, samples, max_new_tokens=2, out=tmp_path / "run")
+    monkeypatch.setattr(asking_module, "answer", lambda *_, **__: pytest.fail("answered again"))
+    again = evaluate(vlm, samples, max_new_tokens=2, out=tmp_path / "run")
+    pd.testing.assert_frame_equal(first.rows, again.rows)
+
+
+def test_a_directory_of_another_run_is_refused_and_left_as_it_was(vlm, samples, tmp_path):
+    out = tmp_path / "run"
+    evaluate(vlm, samples, max_new_tokens=2, out=out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(OutputError, match="samples is 9, now 4"):
+        evaluate(vlm, samples[:4], max_new_tokens=2, out=out)
+    with pytest.raises(OutputError, match=r"data\.hash"):
+        evaluate(vlm, [*samples[:8], replace(samples[8], question="a ?")], out=out)
+    with pytest.raises(OutputError, match="max_new_tokens is 2, now 3"):
+        evaluate(vlm, samples, max_new_tokens=3, out=out)
+    with pytest.raises(OutputError, match="schedule"):
+        evaluate(vlm, samples, bypass(vlm), max_new_tokens=2, out=out)
+    other = load(str(save_model_directory(tmp_path / "other", tiny_qwen2_vl(6, seed=1))))
+    with pytest.raises(OutputError, match=r"model\."):
+        evaluate(other, samples, max_new_tokens=2, out=out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_why_a_schedule_was_chosen_does_not_make_another_run(vlm, samples, tmp_path):
+    schedule = bypass(vlm)
+    evaluate(vlm, samples, schedule, max_new_tokens=2, out=tmp_path / "run")
+    explained = schedule.replace(why={"criterion": "region", "date": "2026-01-01"})
+    evaluate(vlm, samples, explained, max_new_tokens=2, out=tmp_path / "run")
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is_written(vlm, samples, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(SampleError, match="no samples"):
+        evaluate(vlm, [], out=out)
+    foreign = Schedule.preset("fastv", tiny_qwen2_vl(5), budget=0.6, n_visual=36)
+    with pytest.raises(ScheduleError, match="layers"):
+        evaluate(vlm, samples, foreign, out=out)
+    with pytest.raises(ResultsError, match="batch_size: got 0"):
+        evaluate(vlm, samples, batch_size=0, out=out)
+    assert not out.exists()
+
+
+def test_a_schedule_the_engine_refuses_leaves_no_folder_behind(vlm, samples, tmp_path):
+    """So that the mended schedule can be run into the same place."""
+    before_the_decoder = Schedule(
+        schema=1,
+        method="test",
+        model={"architecture": vlm.architecture, "layers": vlm.layers},
+        stages=[{"score_layer": 0, "when": "after", "keep": 0.5, "disposal": "drop"}],
+    )
+    with pytest.raises(PruningError, match="no attention to read"):
+        evaluate(vlm, samples, before_the_decoder, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

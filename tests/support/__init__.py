@@ -1,0 +1,1 @@
+"""What tests share: small models, inputs, schedules, and ways to compare."""

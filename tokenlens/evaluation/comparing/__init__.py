@@ -1,0 +1,1 @@
+"""The unpruned model and pruned ones side by side: arms, statistics, tables, times."""

@@ -1,0 +1,252 @@
+"""Which schedules a comparison runs: methods by budgets, and schedule files as they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleError, SelectionError
+from tokenlens.evaluation.comparing.comparison import Plan
+from tokenlens.evaluation.running.generation import answer
+from tokenlens.evaluation.running.preparation import Prepared
+from tokenlens.methods import build_or_earlier, find_method
+from tokenlens.methods.plan import plan
+from tokenlens.methods.swiftvlm import relative_layers
+from tokenlens.models.vlm import VLM
+from tokenlens.probing.profile import Profile
+from tokenlens.pruning.cost.decoder_macs import DecoderMacs
+from tokenlens.registry import METHODS
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import Schedule
+from tokenlens.schedule.token_counts import shown_count, tokens_entering
+from tokenlens.selection.solve import Budget, parse_budget
+from tokenlens.storage.output_paths import newest_profile_of
+
+EVERY = "all"
+OWN = "their own budgets"
+"""Of schedule files that meet none of the budgets."""
+_NEAR = 0.01
+"""A share of the unpruned by which a schedule file may miss a budget and be compared at it."""
+_REFUSALS = (BudgetError, PruningError, ScheduleError, SelectionError)
+
+
+@dataclass
+class Arms:
+    """The arms of a comparison.
+
+    Attributes:
+        schedules: by the name of their arm.
+        budgets: per budget its table's rows: the method's name and its arm.
+        left_out: per budget the methods that cannot be run at it, and why, a line each.
+        layers: per budget a sentence on the layers of the methods that have none of their own.
+    """
+
+    schedules: dict[str, Schedule] = field(default_factory=dict)
+    budgets: dict[str, dict[str, str]] = field(default_factory=dict)
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    layers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is compared with what; None where the arms are of no budget."""
+        return Plan(self.budgets, self.left_out, self.layers) if self.budgets else None
+
+    def add(self, budget: str, method: str, schedule: Schedule) -> None:
+        """Enter a method into the table of a budget."""
+        arm = f"{method} {budget}" if budget != OWN else method
+        self.schedules[arm] = schedule
+        self.budgets.setdefault(budget, {})[method] = arm
+
+    def add_layer_note(self, budget: Budget, sentence: str) -> None:
+        """Add a sentence on layers to what is said of a budget."""
+        said = self.layers.get(str(budget))
+        self.layers[str(budget)] = f"{said}; {sentence}" if said else sentence
+
+    def leave_out(self, budget: str, method: str, reason: str) -> None:
+        """Say why a method is not in the table of a budget."""
+        self.left_out.setdefault(budget, {})[method] = reason
+
+
+def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
+    """The profile in `directory`, or else the newest there is of this very model, if any.
+
+    Raises `ProfileError` where the directory holds none, or that of another model.
+    """
+    if directory is None:
+        found = newest_profile_of(vlm.config_hash)
+        return Profile(found) if found else None
+    profile = Profile(directory)
+    of = profile.manifest["identity"]["model"]
+    if of["config_hash"] != vlm.config_hash:
+        raise ProfileError(
+            f"{directory} is the profile of {of['id']} ({of['config_hash']}), the model is "
+            f"{vlm.id} ({vlm.config_hash}); make one with `tokenlens profile`"
+        )
+    return profile
+
+
+def budgets_of(text: str) -> list[Budget]:
+    """Budgets with commas between, each once; `BudgetError` for one that is none.
+
+    >>> [str(budget) for budget in budgets_of("33%, 0.33,48 tokens")]
+    ['33 %', '48 tokens']
+    """
+    return list(dict.fromkeys(parse_budget(part) for part in text.split(",")))
+
+
+def comparison_arms(
+    vlm: VLM,
+    names: Sequence[str],
+    budgets: Sequence[Budget],
+    samples: Sequence[Sample],
+    *,
+    profile: Profile | None = None,
+    any_model: bool = False,
+) -> Arms:
+    """The schedule of every method at every budget, of those that can be had.
+
+    A method that cannot meet a budget, or that the engine refuses for this model, is left out of
+    that budget and noted. So that a refusal costs no run, every schedule answers one sample first.
+
+    Args:
+        vlm: what is pruned.
+        names: methods, `all` for every one there is, and paths of schedule files.
+        budgets: for the methods. A schedule file joins the table of the budget that it meets,
+            within 1 % of the visual tokens (of the unpruned prefill's MACs where it is in MACs), or
+            else that of `OWN`.
+        samples: the first is what schedules are tried on.
+        profile: chooses the layers of methods that have none of their own (`swiftvlm`, `drop`), and
+            its samples' visual tokens are what budgets are solved for. None takes the published
+            layers at the same relative depth and the tokens of a square picture.
+        any_model: run schedule files that were made for a model of another id.
+
+    Raises:
+        ScheduleError: no such method, or a schedule file that cannot be used.
+        BudgetError: no method at all can be run; the first one's reason.
+    """
+    arms, first = Arms(), Prepared(vlm, samples[:1])
+    methods, files = _sorted_names(names)
+    for budget in budgets:
+        heading = str(budget)
+        layers, n_visual = _chosen_layers(arms, vlm, budget, methods, profile)
+        for method in methods:
+            try:
+                schedule = _preset(arms, vlm, method, budget, layers, n_visual)
+                _try(vlm, schedule, first, any_model=any_model)
+            except _REFUSALS as error:
+                arms.leave_out(heading, method, str(error))
+                continue
+            arms.add(heading, method, schedule)
+    for file in files:
+        schedule = Schedule.load(file)
+        _try(vlm, schedule, first, any_model=any_model)
+        arms.add(_matching_budget(vlm, schedule, budgets), file.stem, schedule)
+    if not arms.schedules:
+        heading, reasons = next(iter(arms.left_out.items()))
+        method, reason = next(iter(reasons.items()))
+        raise BudgetError(f"no method can be run; of {method} at {heading}: {reason}")
+    return arms
+
+
+def _sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Methods and schedule files, each once, in the order given."""
+    methods: dict[str, None] = {}
+    files: dict[Path, None] = {}
+    for name in (name.strip() for name in names):
+        if name == EVERY:
+            methods |= dict.fromkeys(METHODS)
+        elif name not in METHODS and (name.endswith(".json") or Path(name).is_file()):
+            files[Path(name)] = None
+        else:
+            methods[find_method(name).name] = None
+    clash = next((file.stem for file in files if file.stem in methods), None)
+    if clash:
+        raise ScheduleError(f"{clash}.json is called like the method {clash!r}; rename the file")
+    return list(methods), list(files)
+
+
+def _preset(
+    arms: Arms,
+    vlm: VLM,
+    name: str,
+    budget: Budget,
+    chosen: Sequence[int] | None,
+    n_visual: int | None,
+) -> Schedule:
+    """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
+    own = chosen if _is_planned(name) else None
+    schedule, early = build_or_earlier(name, vlm, budget=budget, layers=own, n_visual=n_visual)
+    if early is not None:
+        listed = ", ".join(map(str, early))
+        arms.add_layer_note(budget, f"{name}: layers {listed}, those published for small budgets")
+    return schedule
+
+
+def _is_planned(method: str) -> bool:
+    """Whether the layers of a method are to be chosen for the model."""
+    return find_method(method).own_layers is relative_layers
+
+
+def _chosen_layers(
+    arms: Arms, vlm: VLM, budget: Budget, methods: Sequence[str], profile: Profile | None
+) -> tuple[Sequence[int] | None, int | None]:
+    """Layers for the methods without their own, and visual tokens per sample; said in `arms`."""
+    planned = ", ".join(method for method in methods if _is_planned(method))
+    if profile is None:
+        if planned:
+            layers = ", ".join(map(str, relative_layers(vlm.layers)))
+            arms.add_layer_note(
+                budget,
+                f"{planned}: layers {layers}, the published relative depths (no "
+                "profile of this model; `tokenlens profile` makes one)",
+            )
+        return None, None
+    try:
+        selection = plan(profile, budget=budget, meter=lambda _: DecoderMacs.of(vlm))
+    except _REFUSALS as error:
+        arms.add_layer_note(
+            budget,
+            f"{planned}: the published relative depths, since the profile "
+            f"{profile.directory} chooses none: {error}",
+        )
+        return None, None
+    if planned:
+        layers = ", ".join(map(str, selection.layers))
+        arms.add_layer_note(budget, f"{planned}: layers {layers}, chosen from {profile.directory}")
+    return selection.layers, selection.n_visual
+
+
+def _try(vlm: VLM, schedule: Schedule, prepared: Prepared, *, any_model: bool) -> None:
+    """Answer one sample, so that a refusal comes now."""
+    answer(
+        vlm,
+        prepared.batch(schedule),
+        schedule,
+        max_new_tokens=1,
+        any_model=any_model,
+        recorded=prepared.recorded(schedule),
+    )
+
+
+def _matching_budget(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) -> str:
+    """The heading of the budget that a schedule meets."""
+    n_visual = (schedule.budget and schedule.budget.n_visual) or _SOME_TOKENS
+
+    def missed(budget: Budget) -> float:
+        """By how much of what is unpruned, tokens or MACs as the budget is in, it is missed."""
+        if budget.in_macs:
+            meter = DecoderMacs.of(vlm, schedule.budget.n_text if schedule.budget else None)
+            whole = meter.macs((), schedule.scorer, n_visual)
+            shown = shown_count(schedule, n_visual)
+            came_to = meter.macs(schedule.stages, schedule.scorer, shown)
+        else:
+            whole = float(n_visual)
+            came_to = sum(tokens_entering(schedule, n_visual, vlm.layers)) / vlm.layers
+        return abs(came_to - budget.amount * budget.unit_of(whole)) / whole
+
+    near: Mapping[str, float] = {str(budget): missed(budget) for budget in budgets}
+    best = min(near, key=lambda heading: near[heading], default=OWN)
+    return best if near.get(best, 1.0) <= _NEAR else OWN
+
+
+_SOME_TOKENS = 576
+"""Visual tokens that a schedule file is judged by where it names none: those of LLaVA-1.5."""

@@ -1,0 +1,204 @@
+"""Tables written: Markdown to be read, CSV to be computed with, LaTeX to be printed."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenlens.evaluation.comparing.tables import (
+    LOCALISATION,
+    MACS,
+    OTHER,
+    TIME,
+    TOKENS,
+    BudgetTable,
+    Cell,
+    Column,
+)
+from tokenlens.storage.files import write_text
+
+NAMES = ("table.md", "table.csv", "table.tex")
+_NONE = "\N{EN DASH}"
+_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "\N{EN DASH}": "--",
+    }
+)
+
+
+def write_tables(directory: Path, tables: Sequence[BudgetTable]) -> list[Path]:
+    """Write the tables into a directory of results, each file whole or not at all."""
+    texts = (markdown(tables), comma_separated(tables), latex(tables))
+    for name, text in zip(NAMES, texts, strict=True):
+        write_text(directory / name, text)
+    return [directory / name for name in NAMES]
+
+
+def title(table: BudgetTable) -> str:
+    """What a table is called."""
+    return f"Budget: {table.budget}" if table.budget else "Pruned against unpruned"
+
+
+def headings(table: BudgetTable) -> list[str]:
+    """What stands above the columns, the methods' own first."""
+    return ["method", *(_heading(column) for column in table.columns)]
+
+
+def lines(table: BudgetTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Per row its name, and per cell the figure, its interval in brackets, and whether it is best.
+
+    Scores, MACs and times are per cent of the unpruned model's; its own are per cent (scores),
+    G (MACs) and ms (times).
+    """
+    rows = [("unpruned", table.unpruned, True)]
+    rows += [(name, cells, False) for name, cells in table.rows.items()]
+    return [
+        (
+            name,
+            [
+                (*_texts(cell, column, own=own), cell.best)
+                for cell, column in zip(cells, table.columns, strict=True)
+            ],
+        )
+        for name, cells, own in rows
+    ]
+
+
+def notes(table: BudgetTable) -> list[str]:
+    """What must be said of how a table is to be read, a sentence or two each."""
+    said = [
+        "Unpruned: its own scores in %, visual tokens, MACs in G and prefill in ms, per sample; "
+        "methods: in % of these, tokens as they are. In brackets 95 % paired bootstrap intervals, "
+        "samples drawn anew within their task."
+    ]
+    for column in table.columns:
+        if column.name in (LOCALISATION, OTHER):
+            said.append(
+                f"The {column.name} is the ratio of the macro averages over "
+                f"{', '.join(column.tasks)}."
+            )
+    said.append(
+        "Bold: the best of its column, where the 95 % interval of its paired difference from every "
+        "other method of this table excludes zero, one by one, not corrected for how many there "
+        "are. Tokens and MACs are not marked: the budget sets them."
+    )
+    if table.timed:
+        said.append(f"Prefill was timed {table.timed}; its intervals resample the batches.")
+    return said
+
+
+def own_notes(table: BudgetTable) -> list[str]:
+    """What is to be said of this table and no other of its comparison."""
+    said = [f"Layers of {table.layers}."] if table.layers else []
+    return said + [f"Left out: {method}: {reason}." for method, reason in table.left_out.items()]
+
+
+def markdown(tables: Sequence[BudgetTable]) -> str:
+    """The tables in Markdown, with what must be said under each."""
+    parts = []
+    for table in tables:
+        rows = [headings(table), ["---", *["---:"] * len(table.columns)]]
+        for name, cells in lines(table):
+            texts = [f"{figure} {interval}".rstrip() for figure, interval, _ in cells]
+            marks = ["**" if best else "" for _, _, best in cells]
+            bold = [f"{mark}{text}{mark}" for mark, text in zip(marks, texts, strict=True)]
+            rows.append([name, *bold])
+        parts += [f"### {title(table)}", "\n".join(_markdown_row(row) for row in rows)]
+        parts.append("\n".join(f"- {note}" for note in (*notes(table), *own_notes(table))))
+    return "\n\n".join(parts) + "\n"
+
+
+def comma_separated(tables: Sequence[BudgetTable]) -> str:
+    """The figures of all tables, a line each, unrounded: shares, tokens, MACs and seconds.
+
+    Columns: budget, method, column, kind, samples, value, low, high, best. The unpruned model's are
+    its own figures, a method's scores, MACs and times are shares of them.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        ["budget", "method", "column", "kind", "samples", "value", "low", "high", "best"]
+    )
+    for table in tables:
+        for name, cells in (("unpruned", table.unpruned), *table.rows.items()):
+            for column, cell in zip(table.columns, cells, strict=True):
+                numbers = ["" if cell.empty else f"{number:.6g}" for number in _numbers(cell)]
+                about = (table.budget, name, column.name, column.kind, column.samples)
+                writer.writerow([*about, *numbers, int(cell.best)])
+    return stream.getvalue()
+
+
+def latex(tables: Sequence[BudgetTable]) -> str:
+    r"""The tables in LaTeX, for a document that uses `booktabs`."""
+    parts = []
+    for table in tables:
+        head = " & ".join(_escaped(name) for name in headings(table))
+        body = [
+            " & ".join([_escaped(name), *(_printed(*cell) for cell in cells)]) + r" \\"
+            for name, cells in lines(table)
+        ]
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"\centering\footnotesize",
+                    rf"\caption{{{_escaped(title(table))}}}",
+                    rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+                    r"\toprule",
+                    rf"{head} \\",
+                    r"\midrule",
+                    body[0],
+                    r"\midrule",
+                    *body[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    *(rf"\par {_escaped(note)}" for note in (*notes(table), *own_notes(table))),
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(parts) + "\n"
+
+
+def _heading(column: Column) -> str:
+    """A task is followed by its number of samples."""
+    named = (LOCALISATION, OTHER, TOKENS, MACS, TIME)
+    return column.name if column.name in named else f"{column.name} ({column.samples})"
+
+
+def _texts(cell: Cell, column: Column, *, own: bool) -> tuple[str, str]:
+    """A figure and its interval as people read them."""
+    if cell.empty:
+        return _NONE, ""
+    shares = {"score": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
+    scale = shares[column.kind] if own or column.kind == "tokens" else 100.0
+    value, low, high = (f"{scale * number:.{_digits(column, own)}f}" for number in _numbers(cell))
+    return value, f"[{low}, {high}]"
+
+
+def _digits(column: Column, own: bool) -> int:
+    return 3 if own and column.kind == "macs" else 1
+
+
+def _numbers(cell: Cell) -> tuple[float, float, float]:
+    return cell.value, cell.low, cell.high
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    texts = (" ".join(cell.split()).replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(texts)} |"
+
+
+def _printed(figure: str, interval: str, best: bool) -> str:
+    text = _escaped(figure)
+    text = rf"\textbf{{{text}}}" if best else text
+    return rf"{text} {{\scriptsize {_escaped(interval)}}}" if interval else text
+
+
+def _escaped(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return text.translate(_ESCAPES)

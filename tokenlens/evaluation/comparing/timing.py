@@ -1,0 +1,166 @@
+"""How long arms take, measured side by side in one run.
+
+Answers are kept from run to run, their times are not: a machine is never as busy twice. A few fixed
+batches are therefore answered by all arms in turn, for nothing but the clock.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tokenlens.errors import ResultsError
+from tokenlens.evaluation.running.cache_key import effective_schedule
+from tokenlens.evaluation.running.generation import answer
+from tokenlens.evaluation.running.preparation import Prepared
+from tokenlens.models.vlm import VLM
+from tokenlens.progress import progress
+from tokenlens.samples.sample import Sample
+from tokenlens.samples.subset import choose_subset
+from tokenlens.schedule import Schedule
+from tokenlens.storage.files import hash_json, write_json
+from tokenlens.storage.json_files import read_object
+
+FILE = "timing.json"
+_BATCHES, _BATCH_SIZE, _REPEATS = 4, 8, 3
+_ENOUGH_S = 25.0
+"""After so many seconds no batch is repeated any more."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What all arms took for the same batches.
+
+    Attributes:
+        arms: per arm what it does (a hash), and `prefill_s` and `decode_s`: for every batch the
+            seconds per sample, the median of the repeats. The vision tower is part of the prefill.
+        samples: per batch.
+        repeats: of every batch, after a warm-up.
+        machine: the device, and the threads it had.
+    """
+
+    arms: Mapping[str, Mapping[str, Any]]
+    samples: int
+    repeats: int
+    machine: str
+
+    @classmethod
+    def load(cls, directory: Path) -> Self | None:
+        """What `save` wrote into a directory of results; None where nothing was timed."""
+        if not (directory / FILE).exists():
+            return None
+        content = read_object(directory / FILE, ResultsError, "`tokenlens run` writes one")
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ResultsError(
+                f"{directory / FILE} is damaged; delete it and run the same command again"
+            ) from error
+
+    def save(self, directory: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_json(directory / FILE, asdict(self))
+
+    def of(self, name: str, arms: Sequence[str]) -> NDArray[np.float64]:
+        """`prefill_s` or `decode_s` of some arms: [batches, arms]."""
+        return np.array([self.arms[arm][name] for arm in arms], dtype=np.float64).T
+
+    def covers(self, schedules: Mapping[str, Schedule | None]) -> bool:
+        """Whether all these arms were timed as they are now."""
+        return all(
+            self.arms.get(arm, {}).get("schedule") == _hash(schedule)
+            for arm, schedule in schedules.items()
+        )
+
+
+def time_arms(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    schedules: Mapping[str, Schedule | None],
+    *,
+    max_new_tokens: int = 32,
+    any_model: bool = False,
+    show_progress: bool = False,
+) -> Timing:
+    """Time all arms on a few batches of samples of all tasks.
+
+    Every batch is answered by all arms in turn, in the opposite order each time, after a warm-up,
+    so that their times can be compared though the machine's speed drifts.
+
+    Args:
+        vlm: a model with its processor.
+        samples: at least one; up to 32 of them are asked, the tasks in turn.
+        schedules: by the name of their arm; None is the unpruned model.
+        max_new_tokens: tokens after which an answer is cut off.
+        any_model: run schedules that were made for a model of another id.
+        show_progress: show a bar with an ETA on standard error.
+    """
+    chosen = [samples[place] for place in _subset(samples, _BATCHES * _BATCH_SIZE)]
+    size = min(_BATCH_SIZE, len(chosen))
+    batches = [
+        Prepared(vlm, chosen[start : start + size])
+        for start in range(0, len(chosen) - size + 1, size)
+    ]
+    laps: dict[str, list[list[tuple[float, float]]]] = {
+        arm: [[] for _ in batches] for arm in schedules
+    }
+
+    def lap(arm: str, prepared: Prepared) -> tuple[float, float]:
+        schedule = schedules[arm]
+        first = answer(
+            vlm,
+            prepared.batch(schedule),
+            schedule,
+            max_new_tokens=max_new_tokens,
+            any_model=any_model,
+            recorded=prepared.recorded(schedule),
+        )[0]
+        return first.prefill_s, first.decode_s
+
+    begun, repeats = time.monotonic(), 0
+    total = len(schedules) * (1 + len(batches) * _REPEATS)
+    with progress("timing", total, 0, show_progress) as advance:
+        for arm in schedules:
+            lap(arm, batches[0])
+            advance()
+        while repeats < _REPEATS and (not repeats or time.monotonic() - begun < _ENOUGH_S):
+            for place, prepared in enumerate(batches):
+                order = list(schedules)
+                for arm in order if (place + repeats) % 2 == 0 else reversed(order):
+                    laps[arm][place].append(lap(arm, prepared))
+                    advance()
+            repeats += 1
+        advance(len(schedules) * len(batches) * (_REPEATS - repeats))
+    arms = {
+        arm: {
+            "schedule": _hash(schedules[arm]),
+            "prefill_s": [statistics.median(first for first, _ in lap) for lap in own],
+            "decode_s": [statistics.median(rest for _, rest in lap) for lap in own],
+        }
+        for arm, own in laps.items()
+    }
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if vlm.device.type == "cpu" else ""
+    return Timing(arms, size, repeats, f"{vlm.device.type}{threads}")
+
+
+def _subset(samples: Sequence[Sample], count: int) -> list[int]:
+    """Places of up to `count` samples, the tasks in turn: every batch has all of them alike."""
+    places = list(range(len(samples))) if len(samples) <= count else choose_subset(samples, count)
+    turns: dict[str, int] = {}
+    keyed = []
+    for place in places:
+        task = samples[place].task
+        keyed.append((turns.setdefault(task, 0), place))
+        turns[task] += 1
+    return [place for _, place in sorted(keyed)]
+
+
+def _hash(schedule: Schedule | None) -> str:
+    return hash_json(schedule and effective_schedule(schedule))

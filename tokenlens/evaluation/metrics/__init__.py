@@ -1,0 +1,1 @@
+"""What answers are worth, one by one and as a set."""

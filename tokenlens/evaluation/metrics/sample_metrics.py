@@ -1,0 +1,153 @@
+"""What an answer is worth: one metric per sample, each 0 to 1.
+
+What only a set of answers has (F1, accuracy⁺) is in `evaluation.set_metrics`. A malformed answer
+scores 0 and never raises; a sample without ground truth scores NaN, so that it is reported rather
+than counted.
+"""
+
+from collections.abc import Callable
+from math import nan
+
+from tokenlens.errors import SampleError
+from tokenlens.evaluation.metrics.answer_forms import is_yes_in_pope, letter, yes_or_no_in_mme
+from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
+from tokenlens.evaluation.metrics.vqa import soft_accuracy
+from tokenlens.samples.sample import Box, Sample
+from tokenlens.wording.suggest import one_of
+
+THRESHOLD = 0.5
+"""Overlap from which a box counts as found: Acc@0.5, as on RefCOCO."""
+
+_EDGES = ".,;:!?\"'`()[]{}<>"
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1) of positive area.
+
+    >>> iou((0, 0, 2, 2), (1, 0, 3, 2))
+    0.3333333333333333
+    """
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    shared = width * height
+    return shared / (_area(a) + _area(b) - shared)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def normalise(answer: str) -> str:
+    """An answer without case, spare spaces, or punctuation around its words; articles stay.
+
+    >>> normalise("  The  Red circle. ")
+    'the red circle'
+    >>> normalise("3.5"), normalise("(-2)"), normalise("?")
+    ('3.5', '-2', '?')
+    """
+    words = (word.strip(_EDGES) for word in answer.casefold().split())
+    return " ".join(word for word in words if word) or answer.strip().casefold()
+
+
+def box_accuracy(
+    prediction: str, sample: Sample, size: tuple[int, int], read_box: BoxReader = parse_box
+) -> float:
+    """1 where the predicted box has an IoU of at least 0.5 with the sample's first box, else 0.
+
+    `size` is the (width, height) of the picture in pixels; `read_box` reads boxes as the model
+    writes them. NaN for a sample without a box.
+    """
+    if not sample.boxes:
+        return nan
+    predicted = read_box(prediction)
+    if predicted is None:
+        return 0.0
+    (x0, y0, x1, y1), (width, height) = sample.boxes[0], size
+    truth = (x0 / width, y0 / height, x1 / width, y1 / height)
+    return float(iou(predicted, truth) >= THRESHOLD)
+
+
+def exact_match(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where the normalised prediction equals one of the normalised answers, else 0.
+
+    NaN for a sample without answers. GQA's metric; case and outer punctuation count for nothing.
+    """
+    if not sample.answers:
+        return nan
+    return float(normalise(prediction) in {normalise(answer) for answer in sample.answers})
+
+
+def vqa_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """The soft accuracy of VQAv2 and TextVQA (`evaluation.vqa`); NaN without answers."""
+    return soft_accuracy(prediction, sample.answers) if sample.answers else nan
+
+
+def choice_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where the prediction names the right option by its letter, or else by its text, else 0.
+
+    The sample's answers are the letter and the text. MMBench asks ChatGPT where neither is found;
+    here such an answer is wrong. NaN without answers.
+    """
+    if not sample.answers:
+        return nan
+    right, *texts = sample.answers
+    named = letter(prediction)
+    if named is not None:
+        return float(named == right)
+    return float(normalise(prediction) in {normalise(text) for text in texts})
+
+
+def pope_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where yes or no is right, as POPE reads answers, else 0; NaN without answers."""
+    if not sample.answers:
+        return nan
+    return float(is_yes_in_pope(prediction) == (sample.answers[0] == "yes"))
+
+
+def mme_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
+    """1 where yes or no is right, as MME reads answers, else 0; NaN without answers."""
+    return float(yes_or_no_in_mme(prediction) == sample.answers[0]) if sample.answers else nan
+
+
+Metric = Callable[[str, Sample, tuple[int, int], BoxReader], float]
+
+METRICS: dict[str, Metric] = {
+    "exact": exact_match,
+    "box": box_accuracy,
+    "vqa": vqa_accuracy,
+    "choice": choice_accuracy,
+    "mmbench": choice_accuracy,
+    "pope": pope_accuracy,
+    "mme": mme_accuracy,
+}
+"""Name to metric, as samples name theirs."""
+TASK_METRICS = {"localisation": "box", "deep-localisation": "box"}
+"""What scores the samples of a task that name none; every other task is scored by `exact`."""
+LOCALISATION_METRICS = {"box"}
+"""Those that ask where something is: tables average their tasks apart from all others."""
+
+
+def metric_name(task: str, metric: str) -> str:
+    """What scores the samples of a task that name this metric, or none.
+
+    >>> metric_name("localisation", ""), metric_name("text", ""), metric_name("text", "vqa")
+    ('box', 'exact', 'vqa')
+    """
+    return metric or TASK_METRICS.get(task, "exact")
+
+
+def find_metric(sample: Sample) -> Metric:
+    """What scores a sample; `SampleError` where it names a metric that is not known."""
+    name = metric_name(sample.task, sample.metric)
+    if name not in METRICS:
+        raise SampleError(
+            f"sample {sample.id!r}: metric: got {name!r}, expected {one_of(name, METRICS)}"
+        )
+    return METRICS[name]
+
+
+def score(
+    prediction: str, sample: Sample, size: tuple[int, int], read_box: BoxReader = parse_box
+) -> float:
+    """A prediction's worth by the metric of its sample: 0 to 1, or NaN without ground truth."""
+    return find_metric(sample)(prediction, sample, size, read_box)

@@ -1,0 +1,177 @@
+"""Answers at rest: what a model has answered under a schedule is not asked again.
+
+A directory per model, schedule and generation options holds Parquet shards, each written whole
+under a name of its own: several processes may add to one at the same time, and none can spoil what
+another has written. Which run, data set or result directory an answer was made for does not matter.
+"""
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from shutil import rmtree
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from tokenlens.errors import DamagedAnswersWarning
+from tokenlens.evaluation.running.generation import Answer
+from tokenlens.models.layout import Layout
+from tokenlens.storage.files import atomic_path, hash_json, write_json
+
+IDENTITY = "identity.json"
+_SHARD_ROWS = 128
+
+_SCHEMA = pa.schema(
+    {
+        "key": pa.string(),
+        "size": pa.list_(pa.int32()),
+        "positions": pa.list_(pa.int64()),
+        "boxes": pa.list_(pa.float32()),
+        "image_index": pa.list_(pa.int64()),
+        "grid": pa.list_(pa.list_(pa.int32())),
+        "prediction": pa.string(),
+        "new_tokens": pa.int32(),
+        "prefill_s": pa.float64(),
+        "decode_s": pa.float64(),
+        "tokens_per_layer": pa.list_(pa.int32()),
+        "macs": pa.float64(),
+        "scoring_macs": pa.float64(),
+        "merging_macs": pa.float64(),
+        "kv_bytes": pa.float64(),
+        "selected": pa.string(),
+    }
+)
+"""`key` is the sample's (`fingerprints.sample_key`), `size` the picture's, then its `Layout` and
+the `Answer`, whose field `selected` is JSON here."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer with what it was about.
+
+    Attributes:
+        size: (width, height) of the picture in pixels.
+        layout: the visual tokens as the model was shown them.
+        answer: what it answered, and what that took.
+    """
+
+    size: tuple[int, int]
+    layout: Layout
+    answer: Answer
+
+
+class AnswerCache:
+    """The answers of one model under one schedule.
+
+    A context manager: leaving it, also by an error or Ctrl-C, writes what is not yet written.
+
+    Attributes:
+        directory: where the shards are.
+        known: keys of the samples that are answered.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
+        self.directory = root / hash_json(identity)
+        self._identity = identity
+        self._open: list[dict[str, Any]] = []
+        self.known = {key for table in self._shards(["key"]) for key in table["key"].to_pylist()}
+
+    def add(self, key: str, answered: Answered) -> None:
+        """Keep the answer to the sample of this key."""
+        layout, answer = answered.layout, answered.answer
+        self._open.append(
+            {
+                "key": key,
+                "size": answered.size,
+                "positions": layout.positions.numpy(),
+                "boxes": layout.boxes.flatten().numpy(),
+                "image_index": layout.image_index.numpy(),
+                "grid": layout.grid,
+                **asdict(answer),
+                "selected": json.dumps(answer.selected),
+            }
+        )
+        self.known.add(key)
+        if len(self._open) >= _SHARD_ROWS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was added since the last time. Raises `OutputError` where it cannot be."""
+        if not self._open:
+            return
+        if not (self.directory / IDENTITY).exists():
+            write_json(self.directory / IDENTITY, self._identity)
+        table = pa.Table.from_pylist(self._open, schema=_SCHEMA)
+        with atomic_path(self.directory / f"{uuid4().hex}.parquet") as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        self._open = []
+
+    def read(self, keys: Sequence[str]) -> Iterator[Answered]:
+        """The answers to these samples, all of them known, in this order."""
+        self.write()
+        tables = [
+            table.filter(pc.is_in(table["key"], pa.array(sorted(set(keys)), pa.string())))
+            for table in self._shards(_SCHEMA.names)
+        ]
+        table = pa.concat_tables([_SCHEMA.empty_table(), *tables])
+        places = {key: place for place, key in enumerate(table["key"].to_pylist())}
+        for start in range(0, len(keys), _SHARD_ROWS):
+            wanted = [places[key] for key in keys[start : start + _SHARD_ROWS]]
+            yield from map(_answered, table.take(wanted).to_pylist())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.write()
+
+    def _shards(self, columns: list[str]) -> Iterable[pa.Table]:
+        """The shards that can be read: one that cannot is answered anew."""
+        for path in sorted(self.directory.glob("*.parquet")):
+            try:
+                yield pq.read_table(path, columns=columns)
+            except (OSError, pa.ArrowException):
+                warnings.warn(
+                    f"{path} is damaged: what it held is asked again; delete it",
+                    DamagedAnswersWarning,
+                    stacklevel=2,
+                )
+
+
+def own_answers(directory: Path) -> Path:
+    """Where a run that writes to `directory` keeps answers that no other run shares."""
+    return directory / ".answers"
+
+
+@contextmanager
+def answers_within(directory: Path) -> Iterator[Path]:
+    """`own_answers`, which are there until the run has finished."""
+    place = own_answers(directory)
+    yield place
+    rmtree(place, ignore_errors=True)
+
+
+def _answered(row: Mapping[str, Any]) -> Answered:
+    width, height = row["size"]
+    layout = Layout(
+        positions=torch.tensor(row["positions"], dtype=torch.int64),
+        boxes=torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),
+        image_index=torch.tensor(row["image_index"], dtype=torch.int64),
+        grid=tuple((frames, rows, columns) for frames, rows, columns in row["grid"]),
+    )
+    values = {field.name: row[field.name] for field in fields(Answer)}
+    answer = Answer(**{**values, "selected": json.loads(row["selected"])})
+    return Answered((width, height), layout, answer)

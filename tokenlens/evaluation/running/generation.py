@@ -1,0 +1,191 @@
+"""Answering questions with a model, plain or pruned, and what each answer took."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import BatchFeature, GenerationConfig
+
+from tokenlens.models.batch import Batch
+from tokenlens.models.structure import image_token_id, video_token_id, visual_mask
+from tokenlens.models.vlm import VLM
+from tokenlens.pruning.cost.decoder_cost import Cost, decoder_cost
+from tokenlens.pruning.engine import prune
+from tokenlens.pruning.trace import Trace
+from tokenlens.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered to one sample, and what it took.
+
+    Attributes:
+        prediction: the answer without special tokens.
+        new_tokens: tokens generated, the end of the sequence included.
+        prefill_s: seconds from the call to the end of the batch's first forward pass, vision tower
+            included, shared out evenly over its samples. NaN where it was not timed.
+        decode_s: seconds from there to the batch's last token, shared out likewise.
+        tokens_per_layer: visual tokens entering each decoder layer, merged ones counted.
+        macs: of the decoder's prefill, scoring and merging included.
+        scoring_macs: those of them spent on scoring.
+        merging_macs: those of them spent on merging.
+        kv_bytes: of the key-value cache after the prefill.
+        selected: per stage, the positions selected, in the sample's own sequence (no padding).
+    """
+
+    prediction: str
+    new_tokens: int
+    prefill_s: float
+    decode_s: float
+    tokens_per_layer: list[int]
+    macs: float
+    scoring_macs: float
+    merging_macs: float
+    kv_bytes: float
+    selected: list[list[int]]
+
+
+def answer(
+    vlm: VLM,
+    batch: Batch,
+    schedule: Schedule | None = None,
+    *,
+    max_new_tokens: int = 32,
+    any_model: bool = False,
+    recorded: Sequence[Tensor] | None = None,
+) -> list[Answer]:
+    """Answer a batch by greedy decoding, pruned by `schedule` where there is one.
+
+    Sampling, beams and penalties of the model's own generation config are set aside: a repetition
+    penalty counts the padding, so an answer would depend on the rest of its batch. No answer holds
+    the token that stands for a picture.
+    """
+    with ExitStack() as stack:
+        trace: Trace | None = None
+        if schedule is not None:
+            trace = stack.enter_context(
+                prune(vlm, schedule, any_model=any_model, recorded=recorded)
+            )
+        stack.enter_context(torch.inference_mode())
+        with _stopwatch(vlm.model) as laps:
+            sequences = vlm.model.generate(
+                **batch.inputs, generation_config=_greedy(vlm, max_new_tokens)
+            )
+    if trace is None:
+        tokens, cost = _unpruned(vlm, batch.inputs)
+        stages = []
+    else:
+        tokens, cost = trace.tokens_per_layer, trace.cost
+        stages = [stage.selected for stage in trace.stages]
+    length = batch.inputs["input_ids"].shape[1]
+    padding = (length - batch.inputs["attention_mask"].sum(dim=1)).tolist()
+    generated = [_until_end(vlm, row) for row in sequences[:, length:]]
+    shares = [lap / len(batch.samples) for lap in laps.seconds]
+    return [
+        Answer(
+            prediction=text,
+            new_tokens=len(generated[index]),
+            prefill_s=shares[0],
+            decode_s=shares[1],
+            tokens_per_layer=tokens[index].tolist(),
+            macs=float(cost.total_macs[index]),
+            scoring_macs=float(cost.scoring_macs[index]),
+            merging_macs=float(cost.merging_macs[index]),
+            kv_bytes=float(cost.kv_bytes[index]),
+            selected=[(stage[index] - padding[index]).tolist() for stage in stages],
+        )
+        for index, text in enumerate(vlm.decode(generated))
+    ]
+
+
+def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
+    """Plain greedy decoding; what is said here overrides the model's own generation config."""
+    own = vlm.model.generation_config
+    ends = _end_tokens(vlm)
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        suppress_tokens=[
+            token
+            for token in (image_token_id(vlm.model), video_token_id(vlm.model))
+            if token is not None
+        ],
+        pad_token_id=own.pad_token_id if own.pad_token_id is not None else min(ends, default=0),
+    )
+
+
+def _end_tokens(vlm: VLM) -> set[int]:
+    """The tokens that end an answer."""
+    ends = vlm.model.generation_config.eos_token_id
+    if ends is None:
+        return set()
+    return {ends} if isinstance(ends, int) else set(ends)
+
+
+def _until_end(vlm: VLM, row: Tensor) -> list[int]:
+    """Generated tokens up to the end of the sequence, without the padding after it."""
+    tokens, ends = row.tolist(), _end_tokens(vlm)
+    end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: end + 1]
+
+
+def _unpruned(vlm: VLM, inputs: BatchFeature) -> tuple[Tensor, Cost]:
+    """Visual tokens per layer (int64 [samples, layers]) and cost of a plain prefill."""
+    visual = visual_mask(vlm.model, inputs["input_ids"]).sum(dim=1, keepdim=True)
+    lengths = inputs["attention_mask"].sum(dim=1, keepdim=True)
+    cost = decoder_cost(
+        vlm.decoder_config,
+        lengths.expand(-1, vlm.layers).cpu().numpy(),
+        element_size=vlm.dtype.itemsize,
+    )
+    return visual.expand(-1, vlm.layers), cost
+
+
+@dataclass
+class _Laps:
+    """Moments in seconds: the call, the end of the first forward pass, and the end of it all."""
+
+    moments: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> list[float]:
+        """Prefill and decode."""
+        start, first, end = self.moments
+        return [first - start, end - first]
+
+
+@contextmanager
+def _stopwatch(model: nn.Module) -> Iterator[_Laps]:
+    """Time the first forward pass apart from the rest; the devices are waited for at every lap.
+
+    `generate()` runs the vision tower before that pass, so the first lap begins with the call.
+    """
+    laps = _Laps()
+    devices = {parameter.device for parameter in model.parameters()}
+    accelerators = [device for device in devices if device.type not in ("cpu", "meta")]
+
+    def lap(*_: object) -> None:
+        for device in accelerators:
+            torch.accelerator.synchronize(device)
+        laps.moments.append(time.perf_counter())
+
+    def first_lap(*_: object) -> None:
+        if len(laps.moments) < 2:
+            lap()
+
+    handle = model.register_forward_hook(first_lap)
+    try:
+        lap()
+        yield laps
+        lap()
+    finally:
+        handle.remove()

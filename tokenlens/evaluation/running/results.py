@@ -1,0 +1,137 @@
+"""One run of a model over samples: a row per sample, scores per task, and what it cost."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tokenlens.errors import ResultsError
+from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
+from tokenlens.evaluation.metrics.sample_metrics import score
+from tokenlens.evaluation.metrics.set_metrics import set_figures
+from tokenlens.evaluation.running.answer_cache import Answered
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
+from tokenlens.samples.sample import Sample
+from tokenlens.storage.shards import ShardReader
+
+KIND = "results"
+ALL, MACRO = "all", "macro"
+"""The summaries over tasks: mean over samples, and mean over the tasks' means."""
+
+ROW_SCHEMA = pa.schema(
+    {
+        **SAMPLE_COLUMNS,
+        "metric": pa.string(),
+        "group": pa.string(),
+        "prediction": pa.string(),
+        "score": pa.float64(),
+        "tokens_per_layer": pa.list_(pa.int32()),
+        "macs": pa.float64(),
+        "scoring_macs": pa.float64(),
+        "merging_macs": pa.float64(),
+        "kv_bytes": pa.float64(),
+        "prefill_s": pa.float64(),
+        "decode_s": pa.float64(),
+        "new_tokens": pa.int32(),
+        "selected": pa.string(),
+    }
+)
+"""A row: the sample with its metric and group, its score (null without ground truth), and its
+`Answer`, whose field `selected` is JSON here; times are null where they were not taken."""
+_MAY_LACK = ("score", "prefill_s", "decode_s")
+
+
+def result_row(
+    sample: Sample, answered: Answered, read_box: BoxReader = parse_box
+) -> dict[str, Any]:
+    """The row of one answered sample; `read_box` reads boxes as the model writes them."""
+    answer = answered.answer
+    points = score(answer.prediction, sample, answered.size, read_box)
+    row = {
+        **sample_row(sample, answered.size, answered.layout),
+        "metric": sample.metric,
+        "group": sample.group,
+        **asdict(answer),
+        "score": points,
+        "selected": json.dumps(answer.selected),
+    }
+    return {name: None if name in _MAY_LACK and isnan(row[name]) else row[name] for name in row}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The answers of one run.
+
+    Attributes:
+        rows: one row per sample, in the samples' order, with the columns of `ROW_SCHEMA`.
+        identity: model, data, generation options and schedule of the run.
+    """
+
+    rows: pd.DataFrame
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read what a finished run wrote; `ResultsError` where there is none."""
+        reader = ShardReader(directory, KIND)
+        if not reader.complete:
+            raise ResultsError(
+                f"{directory} holds an unfinished run; finish it by the same command that began it"
+            )
+        rows = reader.table(ROW_SCHEMA.names)
+        # Runs of before samples could name a metric or a group have no such columns.
+        return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
+
+    @property
+    def tokens_per_layer(self) -> NDArray[np.float64]:
+        """Visual tokens entering each layer, mean over samples: [layers]."""
+        return np.mean(np.stack(self.rows["tokens_per_layer"].to_list()), axis=0)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Means over the run, JSON values throughout.
+
+        `score` per task, over `all` samples and as `macro` average of the tasks, None where no
+        sample has ground truth; `figures`, what benchmarks report of the whole set, per task (see
+        `evaluation.set_metrics`); `samples` and how many of them are `unscored`; and per sample
+        `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
+        """
+        scores = {
+            name: float(np.mean([rows["score"].mean() for rows in strata]))
+            for name, strata in task_groups(self.rows)
+        }
+        return {
+            "score": {name: None if isnan(value) else value for name, value in scores.items()},
+            "figures": self._figures(),
+            "samples": len(self.rows),
+            "unscored": int(self.rows["score"].isna().sum()),
+            "tokens": float(self.tokens_per_layer.mean()),
+            **{
+                name: float(self.rows[name].mean())
+                for name in ("macs", "kv_bytes", "prefill_s", "decode_s")
+            },
+        }
+
+    def _figures(self) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {}
+        for task, name, value in set_figures(self.rows):
+            found.setdefault(task, {})[name] = None if isnan(value) else value
+        return found
+
+
+def task_groups(rows: pd.DataFrame) -> list[tuple[str, list[pd.DataFrame]]]:
+    """What scores are averaged over: (name, strata), the mean being that of the strata's means.
+
+    Every task is one stratum of its own, in order of appearance; `all` is one stratum of every row;
+    `macro` has the tasks that are scored at all as its strata.
+    """
+    tasks = {str(name): group for name, group in rows.groupby("task", sort=False)}
+    scored = [group for group in tasks.values() if group["score"].notna().any()]
+    return [*((name, [group]) for name, group in tasks.items()), (ALL, [rows]), (MACRO, scored)]

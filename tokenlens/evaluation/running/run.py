@@ -1,0 +1,192 @@
+"""Running schedules over samples: what is missing is answered, and every arm's rows are written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ModelError, ResultsError, SampleError
+from tokenlens.evaluation.metrics.boxes import box_reader
+from tokenlens.evaluation.metrics.sample_metrics import find_metric
+from tokenlens.evaluation.running.answer_cache import AnswerCache
+from tokenlens.evaluation.running.batches import Arm, BatchedRun
+from tokenlens.evaluation.running.cache_key import generation_identity, sample_key
+from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
+from tokenlens.models.vlm import VLM
+from tokenlens.pruning.refusals import refuse_model, refuse_schedule
+from tokenlens.samples.sample import Sample, check_regions
+from tokenlens.schedule import Schedule, require_schedule
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.shards import ShardStore, existing_run
+
+_SMALL = 1_000_000_000
+"""Parameters of a model that takes many samples at a time."""
+
+
+def many_at_once(vlm: VLM) -> int:
+    """Samples per batch for a run of many arms: 32 for a model of less than 1 B parameters, else 8.
+
+    Small models spend their time between the computations; large ones fill the memory.
+    """
+    return 32 if sum(weight.numel() for weight in vlm.model.parameters()) < _SMALL else 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """Samples to be answered by a model, and how.
+
+    Attributes:
+        vlm: a model with its processor.
+        samples: at least one.
+        batch_size: samples per batch; it does not change the answers.
+        max_new_tokens: tokens after which an answer is cut off.
+        any_model: whether schedules may be made for a model of another id.
+        show_progress: whether to show a bar with an ETA on standard error.
+        timed: whether rows say how long each answer took; arms then share no work.
+    """
+
+    vlm: VLM
+    samples: Sequence[Sample]
+    batch_size: int
+    max_new_tokens: int
+    any_model: bool
+    show_progress: bool
+    timed: bool
+
+    def check(self, schedules: Iterable[Schedule | None]) -> None:
+        """Refuse, before anything is computed or written, what could not be run."""
+        if not isinstance(self.vlm, VLM):
+            raise ModelError(
+                f"got a {type(self.vlm).__name__}, expected a model with its processor: "
+                "tokenlens.VLM.wrap(model, processor)"
+            )
+        if isinstance(self.samples, str) or not isinstance(self.samples, Sequence):
+            raise SampleError(
+                f"got a {type(self.samples).__name__} for the samples, expected a list of them: "
+                "tokenlens.load_samples(...)"
+            )
+        if not self.samples:
+            raise SampleError("there are no samples to answer; give at least one")
+        for sample in self.samples:
+            find_metric(sample)
+        for name in ("batch_size", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ResultsError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        for schedule in schedules:
+            if schedule is not None:
+                require_schedule(schedule).check(self.vlm, any_model=self.any_model)
+                refuse_model(self.vlm.model)
+                refuse_schedule(schedule, self.vlm.model)
+
+    def into(self, arms: Mapping[Path, Schedule | None], answers: Path) -> list[Results]:
+        """Answer all samples by every schedule (None: unpruned), each into a directory of its own.
+
+        What is among the `answers` already is not answered again, whichever run it was made by;
+        what is answered goes there first, so that a run that is stopped continues. Raises
+        `OutputError`, before anything is answered, where a directory holds another run or is being
+        written to.
+        """
+        with ExitStack() as stack:
+            stores = {
+                directory: stack.enter_context(
+                    ShardStore.open(
+                        directory,
+                        KIND,
+                        self.identity(schedule),
+                        ROW_SCHEMA,
+                        info={"schedule": schedule and schedule.as_json()},
+                    )
+                )
+                for directory, schedule in arms.items()
+            }
+            unfinished = [directory for directory in arms if not stores[directory].complete]
+            if unfinished:
+                keys = [sample_key(sample) for sample in self.samples]
+                asked: dict[Path, Arm] = {}
+                kept: dict[Path, AnswerCache] = {}
+                for directory in unfinished:
+                    schedule = arms[directory]
+                    identity = generation_identity(self.vlm, schedule, self.generation)
+                    store = AnswerCache(answers, identity)
+                    # Arms that do the same are asked once.
+                    kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
+                batched = BatchedRun(
+                    self.vlm,
+                    self.samples,
+                    keys,
+                    self.batch_size,
+                    self.max_new_tokens,
+                    self.any_model,
+                    self.timed,
+                )
+                batched.fill(list(asked.values()), self.show_progress)
+                for directory in unfinished:
+                    self._write(stores[directory], kept[directory], keys)
+        return [Results.load(directory) for directory in arms]
+
+    def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
+        """How many answers `into` would find made already, of samples times arms.
+
+        Raises `OutputError` where a directory holds another run.
+        """
+        keys = [sample_key(sample) for sample in self.samples]
+        found = 0
+        for directory, schedule in arms.items():
+            there = existing_run(directory, KIND, self.identity(schedule))
+            if there is not None and there.complete:
+                found += len(keys)
+                continue
+            identity = generation_identity(self.vlm, schedule, self.generation)
+            known = AnswerCache(answers, identity).known
+            found += sum(key in known for key in keys)
+        return found
+
+    def _write(self, store: ShardStore, kept: AnswerCache, keys: Sequence[str]) -> None:
+        """Score the answers to all samples and write the rows that a store does not hold yet."""
+        samples = self.samples[store.count :]
+        for sample, answered in zip(samples, kept.read(keys[store.count :]), strict=True):
+            check_regions(sample, answered.size)
+            reader = box_reader(self.vlm, answered.layout)
+            store.append(result_row(sample, answered, reader))
+        store.finish()
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How answers are generated."""
+        return {"decoding": "greedy", "max_new_tokens": self.max_new_tokens}
+
+    def identity(self, schedule: Schedule | None) -> dict[str, Any]:
+        """What makes a run this one: model, data, generation options and what the schedule does.
+
+        The batch size is not among it: it does not change the answers. Nor is why the schedule was
+        chosen.
+        """
+        notes = {"why", "budget"}
+        return {
+            "model": {
+                "id": self.vlm.id,
+                "revision": self.vlm.revision,
+                "config_hash": self.vlm.config_hash,
+                "dtype": str(self.vlm.dtype).removeprefix("torch."),
+            },
+            "data": {
+                "source": getattr(self.samples, "source", None),
+                "split": getattr(self.samples, "split", None),
+                "samples": len(self.samples),
+                "hash": getattr(self.samples, "hash", None) or _hash(self.samples),
+            },
+            "generation": self.generation,
+            "schedule": schedule
+            and {key: value for key, value in schedule.as_json().items() if key not in notes},
+        }
+
+
+def _hash(samples: Sequence[Sample]) -> str:
+    """Hash of samples that come from no data set, without their pictures."""
+    return hash_json(
+        [
+            [sample.id, sample.question, sample.answers, sample.task, sample.boxes]
+            for sample in samples
+        ]
+    )

@@ -1,0 +1,283 @@
+"""From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
+from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
+from tokenlens.schedule.token_counts import stage_counts, tokens_entering
+from tokenlens.selection.criteria import (
+    CAPABILITY,
+    Capability,
+    Evidence,
+    gather_evidence,
+    layer_scores,
+)
+from tokenlens.selection.layer_choice import LayerChoice, choose_layers
+from tokenlens.selection.layers import FIRST_LAYER, area, feasible_layers
+from tokenlens.selection.solve import Budget, MacsCounter, parse_budget, solved_schedule
+
+if TYPE_CHECKING:
+    from tokenlens.probing.profile import Profile
+
+_CROWDED = 0.4
+"""Merged tokens' share of what the first stage leaves, above which there is a note."""
+
+
+@dataclass(frozen=True)
+class LayerVerdict:
+    """One layer of the table.
+
+    Attributes:
+        layer: counted from 1.
+        score: the capability x_i, 1 for a layer that is the best in every task; by re-runs, 1 for
+            one whose choice of tokens loses nothing.
+        low: low end of its 95 % bootstrap interval.
+        high: high end.
+        feasible: whether it scores above every earlier layer from 3 on.
+        chosen: whether it is a stage.
+        reason: why it is not chosen; empty where it is.
+    """
+
+    layer: int
+    score: float
+    low: float
+    high: float
+    feasible: bool
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class RejectedPair:
+    """Two feasible layers that may not follow each other: they rank tokens too much alike."""
+
+    first: int
+    second: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, from what, and the schedule that comes of it.
+
+    Attributes:
+        criterion: name of the criterion.
+        verdicts: one per layer.
+        layers: the chosen layers, counted from 1.
+        area: their area under the step function of scores.
+        rejected: pairs of feasible layers that rank tokens too much alike.
+        correlation: float64 [layers, layers], mean rank correlation.
+        samples: per task, how many samples were scored by.
+        tokens_per_layer: visual tokens entering each layer, for `n_visual` of them.
+        n_visual: visual tokens per sample the budget was solved for (the rounded mean).
+        schedule: ready to be saved.
+        notes: what a reader should know, one sentence each.
+    """
+
+    criterion: str
+    verdicts: tuple[LayerVerdict, ...]
+    layers: tuple[int, ...]
+    area: float
+    rejected: tuple[RejectedPair, ...]
+    correlation: NDArray[np.float64]
+    samples: dict[str, int]
+    tokens_per_layer: tuple[int, ...]
+    n_visual: int
+    schedule: Schedule
+    notes: tuple[str, ...]
+
+    @property
+    def average(self) -> float:
+        """Visual tokens entering a layer, mean over layers."""
+        return float(np.mean(self.tokens_per_layer))
+
+
+def plan(
+    profile: "Profile",
+    *,
+    stages: int = 3,
+    criterion: str | Capability = "region",
+    budget: Budget | str | int | float = "33%",
+    max_correlation: float = 0.9,
+    merge: int | float = MERGE,
+    seed: int = 0,
+    meter: Callable[[ModelRef], MacsCounter] | None = None,
+) -> Selection:
+    """Choose layers by a profile and make the SwiftVLM schedule that meets the budget.
+
+    The layers with the largest area may begin so deep that the full layers before them cost more
+    than the budget. Then the largest area among earlier starts is taken, with a note; the paper,
+    whose first stage is at layer 3 of 32, does not meet this case.
+
+    Args:
+        profile: importance and regions; read once, one sample in memory at a time.
+        stages: pruning layers wanted; where fewer can be chosen, as many as can be, with a note.
+        criterion: one of `tokenlens.selection.criteria.CRITERIA`, or the capability that
+            `tokenlens.evaluation.capability` measured on the profile's model.
+        budget: visual tokens entering a layer, mean over layers, or MACs of the prefill; see
+            `parse_budget`.
+        max_correlation: two consecutive chosen layers rank tokens at most this much alike.
+        merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
+        seed: of the bootstrap.
+        meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
+            `tokenlens.pruning.cost.decoder_macs.meter_of`.
+
+    Raises:
+        SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
+            of another number of layers.
+        BudgetError: no choice of layers can meet the budget; the message says what the earliest
+            start can.
+    """
+    target = parse_budget(budget)
+    identity = profile.manifest["identity"]
+    model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
+    evidence = gather_evidence(profile.rows(), criterion)
+    interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
+    scores = interval[0].tolist()
+    n_visual = round(float(evidence.n_visual.mean()))
+    counting = meter(model) if meter is not None and target.in_macs else None
+
+    def solve(layers: Sequence[int]) -> Schedule:
+        stages = swiftvlm_stages(layers, merge)
+        return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual, meter=counting)
+
+    measured = criterion if isinstance(criterion, Capability) else None
+    name = criterion if isinstance(criterion, str) else CAPABILITY
+    choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
+    layers = choice.layers
+    schedule = choice.schedule.replace(
+        why=Why(
+            criterion=name,
+            scores=scores,
+            data=measured.data if measured else identity["data"]["source"],
+            tokenlens=version("tokenlens"),
+            date=datetime.now(UTC).date().isoformat(),
+        )
+    )
+    feasible = feasible_layers(scores)
+    rejected = _too_alike(feasible, evidence.correlation, max_correlation)
+    return Selection(
+        criterion=name,
+        verdicts=tuple(
+            LayerVerdict(
+                layer=layer,
+                score=score,
+                low=low,
+                high=high,
+                feasible=layer in feasible,
+                chosen=layer in layers,
+                reason=_reason(layer, scores, feasible, choice, rejected),
+            )
+            for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
+        ),
+        layers=tuple(layers),
+        area=area(scores, layers),
+        rejected=rejected,
+        correlation=evidence.correlation,
+        samples={task: len(values) for task, values in evidence.scores.items()},
+        tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
+        n_visual=n_visual,
+        schedule=schedule,
+        notes=(
+            *choice.notes,
+            *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
+            *_notes_on_sizes(evidence, n_visual),
+            *_notes_on_budget(target, schedule.budget),
+            *_notes_on_merging(schedule, n_visual),
+        ),
+    )
+
+
+def _too_alike(
+    feasible: Sequence[int], correlation: NDArray[np.float64], limit: float
+) -> tuple[RejectedPair, ...]:
+    return tuple(
+        RejectedPair(first, second, float(correlation[first - 1, second - 1]))
+        for first in feasible
+        for second in feasible
+        if first < second and correlation[first - 1, second - 1] > limit
+    )
+
+
+def _reason(
+    layer: int,
+    scores: Sequence[float],
+    feasible: Sequence[int],
+    choice: LayerChoice,
+    rejected: Sequence[RejectedPair],
+) -> str:
+    layers = choice.layers
+    if layer in layers:
+        return ""
+    if layer < FIRST_LAYER:
+        return "the first two layers are never chosen"
+    if layer not in feasible:
+        best = max(range(FIRST_LAYER, layer), key=lambda earlier: scores[earlier - 1])
+        return f"does not score above layer {best}"
+    for pair in rejected:
+        if layer in (pair.first, pair.second) and (pair.first in layers or pair.second in layers):
+            other = pair.first if layer == pair.second else pair.second
+            return f"ranks tokens like layer {other} (correlation {pair.correlation:.2f})"
+    if layer in choice.wanted:
+        return "would be chosen if the budget could be met with it"
+    if layer == layers[0] + 1:
+        return f"follows layer {layers[0]}, whose choice would act on no layer"
+    return "the chosen layers have the larger area"
+
+
+def _notes_on_regions(evidence: Evidence) -> list[str]:
+    scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
+    if scored == profiled:
+        return []
+    return [f"{scored} of {profiled} samples have a region and are scored by"]
+
+
+def _notes_on_reruns(capability: Capability) -> list[str]:
+    scored = sum(map(len, capability.scores.values()))
+    notes = [f"scores are relative to the unpruned model's, over {scored} samples"]
+    if capability.left_out:
+        tasks = ", ".join(map(repr, capability.left_out))
+        notes.append(f"the unpruned model scores 0 in {tasks}: not counted")
+    return notes
+
+
+def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
+    least, most = evidence.n_visual.min(), evidence.n_visual.max()
+    if least == most:
+        return []
+    return [
+        f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
+        f"{n_visual}, and in the same ratios elsewhere"
+    ]
+
+
+def _notes_on_merging(schedule: Schedule, n_visual: int) -> list[str]:
+    """Where merged tokens crowd out kept ones; docs/results/ablation.md has what that costs."""
+    first = stage_counts(schedule.stages, n_visual)[0]
+    share = first.merged / first.alive
+    if share <= _CROWDED:
+        return []
+    return [
+        f"{first.merged} of the {first.alive} visual tokens after the first stage are merged ones "
+        f"({share:.0%}), which is much; --merge 0 gives their place to tokens that are kept"
+    ]
+
+
+def _notes_on_budget(target: Budget, note: BudgetNote | None) -> list[str]:
+    notes = []
+    if note is not None and note.n_text is not None:
+        notes.append(
+            f"{target} are of the prefill of {note.n_visual} visual and {note.n_text} text tokens, "
+            "those of a question of 15 words in the model's chat template"
+        )
+    if note is not None and note.reached is not None:
+        came_to = Budget(note.reached, target.unit)
+        notes.append(f"of {target}, {came_to} is the nearest that whole tokens come to")
+    return notes

@@ -1,0 +1,1 @@
+"""What a schedule costs: counted, forecast, and as the formulas of papers say."""

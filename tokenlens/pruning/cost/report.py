@@ -1,0 +1,220 @@
+"""What a schedule costs in a model, part by part, beside the unpruned model and as published."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.models.prompt_lengths import USUAL_SIZE, PromptLengths, typical_prompt
+from tokenlens.models.structure import text_config
+from tokenlens.models.vlm import VLM
+from tokenlens.pruning.cost.forecast import Forecast, forecast
+from tokenlens.pruning.cost.formulas import FORMULAS, Formula, published_macs
+from tokenlens.pruning.refusals import refuse_schedule
+from tokenlens.schedule import BudgetNote, Schedule
+from tokenlens.schedule.token_counts import at_most, shown_count
+
+
+@dataclass(frozen=True)
+class PublishedCost:
+    """A published formula's MACs of the pruned and of the unpruned prefill."""
+
+    formula: Formula
+    pruned: float
+    unpruned: float
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """The cost of one prompt.
+
+    Attributes:
+        schedule: what prunes.
+        prompt: the tokens it is for.
+        dtype: in which keys and values are stored.
+        pruned: under the schedule.
+        unpruned: without it.
+        published: what each published formula says.
+        worst: as `pruned`, where every stage keeps the most that it can; None where none keeps by
+            mass, so that this is certain.
+        notes: what a reader should know, a sentence each.
+    """
+
+    schedule: Schedule
+    prompt: PromptLengths
+    dtype: str
+    pruned: Forecast
+    unpruned: Forecast
+    published: tuple[PublishedCost, ...]
+    notes: tuple[str, ...]
+    worst: Forecast | None = None
+
+    def parts(self) -> dict[str, tuple[float, float]]:
+        """MACs by part and in total: unpruned, pruned."""
+        both = (self.unpruned.macs, self.pruned.macs)
+        found = {name: (getattr(both[0], name), getattr(both[1], name)) for name in both[0]._fields}
+        return {**found, "total": (both[0].total, both[1].total)}
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, in tokens, MACs and bytes."""
+        pairs = {
+            name: {"unpruned": first, "pruned": second}
+            for name, (first, second) in self.parts().items()
+        }
+        return {
+            "schedule": self.schedule.as_json(),
+            "prompt": {**self.prompt._asdict(), "text": self.prompt.text},
+            "tokens_per_layer": list(self.pruned.tokens_per_layer),
+            "readable_per_layer": list(self.pruned.readable_per_layer),
+            "average": self.pruned.average,
+            "macs": pairs,
+            "kv_bytes": {"unpruned": self.unpruned.kv_bytes, "pruned": self.pruned.kv_bytes},
+            "kv_bytes_exact": self.pruned.keys_exact,
+            "dtype": self.dtype,
+            "published": [
+                {
+                    "methods": row.formula.methods,
+                    "counts": row.formula.counts,
+                    "unpruned": row.unpruned,
+                    "pruned": row.pruned,
+                }
+                for row in self.published
+            ],
+            "notes": list(self.notes),
+            **({} if self.worst is None else {"worst": _worst_json(self.worst)}),
+        }
+
+
+def prompt_for(
+    vlm: VLM,
+    note: BudgetNote | None = None,
+    *,
+    picture: tuple[int, int] | None = None,
+    n_visual: int | None = None,
+    n_text: int | None = None,
+) -> PromptLengths:
+    """The prompt to count for.
+
+    Args:
+        vlm: a model with a processor; its weights are not needed.
+        note: of a schedule, for the numbers it was solved for.
+        picture: width and height of a picture, where its tokens are to be counted.
+        n_visual: visual tokens, where they are known; by default the note's, or those of a square
+            picture.
+        n_text: text tokens, likewise; by default the note's, or those of a question of 15 words in
+            the model's chat template.
+
+    Raises:
+        BudgetError: both `picture` and `n_visual`.
+    """
+    if picture is not None and n_visual is not None:
+        raise BudgetError(
+            f"a picture of {picture[0]}x{picture[1]} and {n_visual} visual tokens exclude each "
+            "other: give one"
+        )
+    prompt = typical_prompt(vlm, picture or USUAL_SIZE)
+    noted = note.n_visual if note is not None and picture is None else None
+    prompt = prompt._replace(visual=n_visual or noted or prompt.visual)
+    text = n_text or (note.n_text if note is not None else None)
+    return prompt if text is None else prompt.with_text(text)
+
+
+def asked_schedule(
+    file: Path | None, method: str | None, budget: str | None, default: Path
+) -> Schedule | None:
+    """The schedule in a file, by default `default`; None where a method is to make one.
+
+    Raises `ScheduleError` where both are asked for, or a budget without a method.
+    """
+    if method is None:
+        if budget is not None:
+            raise ScheduleError(
+                f"the budget {budget!r} is of a method: name one (see `tokenlens methods`), or "
+                "leave it out, since a schedule file has its own"
+            )
+        return Schedule.load(file or default)
+    if file is not None:
+        raise ScheduleError(
+            f"the schedule {file} and the method {method!r} exclude each other: give one"
+        )
+    return None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height, from "WxH"; `BudgetError` for anything else.
+
+    >>> parse_size("1024x768")
+    (1024, 768)
+    """
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise BudgetError(f"picture: got {text!r}, expected width x height such as '1024x768'")
+    width, height = map(int, sides)
+    if not (0 < width <= 20_000 and 0 < height <= 20_000):
+        raise BudgetError(f"picture: got {text!r}, expected sides of 1 to 20000 pixels")
+    return width, height
+
+
+def cost_report(
+    schedule: Schedule, vlm: VLM, prompt: PromptLengths, *, any_model: bool = False
+) -> CostReport:
+    """Count what `prompt` costs under `schedule`; the model's weights are not needed.
+
+    Raises:
+        ScheduleError: the schedule is for another model.
+        PruningError: it cannot be run on this one.
+    """
+    schedule.check(vlm, any_model=any_model)
+    refuse_schedule(schedule, vlm.model)
+    config, size = text_config(vlm.model), vlm.dtype.itemsize
+    shown = prompt._replace(visual=shown_count(schedule, prompt.visual))
+    pruned = forecast(schedule.stages, schedule.scorer, config, shown, element_size=size)
+    most, worst = at_most(schedule.stages), None
+    if most != schedule.stages:
+        worst = forecast(most, schedule.scorer, config, shown, element_size=size)
+    published = tuple(
+        PublishedCost(
+            formula,
+            published_macs(formula, schedule.stages, config, shown),
+            published_macs(formula, (), config, prompt),
+        )
+        for formula in FORMULAS
+    )
+    return CostReport(
+        schedule=schedule,
+        prompt=prompt,
+        dtype=str(vlm.dtype).removeprefix("torch."),
+        pruned=pruned,
+        unpruned=forecast((), schedule.scorer, config, prompt, element_size=size),
+        published=published,
+        notes=tuple(_notes(schedule, pruned, worst)),
+        worst=worst,
+    )
+
+
+def _worst_json(worst: Forecast) -> dict[str, Any]:
+    return {
+        "tokens_per_layer": list(worst.tokens_per_layer),
+        "readable_per_layer": list(worst.readable_per_layer),
+        "average": worst.average,
+        "macs": {**worst.macs._asdict(), "total": worst.macs.total},
+        "kv_bytes": worst.kv_bytes,
+    }
+
+
+def _notes(schedule: Schedule, pruned: Forecast, worst: Forecast | None) -> list[str]:
+    notes = []
+    if worst is not None:
+        notes.append(
+            "a stage keeps by mass: counted for importance that is exponentially distributed; at "
+            f"the most it can keep it is {worst.average:.1f} visual tokens per layer and "
+            f"{worst.macs.total / 1e9:,.3f} GMACs"
+        )
+    if schedule.budget is not None and schedule.budget.reached is not None:
+        notes.append("the budget is met as nearly as whole tokens allow, by more than 1 % not")
+    if not pruned.keys_exact:
+        notes.append(
+            "a sliding window cuts through the picture: the cache is counted as if the tokens "
+            "that are left lay evenly"
+        )
+    return notes

@@ -1,0 +1,206 @@
+"""The sections about the profile: how layers agree, what they see, and their maps on pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.analyses import (
+    importance_maps,
+    rank_correlation,
+    region_overlap,
+    shallow_deep_overlap,
+)
+from tokenlens.analyses.drawing.picture_sheet import region_outlines
+from tokenlens.analyses.drawing.style import percent
+from tokenlens.analyses.drawing.token_raster import rasterise
+from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.reports.figures import FigureFolder, Plate
+from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri, read_picture
+from tokenlens.reports.shown_samples import Candidate, choose_samples
+from tokenlens.reports.wording import interval, listed, signed
+
+
+@dataclass(frozen=True)
+class FigureSection:
+    """A figure, what it says in words, and the numbers behind it where they fit in a table."""
+
+    plate: Plate
+    finding: str
+    table: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class MapTile:
+    """One layer's map of one picture."""
+
+    layer: int
+    chosen: bool
+    image: str
+
+
+@dataclass(frozen=True)
+class MapCase:
+    """One sample with the maps of all layers."""
+
+    question: str
+    answers: str
+    task: str
+    missing: str | None
+    overlay: Overlay
+    tiles: list[MapTile]
+
+
+@dataclass(frozen=True)
+class MapSection:
+    """Pictures with the importance of every layer, and their one colour scale."""
+
+    cases: list[MapCase]
+    bar: str
+    ticks: list[tuple[float, str]]
+    """Place along the bar, 0 to 1, and what is written there."""
+
+
+def correlation_section(
+    profile: Profile, chosen: Sequence[int], figures: FigureFolder
+) -> FigureSection:
+    """How alike every two layers rank the visual tokens."""
+    frame = rank_correlation.compute(profile)
+    values = frame.to_numpy()
+    neighbours = np.diag(values, 1)
+    finding = ""
+    if len(neighbours):
+        first = int(neighbours.argmin()) + 1
+        finding = (
+            f"Neighbouring layers correlate {signed(neighbours.mean())} on average, least from "
+            f"layer {first} to {first + 1} ({signed(neighbours.min())})."
+        )
+    pairs = [
+        f"{signed(values[a - 1, b - 1])} between layers {a} and {b}" for a, b in pairwise(chosen)
+    ]
+    if pairs:
+        finding += f" The chosen layers follow each other at {listed(pairs)}."
+    plate = figures.plate(
+        "rank-correlation",
+        lambda theme: rank_correlation.plot(frame, chosen=chosen, theme=theme),
+        f"Heat map of the rank correlation between all layers. {finding}",
+    )
+    return FigureSection(plate, finding, [])
+
+
+def overlap_section(
+    profile: Profile, chosen: Sequence[int], figures: FigureFolder
+) -> FigureSection | None:
+    """How much of the region each layer's top tokens cover; None where no sample has a region."""
+    frame = region_overlap.compute(profile)
+    if frame.empty:
+        return None
+    overall = frame[frame["task"] == frame["task"].iloc[0]]
+    best = overall.loc[overall["mean"].idxmax()]
+    top = percent(region_overlap.TOP)
+    finding = (
+        f"Layer {best['layer']} covers the region best: {percent(best['mean'], 1)} of its tokens "
+        f"({interval(best['low'], best['high'])}) are among the layer's top {top}, where chance "
+        f"is {top}."
+    )
+    scores = overall.set_index("layer")["mean"]
+    if chosen:
+        parts = [f"{percent(scores[layer], 1)} in layer {layer}" for layer in chosen]
+        finding += f" The chosen layers reach {listed(parts)}."
+    plate = figures.plate(
+        "region-overlap",
+        lambda theme: region_overlap.plot(frame, chosen=chosen, theme=theme),
+        f"Line of region recall by layer with 95 % intervals, over all samples and per task. "
+        f"{finding}",
+    )
+    return FigureSection(plate, finding, _overlap_table(frame, chosen))
+
+
+def _overlap_table(frame: pd.DataFrame, chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """One row per layer, with a cell (mean, interval) per task."""
+    rows = []
+    for layer, part in frame.groupby("layer"):
+        cells = {
+            row["task"]: (percent(row["mean"], 1), interval(row["low"], row["high"]))
+            for row in part.to_dict("records")
+        }
+        rows.append({"layer": layer, "chosen": layer in chosen, "cells": cells})
+    return rows
+
+
+def shallow_deep_section(
+    profile: Profile, chosen: Sequence[int], figures: FigureFolder
+) -> FigureSection:
+    """How much of what a deep layer wants a shallow layer would have thrown away."""
+    frame = shallow_deep_overlap.compute(profile)
+    values = np.triu(frame.to_numpy(), k=1)
+    pairs = list(pairwise(chosen))
+    if not pairs:
+        shallow, deep = np.unravel_index(values.argmax(), values.shape)
+        pairs = [(int(shallow) + 1, int(deep) + 1)]
+    top, bottom = percent(shallow_deep_overlap.TOP), percent(shallow_deep_overlap.BOTTOM)
+    parts = [
+        f"{percent(values[shallow - 1, deep - 1])} of layer {deep}'s top {top} lie in layer "
+        f"{shallow}'s bottom {bottom}"
+        for shallow, deep in pairs
+    ]
+    finding = f"{listed(parts)}; by chance it would be {bottom}."
+    plate = figures.plate(
+        "shallow-deep-overlap",
+        lambda theme: shallow_deep_overlap.plot(frame, chosen=chosen, theme=theme),
+        f"Heat map of shallow against deep layers. {finding}",
+    )
+    return FigureSection(plate, finding, [])
+
+
+def map_section(
+    profile: Profile, chosen: Sequence[int], count: int, figures: FigureFolder
+) -> MapSection | None:
+    """Importance of every layer on some of the profile's pictures, all on one colour scale.
+
+    None where no sample is to be shown, or none's visual tokens are placed in its picture.
+    """
+    rows = _chosen_rows(profile, count)
+    if not rows:
+        return None
+    scale = importance_maps.Scale.shared(row.importance for row in rows)
+    cases = []
+    for number, row in enumerate(rows, start=1):
+        outlines = region_outlines(row.region_boxes, row.polygons)
+        picture, missing = read_picture(row.image, row.size)
+        maps = rasterise(row.boxes, row.importance)
+        tiles = [
+            MapTile(layer, layer in chosen, png_uri(scale.paint(one)))
+            for layer, one in enumerate(maps, start=1)
+        ]
+        shown = overlay(picture, outlines)
+        cases.append(
+            MapCase(row.question, " / ".join(row.answers), row.task, missing, shown, tiles)
+        )
+        figure = importance_maps.plot(
+            importance_maps.compute([row]),
+            {row.id: picture},
+            regions={row.id: outlines},
+            scale=scale,
+            chosen=chosen,
+        )
+        figures.add(f"importance-{number}", figure)
+    ticks = [(float(scale.norm(tick)), percent(tick, None)) for tick in scale.ticks]
+    return MapSection(cases, colour_bar_uri(scale), ticks)
+
+
+def _chosen_rows(profile: Profile, count: int) -> list[ProfileRow]:
+    """The rows to show, in the order of choice; the profile is streamed, twice."""
+    places = choose_samples(
+        (
+            Candidate(index, row.task, row.image, bool(row.region.any()))
+            for index, row in enumerate(profile.rows())
+            if np.isfinite(row.boxes).all()
+        ),
+        count,
+    )
+    rows = {index: row for index, row in enumerate(profile.rows()) if index in set(places)}
+    return [rows[place] for place in places]

@@ -1,0 +1,313 @@
+"""The sections about results: what pruning kept of pictures and score, and what it saved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.analyses import (
+    kept_tokens,
+    layers_by_method,
+    methods_at_budgets,
+    retained,
+    tokens_per_layer,
+)
+from tokenlens.analyses.drawing.picture_sheet import region_outlines
+from tokenlens.analyses.drawing.style import percent
+from tokenlens.analyses.kept_tokens import Fate
+from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.evaluation.comparing.table_files import headings, lines, notes, own_notes, title
+from tokenlens.evaluation.comparing.tables import budget_tables
+from tokenlens.evaluation.running.results import ALL
+from tokenlens.reports.figures import FigureFolder, Plate
+from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
+from tokenlens.reports.shown_samples import Candidate, choose_samples
+from tokenlens.reports.wording import amount, interval, saving
+from tokenlens.schedule import Schedule
+
+_NONE = "\N{EM DASH}"
+
+
+@dataclass(frozen=True)
+class Stat:
+    """One number of the headline."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class StageTile:
+    """What one stage did to one picture; `back` are (x, y, width, height), `seeds` (x, y)."""
+
+    caption: str
+    summary: str
+    veil: str
+    back: list[tuple[float, ...]]
+    seeds: list[tuple[float, ...]]
+    radius: float
+
+
+@dataclass(frozen=True)
+class StageCase:
+    """One sample, its answers, and its tokens at every stage."""
+
+    question: str
+    answers: str
+    task: str
+    unpruned: str
+    pruned: str
+    missing: str | None
+    overlay: Overlay
+    tiles: list[StageTile]
+
+
+@dataclass(frozen=True)
+class BudgetView:
+    """A table of methods at one budget as the page shows it: cells (figure, interval, best)."""
+
+    title: str
+    headings: list[str]
+    lines: list[tuple[str, list[tuple[str, str, bool]]]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class ResultSection:
+    """The tables of results and their figures; `budgets` stand in for `scores` where there are any.
+
+    A figure comes with what is said below it.
+    """
+
+    scores: list[tuple[str, list[dict[str, Any]]]]
+    budgets: list[BudgetView]
+    notes: list[str]
+    arms: list[str]
+    reported: list[tuple[str, str, list[str]]]
+    costs: list[dict[str, Any]]
+    figures: list[tuple[Plate, str]]
+
+
+def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
+    """What an arm retains and saves, over all samples."""
+    table = comparison.table()
+    rows = table[table["task"] == ALL].set_index("arm")
+    before, after = rows.iloc[0], rows.loc[arm]
+    score = (
+        Stat("score retained", _NONE, "no sample has ground truth")
+        if isnan(after["retained"])
+        else Stat(
+            "score retained",
+            percent(after["retained"], 1),
+            f"{interval(after['retained_low'], after['retained_high'])}, 95 % interval",
+        )
+    )
+    return [
+        score,
+        Stat(
+            "visual tokens",
+            percent(after["tokens"] / before["tokens"], 1),
+            f"{after['tokens']:.1f} of {before['tokens']:.1f} per layer, on average",
+        ),
+        _saved("prefill MACs", before["macs"], after["macs"]),
+        _saved("KV cache", before["kv_bytes"], after["kv_bytes"], "B", 1024),
+        Stat(
+            "prefill time",
+            saving(after["prefill_s"] / before["prefill_s"]),
+            f"{_milliseconds(after['prefill_s'])} of {_milliseconds(before['prefill_s'])}, "
+            "vision tower included",
+        ),
+    ]
+
+
+def result_section(
+    comparison: Comparison, chosen: Sequence[int], figures: FigureFolder
+) -> ResultSection:
+    """Scores and costs of every arm, the tokens each layer ran on, and quality against cost."""
+    table = comparison.table()
+    baseline = table[table["task"] == ALL].iloc[0]
+    tables = budget_tables(comparison) if comparison.plan else []
+    return ResultSection(
+        scores=[
+            (str(task), [_score_row(row, baseline["arm"]) for row in part.to_dict("records")])
+            for task, part in table.groupby("task", sort=False)
+        ],
+        budgets=[
+            BudgetView(title(one), headings(one), lines(one), own_notes(one)) for one in tables
+        ],
+        notes=notes(tables[0]) if tables else [],
+        arms=list(comparison.arms),
+        reported=comparison.reported(),
+        costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
+        figures=_many_figures(comparison, figures)
+        if tables
+        else _few_figures(comparison, chosen, figures),
+    )
+
+
+def _few_figures(
+    comparison: Comparison, chosen: Sequence[int], figures: FigureFolder
+) -> list[tuple[Plate, str]]:
+    """A line and a point per arm, which can be told apart while they are few."""
+    tokens, quality = tokens_per_layer.compute(comparison), retained.compute(comparison)
+    averages = ", ".join(
+        f"{arm}: {part['tokens'].mean():.1f}" for arm, part in tokens.groupby("arm", sort=False)
+    )
+    return [
+        (
+            figures.plate(
+                "tokens-per-layer",
+                lambda theme: tokens_per_layer.plot(tokens, chosen=chosen, theme=theme),
+                f"Steps: visual tokens entering each layer. Averages: {averages}.",
+            ),
+            "Visual tokens entering each layer, merged ones counted; the marks on the right are "
+            "the averages over layers.",
+        ),
+        (
+            figures.plate(
+                "quality-against-cost",
+                lambda theme: retained.plot(quality, theme=theme),
+                "Points with intervals: score retained against prefill MACs, a panel per task.",
+            ),
+            "Score retained against the share of prefill MACs, with 95 % intervals; samples in "
+            "brackets.",
+        ),
+    ]
+
+
+def _many_figures(comparison: Comparison, figures: FigureFolder) -> list[tuple[Plate, str]]:
+    """A row per method, budgets apart."""
+    averages, shares = methods_at_budgets.compute(comparison), layers_by_method.compute(comparison)
+    found = []
+    if not averages["retained"].dropna().empty:
+        plate = figures.plate(
+            "methods-at-budgets",
+            lambda theme: methods_at_budgets.plot(averages, theme=theme),
+            "Points with intervals: the averages that each method retains, a colour per budget.",
+        )
+        found.append(
+            (
+                plate,
+                "Averages retained of the unpruned model's, with 95 % intervals; filled where the "
+                "table marks a winner.",
+            )
+        )
+    plate = figures.plate(
+        "layers-by-method",
+        lambda theme: layers_by_method.plot(shares, theme=theme),
+        "Heat maps: the share of visual tokens that enters each layer, a row per method.",
+    )
+    return [*found, (plate, "Visual tokens entering each layer, merged ones counted.")]
+
+
+def stage_cases(
+    comparison: Comparison, arm: str, schedule: Schedule, count: int, figures: FigureFolder
+) -> list[StageCase]:
+    """What every stage kept, on some of the pictures that the arm answered about.
+
+    Only on those whose visual tokens are placed in the picture.
+    """
+    results = comparison.arms[arm].rows
+    unpruned = next(iter(comparison.arms.values())).rows
+    places = choose_samples(
+        (
+            Candidate(index, task, image, len(regions) + len(polygons) > 0)
+            for index, (task, image, boxes, regions, polygons) in enumerate(
+                results[["task", "image", "boxes", "region_boxes", "polygons"]].itertuples(
+                    index=False
+                )
+            )
+            if np.isfinite(boxes).all()
+        ),
+        count,
+    )
+    cases = []
+    for number, place in enumerate(places, start=1):
+        row, plain = results.iloc[place], unpruned.iloc[place]
+        outlines = region_outlines(row["region_boxes"], row["polygons"])
+        width, height = map(int, row["size"])
+        picture, missing = read_picture(row["image"], (width, height))
+        frame = kept_tokens.compute([row], schedule)
+        cases.append(
+            StageCase(
+                question=row["question"],
+                answers=" / ".join(row["answers"]),
+                task=row["task"],
+                unpruned=plain["prediction"],
+                pruned=row["prediction"],
+                missing=missing,
+                overlay=overlay(picture, outlines),
+                tiles=[
+                    _stage_tile(where, part, (width, height))
+                    for (_, where), part in frame.groupby(["stage", "where"], sort=False)
+                ],
+            )
+        )
+        figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})
+        figures.add(f"kept-tokens-{number}", figure)
+    return cases
+
+
+def _stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:
+    fates = stage["fate"].to_numpy()
+    boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
+    pixels = boxes * [*size, *size]
+    sides = pixels[:, 2:] - pixels[:, :2]
+    back, seeds = fates == Fate.BACK, fates == Fate.SEED
+    kept = int((fates == Fate.KEPT).sum() + back.sum())
+    summary = [f"{kept} of {len(fates)} kept"]
+    summary += [f"{back.sum()} brought back"] if back.any() else []
+    summary += [f"{seeds.sum()} merged tokens"] if seeds.any() else []
+    return StageTile(
+        caption=where,
+        summary=", ".join(summary),
+        veil=png_uri(kept_tokens.veil(fates, boxes)),
+        back=_numbers(np.hstack([pixels[:, :2], sides])[back]),
+        seeds=_numbers(((pixels[:, :2] + pixels[:, 2:]) / 2)[seeds]),
+        radius=round(float(np.median(sides)) / 6, 2),
+    )
+
+
+def _numbers(rows: np.ndarray) -> list[tuple[float, ...]]:
+    return [tuple(round(float(value), 2) for value in row) for row in rows]
+
+
+def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
+    scored = not isnan(row["score"])
+    ratio = row["arm"] != baseline and not isnan(row["retained"])
+    return {
+        "arm": row["arm"],
+        "samples": row["samples"] - row["unscored"],
+        "score": percent(row["score"], 1) if scored else _NONE,
+        "score_interval": interval(row["score_low"], row["score_high"]) if scored else "",
+        "retained": percent(row["retained"], 1) if ratio else _NONE,
+        "retained_interval": interval(row["retained_low"], row["retained_high"]) if ratio else "",
+    }
+
+
+def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
+    def share(name: str) -> str:
+        return percent(row[name] / baseline[name], 1) if baseline[name] else _NONE
+
+    return {
+        "arm": row["arm"],
+        "tokens": (f"{row['tokens']:.1f}", share("tokens")),
+        "macs": (amount(row["macs"]), share("macs")),
+        "overhead": amount(row["scoring_macs"] + row["merging_macs"]),
+        "kv": (amount(row["kv_bytes"], "B", 1024), share("kv_bytes")),
+        "prefill": (_milliseconds(row["prefill_s"]), share("prefill_s")),
+        "decode": (_milliseconds(row["decode_s"]), share("decode_s")),
+    }
+
+
+def _saved(label: str, before: float, after: float, unit: str = "", base: int = 1000) -> Stat:
+    words = f"{amount(after, unit, base)} of {amount(before, unit, base)} per sample"
+    return Stat(label, saving(after / before), words)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g}\N{NO-BREAK SPACE}ms"

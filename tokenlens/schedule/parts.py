@@ -1,0 +1,323 @@
+"""What a schedule is made of: the model it is for, how it scores, its stages, its budget and why.
+
+A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
+a decimal point: 1.0 is all of them).
+"""
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from tokenlens.registry import DISPOSALS, SCORERS, Registry
+from tokenlens.storage.json_files import one_line
+from tokenlens.wording.suggest import one_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tokenlens.models.vlm import VLM
+
+Heads = Literal["mean"] | int | float | tuple[tuple[int, int], ...]
+Amount = int | float
+"""A count, or a ratio of the sample's original visual tokens."""
+
+
+def _amount(expected: str, *, zero: bool, largest: float = 1.0) -> Callable[[Any], int | float]:
+    """A validator of counts (integers) and of ratios (floats up to `largest`)."""
+
+    def check(value: Any) -> int | float:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            number = int(value) if isinstance(value, Integral) else float(value)
+            limit = math.inf if isinstance(number, int) else largest
+            if 0 < number <= limit or (zero and number == 0):
+                return number
+        raise ValueError(f"got {value!r}, expected {expected}")
+
+    return check
+
+
+_check_some = _amount(
+    "a ratio in (0, 1] such as 0.5, a count from 1 such as 24, 'none', or an object such as "
+    '{"mass": 0.9, "least": 8, "most": 0.5}',
+    zero=False,
+)
+_check_limit = _amount("a ratio in (0, 1] such as 0.5, or a count from 1 such as 24", zero=False)
+_check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
+_check_strongest = _amount(
+    "'mean', a number of heads (a count from 1 such as 14, or a ratio in (0, 1] such as 0.4375), "
+    "or a list of [layer, head], layers counted from 1 and heads from 0, such as [[3, 0], [3, 5]]",
+    zero=False,
+)
+_check_average = _amount(
+    "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
+)
+
+_check_macs = _amount(
+    "a ratio in (0, 1] such as 0.5, or a number of MACs such as 1200000000000", zero=False
+)
+
+
+def _check_mass(value: Any) -> float:
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise ValueError(f"got {value!r}, expected a share in (0, 1] such as 0.9")
+
+
+def _known(registry: Registry) -> Callable[[Any], Any]:
+    """A validator of names in `registry`."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value not in registry:
+            raise ValueError(f"got {value!r}, expected {one_of(value, registry)}")
+        return value
+
+    return check
+
+
+def _check_heads(value: Any) -> Heads:
+    if value == "mean":
+        return "mean"
+    try:
+        pairs = tuple((layer, head) for layer, head in value)
+    except (TypeError, ValueError):
+        pairs = ()
+    if pairs and all(
+        type(layer) is int and type(head) is int and layer > 0 <= head for layer, head in pairs
+    ):
+        return pairs
+    return _check_strongest(value)
+
+
+class Part(BaseModel):
+    """What cannot be changed once it is made, and takes no keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MassKeep(Part):
+    """As many tokens of each sample as hold a share of all the importance there is.
+
+    Of the candidates the fewest whose importance, from the highest down, sums to the share `mass`
+    of all of theirs; where that are fewer than `least` or more than `most`, so many instead.
+
+    Attributes:
+        mass: in (0, 1].
+        least: a count, or a ratio of the sample's original visual tokens.
+        most: likewise; it decides where a sample is so small that `least` is more.
+    """
+
+    mass: Annotated[float, BeforeValidator(_check_mass)]
+    least: Annotated[Amount, BeforeValidator(_check_limit)] = 1
+    most: Annotated[Amount, BeforeValidator(_check_limit)] = 1.0
+
+    @model_validator(mode="after")
+    def _least_is_less(self) -> Self:
+        if type(self.least) is type(self.most) and self.least > self.most:
+            raise ValueError(
+                f"got least {self.least} and most {self.most}, expected least up to most"
+            )
+        return self
+
+
+Keep = Amount | Literal["none"] | MassKeep
+
+
+def _check_keep(value: Any) -> Keep:
+    if value == "none" or isinstance(value, MassKeep):
+        return value
+    if not isinstance(value, dict):
+        return _check_some(value)
+    try:
+        return MassKeep(**value)
+    except ValidationError as error:
+        raise ValueError(one_line(error, MassKeep)) from None
+
+
+class ModelRef(Part):
+    """The model a schedule is for; `id` and `revision` are None where that is any such model."""
+
+    id: StrictStr | None = None
+    revision: StrictStr | None = None
+    architecture: StrictStr
+    layers: Annotated[StrictInt, Field(ge=1)]
+
+    @classmethod
+    def of(cls, model: "VLM | PreTrainedModel") -> "ModelRef":
+        """What a schedule says of a loaded model; a bare HF model has no id."""
+        from tokenlens.models.structure import decoder_layers, unwrap
+        from tokenlens.models.vlm import VLM
+
+        bare = unwrap(model)
+        name = {"id": model.id, "revision": model.revision} if isinstance(model, VLM) else {}
+        return cls(**name, architecture=type(bare).__name__, layers=len(decoder_layers(bare)))
+
+
+class Scorer(Part):
+    """How importance is read, at every stage or at one.
+
+    Attributes:
+        query: the rows of attention that are averaged: of the "last" prompt token, of the
+            "text" tokens after the last visual token (those that see the whole picture), of those
+            among them that are "raters", or of "all" tokens. Others read no attention of the
+            decoder: "random" importance is a seeded draw, "uniform" is that of tokens at even
+            distances, "diverse" that of tokens unlike each other, "vision" importance is what the
+            vision tower attends to, "recorded" importance is that of `layer` in the unpruned model,
+            which is run first (see `tokenlens.prune`). Packages may add others
+            (`tokenlens.registry`).
+        heads: "mean" over all heads; a number of heads, as a count or as a ratio of all, for the
+            mean over those whose rows give the candidates the most attention (SparseVLM+; softmax
+            "all"); or the (layer, head) pairs to average, layers counted from 1 and heads from 0.
+        rotary: whether queries and keys are compared with their rotary embedding.
+        decay: "divide" divides attention by what the rotary embedding makes of the distance between
+            two tokens (SparseVLM+, see `tokenlens.pruning.positions.decay`); None leaves it. It
+            comes before the choice of heads.
+        softmax: over "all" keys of the row, or over the "visual" candidates only.
+        seed: of query "random", and of no other.
+        layer: of query "recorded", and of no other, counted from 1.
+    """
+
+    query: Annotated[StrictStr, BeforeValidator(_known(SCORERS))] = "last"
+    heads: Annotated[Heads, BeforeValidator(_check_heads)] = "mean"
+    rotary: StrictBool = True
+    softmax: Literal["all", "visual"] = "all"
+    decay: Literal["divide"] | None = None
+    seed: Annotated[StrictInt, Field(ge=0)] | None = None
+    layer: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @property
+    def listed_heads(self) -> tuple[tuple[int, int], ...]:
+        """The (layer, head) pairs that `heads` lists, if it is a list."""
+        return self.heads if isinstance(self.heads, tuple) else ()
+
+    @model_validator(mode="after")
+    def _layer_is_of_recorded(self) -> Self:
+        if (self.query == "recorded") != (self.layer is not None):
+            raise ValueError(
+                f"got query {self.query!r} with layer {self.layer}, expected a layer with query "
+                "'recorded' and none with any other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strongest_heads_differ(self) -> Self:
+        if isinstance(self.heads, int | float) and self.softmax == "visual":
+            raise ValueError(
+                f"got {self.heads} heads with softmax 'visual', expected softmax 'all': with the "
+                "other, every head gives the candidates all of its attention"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decay_is_of_rotary(self) -> Self:
+        if self.decay is not None and not self.rotary:
+            raise ValueError(
+                f"got decay {self.decay!r} with rotary false, expected rotary true: without the "
+                "embedding nothing decays"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seed_is_of_random(self) -> Self:
+        if (self.query == "random") != (self.seed is not None):
+            raise ValueError(
+                f"got query {self.query!r} with seed {self.seed}, expected an integer seed with "
+                "query 'random' and none with any other"
+            )
+        return self
+
+
+class Stage(Part):
+    """One pruning point.
+
+    Attributes:
+        score_layer: the layer that scores, counted from 1; 0 is before the decoder.
+        when: "after": scored from that layer's attention, and the next layer is the first on fewer
+            tokens; "before": scored before that layer runs, and it is itself the first.
+        keep: tokens selected: a ratio of the sample's original visual tokens, a count, "none",
+            which leaves the text alone, or as many as hold a share of the importance (`MassKeep`).
+        disposal: what happens to the rest: "drop", "merge", "bypass", "freeze" (they stay readable
+            and are not updated until the next stage, or to the end), "recycle" (clusters of the
+            best of them go on, SparseVLM), "contextual" (merged by the vision tower's keys,
+            VisionZip) or one that a package adds.
+        merge: merged tokens of "merge", "bypass" and "contextual": a ratio of the tokens not kept,
+            or a count.
+        positions: whether survivors keep their positions or are numbered anew.
+        stride: of a grid of visual tokens, every so many rows and columns, that are selected before
+            all others and counted in `keep`; None where the scores alone decide.
+        scorer: how importance is read at this stage; None where it is the schedule's way.
+    """
+
+    score_layer: Annotated[StrictInt, Field(ge=0)]
+    when: Literal["after", "before"]
+    keep: Annotated[Keep, BeforeValidator(_check_keep)]
+    disposal: Annotated[StrictStr, BeforeValidator(_known(DISPOSALS))]
+    merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
+    positions: Literal["keep", "renumber"] = "keep"
+    stride: Annotated[StrictInt, Field(ge=2)] | None = None
+    scorer: Scorer | None = None
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer, counted from 1, that runs on fewer tokens."""
+        return self.score_layer + (self.when == "after")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.stride is not None and isinstance(self.keep, MassKeep):
+            raise ValueError(
+                f"got stride {self.stride} with keep by mass, expected none: a grid is kept "
+                "whatever its importance"
+            )
+        if self.first_layer == 0:
+            raise ValueError("got 'before' layer 0, expected 'after' 0, or 'before' 1 or deeper")
+        if self.merge and not DISPOSALS[self.disposal].settable:
+            raise ValueError(
+                f"got merge {self.merge} with disposal {self.disposal!r}, expected merge 0, or "
+                "disposal 'merge' or 'bypass'"
+            )
+        return self
+
+
+class BudgetNote(Part):
+    """The target a schedule was solved for.
+
+    Attributes:
+        average: visual tokens entering a layer, mean over all layers: a ratio of the sample's
+            visual tokens (a float up to 1), or a number of tokens (an integer, or a float above 1).
+            Where the target was in MACs, what it came to.
+        n_visual: visual tokens per sample it was solved for; the rounded mean where samples differ.
+        macs: a target in MACs of the decoder's prefill, scoring and merging included: a ratio of
+            the unpruned prefill's (a float up to 1), or a number (an integer).
+        n_text: text tokens per sample such a target was solved for.
+        reached: what the stages come to, in the unit of the target, where that is neither within
+            one token nor within 1 % of it: no other keep ratios come nearer.
+    """
+
+    average: Annotated[int | float, BeforeValidator(_check_average)]
+    n_visual: Annotated[StrictInt, Field(ge=1)] | None = None
+    macs: Annotated[int | float, BeforeValidator(_check_macs)] | None = None
+    n_text: Annotated[StrictInt, Field(ge=1)] | None = None
+    reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class Why(Part):
+    """Where a schedule comes from: the criterion, its score per layer, the data, and when."""
+
+    criterion: StrictStr | None = None
+    scores: tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...] = ()
+    data: StrictStr | None = None
+    tokenlens: StrictStr | None = None
+    date: StrictStr | None = None

@@ -1,0 +1,282 @@
+"""The schedule: where visual tokens are pruned, how they are scored, and what becomes of the rest.
+
+The one type that selection writes and pruning reads. A file holds (unknown keys are errors)::
+
+    {"schema": 1, "method": "swiftvlm",
+     "model": {"id": "tiny-qwen2-vl", "revision": null,
+               "architecture": "Qwen2VLForConditionalGeneration", "layers": 12},
+     "scorer": {"query": "last", "heads": "mean", "rotary": true, "softmax": "all"},
+     "stages": [{"score_layer": 3, "when": "after", "keep": 0.5,
+                 "disposal": "bypass", "merge": 0.1, "positions": "keep"},
+                {"score_layer": 7, "when": "before", "disposal": "freeze",
+                 "keep": {"mass": 0.9, "least": 8, "most": 0.5},
+                 "scorer": {"query": "last", "heads": [[7, 0], [7, 3]]}},
+                {"score_layer": 9, "when": "before", "keep": 24, "disposal": "drop"}],
+     "budget": {"average": 0.333},
+     "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
+
+A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
+a decimal point: 1.0 is all of them). A stage's own `scorer` stands in for the schedule's.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from tokenlens.errors import ScheduleError
+from tokenlens.registry import DISPOSALS
+from tokenlens.schedule.parts import (
+    BudgetNote,
+    Heads,
+    Keep,
+    MassKeep,
+    ModelRef,
+    Part,
+    Scorer,
+    Stage,
+    Why,
+)
+from tokenlens.storage.files import write_json
+from tokenlens.storage.json_files import one_line, read_object
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tokenlens.models.vlm import VLM
+    from tokenlens.selection.solve import Budget
+
+
+__all__ = [
+    "BudgetNote",
+    "Heads",
+    "Keep",
+    "MassKeep",
+    "ModelRef",
+    "Schedule",
+    "Scorer",
+    "Stage",
+    "Why",
+    "require_schedule",
+]
+
+
+def _check_picture(value: Any) -> float:
+    if isinstance(value, float) and 0 < value <= 1:
+        return value
+    raise ValueError(f"got {value!r}, expected a ratio in (0, 1] such as 0.333")
+
+
+def _check_schema(value: Any) -> Any:
+    if type(value) is not int:
+        raise ValueError(f"got {value!r}, expected 1")
+    return value
+
+
+class Schedule(Part):
+    """Stages in order of depth, for one model; the module's docstring shows the file.
+
+    With a `picture`, a ratio in (0, 1], every picture is shrunk to that share of its visual tokens
+    before it is processed (`VLM.prepare(..., picture=schedule.picture)`; `tokenlens.evaluate` does
+    so), and there may be no stages.
+
+    Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
+    what was got and what was expected.
+
+    >>> schedule = Schedule(
+    ...     schema=1, method="mine", model={"architecture": "LlamaForCausalLM", "layers": 4},
+    ...     stages=[{"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "drop"}])
+    >>> schedule.stages[0].first_layer
+    3
+    """
+
+    schema_version: Annotated[Literal[1], BeforeValidator(_check_schema)] = Field(alias="schema")
+    method: Annotated[StrictStr, Field(min_length=1)]
+    model: ModelRef
+    scorer: Scorer = Scorer()
+    stages: tuple[Stage, ...] = ()
+    picture: Annotated[float, BeforeValidator(_check_picture)] | None = None
+    budget: BudgetNote | None = None
+    why: Why | None = None
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ScheduleError(one_line(error, type(self))) from None
+
+    @model_validator(mode="after")
+    def _layers_are_in_order(self) -> Self:
+        if not self.stages and self.picture is None:
+            raise ScheduleError("stages: got none, expected at least one, or a `picture`")
+        _check_scorer("scorer", self.scorer, self.model.layers)
+        for index, stage in enumerate(self.stages):
+            if stage.scorer is not None:
+                _check_scorer(f"stages[{index}].scorer", stage.scorer, self.model.layers)
+        _check_range(self.stages, self.model.layers)
+        _check_order(self.stages)
+        return self
+
+    def scorer_of(self, stage: Stage) -> Scorer:
+        """How importance is read at a stage: its own way, or the schedule's."""
+        return stage.scorer or self.scorer
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """Every way that importance is read in, each once; the schedule's without any stages."""
+        return tuple(dict.fromkeys(map(self.scorer_of, self.stages))) or (self.scorer,)
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        model: "VLM | PreTrainedModel | ModelRef",
+        *,
+        budget: "Budget | str | int | float",
+        layers: Sequence[int] | None = None,
+        n_visual: int | None = None,
+        n_text: int | None = None,
+    ) -> "Schedule":
+        """A published method or a baseline for `model`, meeting a budget.
+
+        Args:
+            name: one of `tokenlens.registry.METHODS`.
+            model: what the schedule is for; its layer count and architecture are read from it.
+            budget: visual tokens entering a layer, mean over all layers: a ratio (0.33 or "33%") or
+                a number of tokens (48 or "48 tokens"). Or MACs of the decoder's prefill, scoring
+                and merging included: a share of the unpruned prefill's ("50% MACs") or a number
+                ("1.2 TMACs", "400 GMACs"); this needs a model, a `ModelRef` is not enough.
+            layers: the scoring layers, counted from 1, where they are not to be the method's own.
+            n_visual: visual tokens per sample to solve the budget for. By default those of a square
+                picture in `model`; where there is no processor to tell, 576, as in the papers. The
+                schedule's `budget.n_visual` says which.
+            n_text: text tokens per sample to solve a budget in MACs for. By default those of the
+                model's own chat template around a question of 15 words
+                (`tokenlens.models.prompt_lengths.USUAL_QUESTION`); needed where there is no processor to
+                count them. The schedule's `budget.n_text` says how many.
+
+        Raises:
+            ScheduleError: no such method, or layers it cannot have.
+            BudgetError: a budget out of the range these stages can reach, which is named, or one
+                in MACs for a model that does not say what its layers cost.
+        """
+        from tokenlens.methods import build
+
+        return build(name, model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Schedule":
+        """Read a file; whatever is wrong with it is a `ScheduleError` that names it."""
+        content = read_object(Path(path), ScheduleError, "`tokenlens select-layers` writes one")
+        try:
+            return cls(**content)
+        except ScheduleError as error:
+            raise ScheduleError(f"{path}: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all; `load` gives an equal schedule back."""
+        write_json(Path(path), self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The file's content; what is None is left out, but for the model's id and revision."""
+        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        content["model"] = self.model.model_dump(mode="json")
+        return content
+
+    def replace(self, **changes: Any) -> "Schedule":
+        """A copy with other values for the top-level keys in `changes`, validated."""
+        return type(self)(**{**self.as_json(), **changes})
+
+    def portable(self) -> "Schedule":
+        """The same schedule for any model of its architecture and depth: no id, no revision."""
+        return self.replace(
+            model={"architecture": self.model.architecture, "layers": self.model.layers}
+        )
+
+    def check(self, model: "VLM | PreTrainedModel", *, any_model: bool = False) -> None:
+        """Raise `ScheduleError` where `model` is not the one the schedule is for.
+
+        Architecture and layer count must agree always; id and revision where the schedule and the
+        model both have an id, unless `any_model`. (A bare HF model, or one wrapped without an id,
+        has none to compare.)
+        """
+        loaded = ModelRef.of(model)
+        keys = ["architecture", "layers"]
+        if not any_model and loaded.id is not None:
+            keys += [key for key in ("id", "revision") if getattr(self.model, key) is not None]
+        for key in keys:
+            expected, got = getattr(loaded, key), getattr(self.model, key)
+            if got != expected:
+                remedy = (
+                    "make a schedule for this model with `tokenlens select-layers`"
+                    if key in ("architecture", "layers")
+                    else "load that one, or say --any-model to run it all the same"
+                )
+                raise ScheduleError(
+                    f"model.{key}: the schedule is for {got!r}, the loaded model has {expected!r}; "
+                    f"{remedy}"
+                )
+
+
+def require_schedule(value: Any) -> Schedule:
+    """`value` if it is a schedule, else a `ScheduleError` that says how one is made."""
+    if not isinstance(value, Schedule):
+        raise ScheduleError(
+            f"got a {type(value).__name__} for a schedule; make one with Schedule.load(path), "
+            "Schedule.preset(...) or Schedule(**content)"
+        )
+    return value
+
+
+def _check_scorer(where: str, scorer: Scorer, layers: int) -> None:
+    if scorer.layer is not None and scorer.layer > layers:
+        raise ScheduleError(
+            f"{where}.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
+            f"{layers}"
+        )
+    deepest = max((layer for layer, _ in scorer.listed_heads), default=0)
+    if deepest > layers:
+        raise ScheduleError(
+            f"{where}.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
+            f"model.layers {layers}"
+        )
+
+
+def _check_range(stages: Sequence[Stage], layers: int) -> None:
+    for index, stage in enumerate(stages):
+        if stage.first_layer > layers:
+            raise ScheduleError(
+                f"stages[{index}].score_layer: got {stage.when!r} layer {stage.score_layer}, "
+                f"expected a layer that leaves one to run on fewer tokens: 'after' at most "
+                f"{layers - 1} or 'before' at most {layers}, for model.layers {layers}"
+            )
+
+
+def _check_order(stages: Sequence[Stage]) -> None:
+    for index, (stage, following) in enumerate(pairwise(stages), start=1):
+        if following.first_layer <= stage.first_layer:
+            raise ScheduleError(
+                f"stages[{index}].score_layer: got {following.when!r} layer "
+                f"{following.score_layer}, so that layer {following.first_layer} is the first on "
+                f"fewer tokens; expected one deeper than layer {stage.first_layer}, the first of "
+                f"stages[{index - 1}]"
+            )
+        if DISPOSALS[stage.disposal].returns and following.when != "before":
+            raise ScheduleError(
+                f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
+                f"is a {stage.disposal}: its tokens come back before a layer is scored"
+            )
+    last = DISPOSALS[stages[-1].disposal] if stages else None
+    if last is not None and last.returns and not last.readable:
+        raise ScheduleError(
+            f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
+            "expected 'drop', 'merge' or 'freeze': no later stage brings the tokens back"
+        )

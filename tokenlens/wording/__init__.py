@@ -1,0 +1,1 @@
+"""What several commands and pages say in the same words."""
