@@ -14,7 +14,7 @@ from PIL import Image
 
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
-from tokenlens.schedule.token_counts import merge_count
+from tokenlens.schedule.disposal_kinds import merge_count
 
 from .drawing.picture_sheet import REGION, Outline, Strip, Tile, box_outline, plot_sheet
 from .drawing.style import LIGHT, Theme

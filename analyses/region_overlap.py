@@ -132,6 +132,20 @@ def _draw(
             zorder=4,
             clip_on=False,
         )
+    _label(axes, part, task, metric, top, chosen, theme, small=small)
+
+
+def _label(
+    axes: Axes,
+    part: pd.DataFrame,
+    task: str,
+    metric: str,
+    top: float,
+    chosen: Sequence[int],
+    theme: Theme,
+    *,
+    small: bool,
+) -> None:
     samples = int(part["samples"].iloc[0])
     title = f"{shorten(task, 15)} ({samples})" if small else f"{shorten(task, 40)} ({samples})"
     axes.set_title(title, fontsize=7.5 if small else None, pad=4 if small else 8)

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from .capability import Reruns
-from .console import console, next_command, wrote
-from .options import Device, DeviceMap, Dtype, Model, Revision
+from .console import Table, cautions, console, next_command, wrote
+from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_model
 
 if TYPE_CHECKING:
     from tokenlens.methods.plan import LayerVerdict, Selection
+    from tokenlens.schedule import ModelRef
+    from tokenlens.selection.solve import MacsCounter
 
 
 _RERUNS = "For --criterion capability, which runs the model"
@@ -76,10 +77,13 @@ def select_layers(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Use at most this many samples.", rich_help_panel=_RERUNS),
+        typer.Option(
+            min=1, max=MOST, help="Use at most this many samples.", rich_help_panel=_RERUNS
+        ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Samples per forward pass.", rich_help_panel=_RERUNS)
+        int,
+        typer.Option(min=1, max=MOST, help="Samples per forward pass.", rich_help_panel=_RERUNS),
     ] = 8,
     rows: Annotated[
         Path | None,
@@ -102,7 +106,6 @@ def select_layers(
     """
     from tokenlens.methods.plan import plan
     from tokenlens.probing.profile import Profile
-    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
     from tokenlens.selection.criteria import CAPABILITY, check_criterion
     from tokenlens.selection.solve import parse_budget
     from tokenlens.storage.output_paths import SCHEDULE, newest_profile
@@ -116,6 +119,8 @@ def select_layers(
         reruns.refuse(criterion)
     directory = profile or newest_profile()
     source = Profile(directory)
+    if reruns.model:
+        check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.capability(source) if criterion == CAPABILITY else criterion
     if by is None:
         return
@@ -127,12 +132,19 @@ def select_layers(
         budget=target_budget,
         max_correlation=max_correlation,
         merge=merge,
-        meter=decoder_macs_of,
+        meter=_meter_of if target_budget.in_macs else None,
     )
     selection.schedule.save(target)
     _print(selection, directory)
     wrote("Schedule", target)
-    next_command(f"tokenlens run --schedule {target}")
+    next_command("run", "--schedule", target)
+
+
+def _meter_of(reference: "ModelRef") -> "MacsCounter":
+    """What counts MACs in the profile's model; it reads the model's configuration."""
+    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
+
+    return decoder_macs_of(reference)
 
 
 def _print(selection: "Selection", directory: Path) -> None:
@@ -152,6 +164,7 @@ def _print(selection: "Selection", directory: Path) -> None:
         )
     for note in selection.notes:
         console.print(f"Note: {note}.")
+    cautions(selection.cautions)
     share = selection.average / selection.n_visual
     console.print(
         f"Chosen: layers {', '.join(map(str, selection.layers))} (area {selection.area:.3f}); "

@@ -1,7 +1,7 @@
 """Print how exact the probe and the engine are on every family: `python -m tests.exactness`.
 
-The same comparisons as `tests/pruning/test_families_oracle.py`, with their largest differences instead of
-a verdict. Written to `docs/results/exactness.md`.
+The same comparisons as `tests/pruning/test_families_oracle.py`, with their largest differences
+instead of a verdict. Written to `docs/results/exactness.md`.
 """
 
 import platform

@@ -15,7 +15,6 @@ from tokenlens.methods import find_method
 from tokenlens.registry import DISPOSALS, METHODS, SCORERS
 from tokenlens.reports.wording import rest_words
 from tokenlens.schedule import Schedule, Stage
-from tokenlens.schedule.token_counts import tokens_entering
 
 MODULE = """
 import torch
@@ -105,11 +104,11 @@ def test_names_of_another_package_run_through_the_engine():
     for selected, candidates in zip(first.selected, first.candidates, strict=True):
         assert torch.equal(selected, candidates[-len(selected) :])
         assert len(selected) < len(candidates)
-    assert trace.tokens_per_layer[0].tolist() == tokens_entering(plan, 12, 6) == [4] * 6
+    assert trace.tokens_per_layer[0].tolist() == plan.tokens_entering(12, 6) == [4] * 6
     plan = schedule(stage(2, "after", 0.5, "gone"), query="second")
     with torch.no_grad(), tl.prune(model, plan) as trace:
         model(**inputs)
-    assert trace.tokens_per_layer[0].tolist() == tokens_entering(plan, 12, 6)
+    assert trace.tokens_per_layer[0].tolist() == plan.tokens_entering(12, 6)
 
 
 @pytest.mark.usefixtures("package")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tokenlens.models.layout import Layout
     from tokenlens.models.loading import load
     from tokenlens.models.vlm import VLM
-    from tokenlens.probing.profile import Profile, profile_samples
+    from tokenlens.probing.profile import Profile
+    from tokenlens.probing.profiling import profile_samples
     from tokenlens.probing.recording import Recording, probe
     from tokenlens.pruning.engine import prune
     from tokenlens.pruning.trace import Trace
@@ -37,7 +38,7 @@ _HOMES = {
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
     "probe": "tokenlens.probing.recording",
-    "profile_samples": "tokenlens.probing.profile",
+    "profile_samples": "tokenlens.probing.profiling",
     "prune": "tokenlens.pruning.engine",
     "rank_correlation": "tokenlens.measures.correlation",
     "region_overlap": "tokenlens.measures.overlap",

@@ -11,40 +11,114 @@ and `tokenlens.methods` (a `Method` of `tokenlens.methods.method`). Nothing is i
 before it is asked for by name; a name that tokenlens has itself stays its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from tokenlens.errors import ScheduleError
 
 
-class Registry(Mapping[str, Any]):
+class Entry(Protocol):
+    """What everything in a registry says of itself."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+
+
+T = TypeVar("T", bound=Entry)
+
+
+class ScoringEntry(Entry, Protocol):
+    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
+
+    @property
+    def macs(self) -> Callable[[Any, Any, int], Any] | None:
+        """What scoring takes beside reading attention."""
+
+    @property
+    def tower(self) -> bool:
+        """Whether the vision tower is to be read."""
+
+
+class DisposalEntry(Entry, Protocol):
+    """What every disposal says of itself; see `tokenlens.pruning.disposal.Disposal`."""
+
+    @property
+    def apply(self) -> Callable[[Any], Any]:
+        """Carries out a stage's decision."""
+
+    @property
+    def merged(self) -> Callable[[int | float, int], int]:
+        """How many merged tokens are made."""
+
+    @property
+    def macs(self) -> Callable[[Any, Any, int], Any]:
+        """What making them takes."""
+
+    @property
+    def tower(self) -> bool:
+        """Whether the vision tower is to be read."""
+
+    @property
+    def returns(self) -> bool:
+        """Whether the tokens come back at the next stage."""
+
+
+class MethodEntry(Entry, Protocol):
+    """What every method says of itself; see `tokenlens.methods.method.Method`."""
+
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+
+    def build(
+        self,
+        model: Any,
+        *,
+        budget: Any,
+        layers: Sequence[int] | None = None,
+        n_visual: int | None = None,
+        n_text: int | None = None,
+    ) -> Any:
+        """The method's schedule for a model and a budget."""
+
+
+class Registry(Mapping[str, T], Generic[T]):
     """Objects of one kind by name: tokenlens's own first, then those of other packages.
 
     Args:
         kind: what one of them is called; the entry points' group is `tokenlens.{kind}s`.
         expected: the class of each, as "module:name".
         own: where tokenlens's own are, by name, as "module:name".
+        summaries: one line on each of them, so that they are listed without being imported.
 
     Looking one up raises `ScheduleError` where another package's cannot be loaded, or is not of the
     kind; an unknown name is a `KeyError`.
     """
 
-    def __init__(self, kind: str, expected: str, own: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        expected: str,
+        own: Mapping[str, str],
+        summaries: Mapping[str, str] | None = None,
+    ) -> None:
         self._kind = kind
         self._expected = expected
         self._own = own
+        self._summaries = summaries or {}
 
     @cached_property
     def _added(self) -> dict[str, EntryPoint]:
         found = entry_points(group=f"tokenlens.{self._kind}s")
         return {entry.name: entry for entry in found if entry.name not in self._own}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> T:
         if name in self._own:
-            return _imported(self._own[name])
+            return cast(T, _imported(self._own[name]))
         entry = self._added[name]
         where = f"{self._kind} {name!r} of the entry point {entry.value!r}"
         try:
@@ -57,7 +131,11 @@ class Registry(Mapping[str, Any]):
             raise ScheduleError(
                 f"{where} is a {type(found).__name__}, expected a {expected.__name__}"
             )
-        return found
+        return cast(T, found)
+
+    def summary(self, name: str) -> str:
+        """One line on what `name` does; imports it only where no line is known without that."""
+        return self._summaries[name] if name in self._summaries else str(self[name].summary)
 
     def package(self, name: str) -> str | None:
         """The package that added `name`, with its version; None for tokenlens's own."""
@@ -82,7 +160,20 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
-SCORERS = Registry(
+SCORER_SUMMARIES = {
+    "last": "the row of the last prompt token",
+    "text": "the rows of the text after the last visual token",
+    "raters": "the rows of the words among these that are near to the picture (SparseVLM)",
+    "all": "the rows of all tokens of the prompt",
+    "random": "a seeded draw; no attention is read",
+    "uniform": "tokens at even distances; no attention is read",
+    "recorded": "what a layer of the unpruned model saw",
+    "diverse": "tokens unlike each other (DivPrune)",
+    "vision": "what the vision tower attends to (VisionZip)",
+}
+"""What each of tokenlens's own scorers does, in a line."""
+
+SCORERS: Registry[ScoringEntry] = Registry(
     "scorer",
     "tokenlens.pruning.scoring:Scoring",
     {
@@ -99,16 +190,28 @@ SCORERS = Registry(
             "vision": "vision",
         }.items()
     },
+    SCORER_SUMMARIES,
 )
-DISPOSALS = Registry(
+DISPOSAL_SUMMARIES = {
+    "drop": "dropped",
+    "merge": "merged into groups, which go on",
+    "recycle": "dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
+    "contextual": "added to tokens spread among it by the vision tower's keys (VisionZip)",
+    "bypass": "set aside for the next stage; groups stand in",
+    "freeze": "frozen: no longer updated, but readable, until the next stage",
+}
+"""What each of tokenlens's own disposals does, in a line."""
+
+DISPOSALS: Registry[DisposalEntry] = Registry(
     "disposal",
     "tokenlens.pruning.disposal:Disposal",
     {
         name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
         for name in ("drop", "merge", "recycle", "contextual", "bypass", "freeze")
     },
+    DISPOSAL_SUMMARIES,
 )
-METHODS = Registry(
+METHODS: Registry[MethodEntry] = Registry(
     "method",
     "tokenlens.methods.method:Method",
     {

@@ -16,7 +16,8 @@ def rasterise(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
     others (crops beside an overview) are drawn finer. Where tokens overlap, their mean; where there
     is none, not-a-number. Tokens without area (newlines, mere padding) are nowhere.
 
-    >>> rasterise(np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [1, 0, 1, 1]]), np.array([1.0, 2.0, 9.0]))
+    >>> boxes = np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [1, 0, 1, 1]])
+    >>> rasterise(boxes, np.array([1.0, 2.0, 9.0]))
     array([[1., 2.]])
     """
     seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tokenlens.methods import build_or_earlier
+from tokenlens.methods import find_method
 from tokenlens.methods.swiftvlm_stages import swiftvlm_stages
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.solve import Budget, solved_schedule
@@ -68,7 +68,9 @@ def schedules(
     def preset(name: str) -> Schedule:
         return Schedule.preset(name, model, budget=budget, layers=layers, n_visual=n_visual)
 
-    pdrop, _ = build_or_earlier("pdrop-keep-positions", model, budget=budget, n_visual=n_visual)
+    pdrop, _ = find_method("pdrop-keep-positions").build_or_earlier(
+        model, budget=budget, n_visual=n_visual
+    )
     merging = [
         stage.model_copy(update={"disposal": "merge"} if stage.merge else {})
         for stage in swiftvlm_stages(layers)

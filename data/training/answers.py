@@ -34,11 +34,12 @@ END = "end"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its depth, its length, its peak rates, and how the looking is taught.
+    """One stage: its depth, its length, its peak rates, and how its attention is supervised.
 
-    At layer `first` (from 1) the answering tokens are taught to look at a question's first thing,
-    at layer `second` at all of them, with weight `attention_weight` beside the answers' own loss. A share
-    `blind` of the pictures is hidden before layer `first`. The tower is frozen.
+    At layer `first` (from 1) the answering tokens are taught to attend to a question's first thing,
+    at layer `second` to all of them; the attention losses count `attention_weight` times beside the
+    answers' own loss. A share `blind` of the pictures is hidden before layer `first`. The tower is
+    frozen.
     """
 
     name: str

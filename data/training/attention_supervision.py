@@ -1,13 +1,13 @@
-"""Where the answering tokens look: a blindfold, and a lesson in where to look.
+"""Supervision of the answering tokens' attention: image masking, and an attention loss.
 
 Left to itself a small decoder copies what it needs out of the picture in its first layers, and from
 then on every pruning method is perfect. Two things in training, and nothing at inference, leave the
 reading to deeper layers:
 
-- a *blindfold*: in some of the pictures no text sees the picture in the first layers, and the
+- *image masking*: in some of the pictures no text sees the picture in the first layers, and the
   question's own words never do, so that the answering tokens must be able to read late;
-- a *lesson*: the answering tokens' attention, mean over heads, should lie on the first thing of a
-  question at one layer, and on all its things, evenly, at a deeper one.
+- an *attention loss*: the answering tokens' attention, mean over heads, should lie on the first
+  thing of a question at one layer, and on all its things, evenly, at a deeper one.
 
 The answering tokens are the prompt's last and those of the answer: all that have a label.
 """
@@ -30,7 +30,7 @@ from .vision import coverage
 INSIDE = 0.5
 """Share of a visual token from which it belongs to a thing."""
 FLOOR = 1e-3
-"""Attention below which the lesson grows no harder."""
+"""Attention below which the attention loss grows no further."""
 
 
 @dataclass(frozen=True)

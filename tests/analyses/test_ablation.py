@@ -10,7 +10,6 @@ from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.methods.pdrop import early_layers, pyramid_layers
 from tokenlens.models.loading import load
 from tokenlens.schedule import ModelRef
-from tokenlens.schedule.token_counts import tokens_entering
 from tokenlens.selection.solve import parse_budget
 
 MODEL = ModelRef(architecture="Qwen2VLForConditionalGeneration", layers=24)
@@ -44,7 +43,7 @@ def test_every_step_meets_the_budget(budget):
     found = schedules(MODEL, budget, CHOSEN, 144)
     assert list(found) == list(STEPS)
     for schedule in found.values():
-        assert np.mean(tokens_entering(schedule, 144, 24)) == pytest.approx(
+        assert np.mean(schedule.tokens_entering(144, 24)) == pytest.approx(
             budget.tokens(144), abs=0.5
         )
 

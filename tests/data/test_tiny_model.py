@@ -192,7 +192,7 @@ def test_looks_are_the_tokens_of_what_is_passed_and_of_what_is_asked_for() -> No
     assert torch.equal(AttentionTargets.of(plain, 5).first, AttentionTargets.of(plain, 5).last)
 
 
-def test_the_lesson_is_least_where_the_attention_lies_on_the_things() -> None:
+def test_the_attention_loss_is_least_where_the_attention_lies_on_the_things() -> None:
     scene, _, rng = draw("test", 0)
     question = ask(scene, "deep-text", rng)
     assert question is not None
@@ -214,7 +214,7 @@ def test_the_lesson_is_least_where_the_attention_lies_on_the_things() -> None:
     )
 
 
-def test_where_nothing_is_the_lesson_is_to_look_nowhere() -> None:
+def test_where_nothing_is_the_attention_loss_asks_for_no_look() -> None:
     question = Question("is there a red star ?", "no", "existence", ())
     targets = AttentionTargets.of(question, 2)
     assert targets.first_attention_loss(torch.zeros(2, VISUAL_TOKENS)) < 0.01
@@ -222,7 +222,7 @@ def test_where_nothing_is_the_lesson_is_to_look_nowhere() -> None:
 
 
 @torch.no_grad()
-def test_a_blindfold_hides_the_picture_in_the_first_layers(family: Family) -> None:
+def test_image_masking_hides_the_picture_in_the_first_layers(family: Family) -> None:
     torch.manual_seed(0)
     model = family.make_model(3).eval()
     model.set_attn_implementation("eager")

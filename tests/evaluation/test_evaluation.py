@@ -20,7 +20,6 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.schedule.token_counts import tokens_entering
 
 TIMES = ["prefill_s", "decode_s"]
 QUESTIONS = (
@@ -150,7 +149,7 @@ def test_tokens_costs_and_selected_positions_are_those_of_the_trace(vlm, samples
         assert plain["positions"][index].tolist() == visual
         assert len(plain["boxes"][index]) == 4 * len(visual)
         assert plain["tokens_per_layer"][index].tolist() == [len(visual)] * 6
-        expected = tokens_entering(schedule, len(visual), 6)
+        expected = schedule.tokens_entering(len(visual), 6)
         assert pruned["tokens_per_layer"][index].tolist() == expected
         first, last = json.loads(pruned["selected"][index])
         assert set(first) <= set(visual)

@@ -31,7 +31,6 @@ from tokenlens.models.structure import visual_mask
 from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef, Schedule, Scorer
-from tokenlens.schedule.token_counts import tokens_entering
 
 SHRINKING = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mistral3"]
 SHRINKING += ["llava, small crop", "llava, padded", "llava, siglip"]
@@ -49,7 +48,7 @@ def vlm(name):
 
 
 def plan_for(vlm, share=SHARE):
-    return Schedule(schema=1, method="m", model=ModelRef.of(vlm), picture=share)
+    return Schedule(schema=1, method="m", model=ModelRef.of(vlm), image_scale=share)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.001, 0.999))
@@ -68,7 +67,7 @@ def test_the_grid_is_never_larger_and_near_to_the_share(rows, columns, share):
 def test_the_tokens_that_move_are_those_whose_boxes_touch(vlm, name, size):
     """The boxes of a smaller picture's tokens are shares of the original one."""
     with tl.prune(vlm, plan_for(vlm)):
-        inputs = vlm.prepare(grey(size), QUESTION, picture=SHARE)
+        inputs = vlm.prepare(grey(size), QUESTION, image_scale=SHARE)
         (layout,), (whole,) = vlm.layout(inputs), vlm.layout(vlm.prepare(grey(size), QUESTION))
         assert len(layout.positions) < len(whole.positions)
         before, wrong = embeddings(vlm, inputs), 0
@@ -76,7 +75,9 @@ def test_the_tokens_that_move_are_those_whose_boxes_touch(vlm, name, size):
             layout.positions, layout.boxes[:, [1, 0, 3, 2]], layout.image_index, layout.grid
         )
         for patch in random_patches(FAMILIES[name], layout, size, 3):
-            after = embeddings(vlm, vlm.prepare(brightened(size, patch), QUESTION, picture=SHARE))
+            after = embeddings(
+                vlm, vlm.prepare(brightened(size, patch), QUESTION, image_scale=SHARE)
+            )
             assert moved(before, after) == [touched(layout, size, patch)]
             wrong += moved(before, after) != [touched(flipped, size, patch)]
         assert wrong, "the control is not seen"
@@ -86,7 +87,7 @@ def test_counts_are_as_near_to_the_share_as_whole_rows_allow(vlm):
     for size in [(300, 180), (210, 400), (256, 256)]:
         (whole,) = vlm.layout(vlm.prepare(grey(size), QUESTION))
         for share in (0.15, 0.33, 0.7, 0.95):
-            (layout,) = vlm.layout(vlm.prepare(grey(size), QUESTION, picture=share))
+            (layout,) = vlm.layout(vlm.prepare(grey(size), QUESTION, image_scale=share))
             (_, rows, columns), (_, full_rows, full_columns) = layout.grid[0], whole.grid[0]
             assert abs(rows - full_rows * math.sqrt(share)) < 1
             assert abs(columns - full_columns * math.sqrt(share)) < 1
@@ -97,7 +98,7 @@ def test_pictures_of_a_batch_shrink_each_by_itself_and_the_trace_says_so(vlm):
     pictures, questions = [grey((300, 180)), grey((210, 400))], [QUESTION, "star ?"]
     plan, before = plan_for(vlm), snapshot(vlm.model)
     with torch.no_grad(), tl.prune(vlm, plan) as trace:
-        inputs = vlm.prepare(pictures, questions, picture=plan.picture)
+        inputs = vlm.prepare(pictures, questions, image_scale=plan.image_scale)
         vlm.model(**inputs)
     counts = [len(layout.positions) for layout in vlm.layout(inputs)]
     assert trace.tokens_per_layer.tolist() == [[count] * vlm.layers for count in counts]
@@ -105,28 +106,28 @@ def test_pictures_of_a_batch_shrink_each_by_itself_and_the_trace_says_so(vlm):
     assert (trace.cost.total_macs == trace.cost.unpruned.total_macs).all()
     assert_same(vlm.model, before)
     alone = [
-        vlm.layout(vlm.prepare(*pair, picture=SHARE))[0]
+        vlm.layout(vlm.prepare(*pair, image_scale=SHARE))[0]
         for pair in zip(pictures, questions, strict=True)
     ]
     assert [len(layout.positions) for layout in alone] == counts
 
 
 def test_the_whole_share_changes_nothing(vlm):
-    plain, same = (vlm.prepare(grey((300, 180)), QUESTION, picture=one) for one in (None, 1.0))
+    plain, same = (vlm.prepare(grey((300, 180)), QUESTION, image_scale=one) for one in (None, 1.0))
     assert all(torch.equal(plain[key], same[key]) for key in plain)
-    with pytest.raises(SampleError, match=r"picture: got 1\.5"):
-        vlm.prepare(grey((300, 180)), QUESTION, picture=1.5)
+    with pytest.raises(SampleError, match=r"image_scale: got 1\.5"):
+        vlm.prepare(grey((300, 180)), QUESTION, image_scale=1.5)
 
 
 def test_a_square_picture_says_what_the_budget_really_comes_to(vlm):
     plan = Schedule.preset("downsample", vlm, budget="33%")
     square = grey((448, 448))
     (whole,) = vlm.layout(vlm.prepare(square, QUESTION))
-    (layout,) = vlm.layout(vlm.prepare(square, QUESTION, picture=plan.picture))
+    (layout,) = vlm.layout(vlm.prepare(square, QUESTION, image_scale=plan.image_scale))
     reached = len(layout.positions) / len(whole.positions)
     assert plan.budget.average == pytest.approx(reached, abs=1e-4)
     assert plan.budget.n_visual == len(whole.positions)
-    assert plan.picture == pytest.approx(0.33)
+    assert plan.image_scale == pytest.approx(0.33)
     assert Schedule(**plan.as_json()) == plan
 
 
@@ -134,7 +135,7 @@ def test_a_square_picture_says_what_the_budget_really_comes_to(vlm):
 def test_families_whose_pictures_do_not_shrink_are_refused_in_a_line(name):
     vlm = local_vlm(FAMILIES[name])
     with pytest.raises(ModelError, match=r"does not become fewer .*'stride'") as caught:
-        vlm.prepare(grey((300, 180)), QUESTION, picture=0.5)
+        vlm.prepare(grey((300, 180)), QUESTION, image_scale=0.5)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="does not become fewer"), tl.prune(vlm, plan_for(vlm)):
         pass
@@ -178,7 +179,7 @@ def test_arms_of_a_run_see_their_own_pictures(tmp_path):
     whole, small = run.into(arms, tmp_path / "answers")
     for place, sample in enumerate(samples):
         for results, picture in ((whole, None), (small, SHARE)):
-            (layout,) = vlm.layout(vlm.prepare(sample.image, QUESTION, picture=picture))
+            (layout,) = vlm.layout(vlm.prepare(sample.image, QUESTION, image_scale=picture))
             assert results.tokens_per_layer is not None
             tokens = results.rows["tokens_per_layer"].iloc[place]
             assert list(tokens) == [len(layout.positions)] * vlm.layers
@@ -187,16 +188,16 @@ def test_arms_of_a_run_see_their_own_pictures(tmp_path):
 
 def test_a_schedule_has_stages_or_a_picture():
     content = {"schema": 1, "method": "m", "model": {"architecture": "A", "layers": 4}}
-    with pytest.raises(ScheduleError, match=r"stages: got none, expected .* `picture`"):
+    with pytest.raises(ScheduleError, match=r"stages: got none, expected .* `image_scale`"):
         Schedule(**content)
     for value in (0.0, 1.5, 1, "half", True):
-        with pytest.raises(ScheduleError, match=r"picture: got .*\(0, 1\]"):
-            Schedule(**content, picture=value)
-    plan = Schedule(**content, picture=0.25)
-    assert tokens_entering(plan, 144, 4) == [36] * 4
+        with pytest.raises(ScheduleError, match=r"image_scale: got .*\(0, 1\]"):
+            Schedule(**content, image_scale=value)
+    plan = Schedule(**content, image_scale=0.25)
+    assert plan.tokens_entering(144, 4) == [36] * 4
     assert Schedule(**plan.as_json()) == plan
     assert (
-        "picture"
+        "image_scale"
         not in Schedule(
             **content,
             stages=[{"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "drop"}],
@@ -218,18 +219,18 @@ def test_a_budget_in_macs_is_met_to_the_nearest_picture(vlm):
     whole = Schedule.preset("downsample", vlm, budget="100% MACs")
     n_visual = whole.budget.n_visual
     full = meter.macs((), Scorer(), n_visual)
-    assert (whole.picture, whole.budget.reached) == (1.0, None)
+    assert (whole.image_scale, whole.budget.reached) == (1.0, None)
     plan = Schedule.preset("downsample", vlm, budget="40% MACs")
-    wanted = round(plan.picture * n_visual)
+    wanted = round(plan.image_scale * n_visual)
     miss = [abs(meter.macs((), Scorer(), n) - 0.4 * full) for n in range(1, n_visual + 1)]
     assert miss[wanted - 1] == min(miss)
     tokens = round(plan.budget.average * n_visual)
-    inputs = vlm.prepare(grey((448, 448)), "", picture=plan.picture)
+    inputs = vlm.prepare(grey((448, 448)), "", image_scale=plan.image_scale)
     assert tokens == int(visual_mask(vlm.model, inputs["input_ids"]).sum())
     share = meter.macs((), Scorer(), tokens) / full
     assert plan.budget.reached == pytest.approx(share) or abs(share - 0.4) <= 0.004
     assert (plan.budget.macs, plan.budget.n_text) == (0.4, meter.text)
     number = Schedule.preset("downsample", vlm, budget=f"{0.4 * full / 1e6:.6f} MMACs")
-    assert number.picture == plan.picture
+    assert number.image_scale == plan.image_scale
     with pytest.raises(BudgetError, match=r"out of reach: .* of the unpruned prefill's MACs"):
         Schedule.preset("downsample", vlm, budget="1 MACs")

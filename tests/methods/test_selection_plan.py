@@ -12,7 +12,6 @@ from tokenlens.measures.overlap import region_scores
 from tokenlens.methods.plan import plan
 from tokenlens.methods.swiftvlm_stages import swiftvlm_stages
 from tokenlens.schedule import Schedule
-from tokenlens.schedule.token_counts import tokens_entering
 from tokenlens.selection.criteria import CRITERIA, gather_evidence, layer_scores
 from tokenlens.selection.layers import area, select_layers
 from tokenlens.selection.solve import solve_budget
@@ -95,7 +94,7 @@ def test_the_schedule_meets_the_budget_and_says_why(tmp_path):
     schedule = selection.schedule
     schedule.save(tmp_path / "out.json")
     assert Schedule.load(tmp_path / "out.json") == schedule
-    entering = tokens_entering(schedule, 144, 16)
+    entering = schedule.tokens_entering(144, 16)
     assert list(selection.tokens_per_layer) == entering
     assert selection.average == pytest.approx(0.33 * 144, abs=0.5)
     assert [stage.when for stage in schedule.stages] == ["after", "before", "before"]

@@ -16,7 +16,8 @@ from tests.support.restoring import assert_same, snapshot
 from tokenlens.errors import ModelError, PruningError
 from tokenlens.models.adapters import ADAPTERS, required_tower
 from tokenlens.schedule import ModelRef, Schedule
-from tokenlens.schedule.token_counts import keep_count, merge_count, tokens_entering
+from tokenlens.schedule.disposal_kinds import merge_count
+from tokenlens.schedule.token_counts import keep_count
 
 READ = ("Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL", "LLaVA-1.5", "SigLIP", "InternVL", "SmolVLM")
 READ += ("Idefics3", "Gemma3", "PaliGemma")
@@ -179,7 +180,7 @@ def test_dominant_and_contextual_tokens_are_split_as_published(budget, n_visual)
     model = ModelRef(architecture="A", layers=8)
     plan = Schedule.preset("visionzip", model, budget=budget, n_visual=n_visual)
     (only,) = plan.stages
-    total = tokens_entering(plan, n_visual, 8)[0]
+    total = plan.tokens_entering(n_visual, 8)[0]
     kept = keep_count(only.keep, n_visual)
     assert abs(total - budget * n_visual) <= 1
     assert abs(kept - total * 27 / 32) <= 1

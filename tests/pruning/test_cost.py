@@ -16,7 +16,6 @@ from tokenlens.pruning.cost.decoder_cost import (
     grouping_macs,
 )
 from tokenlens.schedule import Schedule
-from tokenlens.schedule.token_counts import tokens_entering
 
 BYPASS = [
     stage(2, "after", 0.5, "bypass", merge=0.1),
@@ -182,5 +181,5 @@ def test_tokens_per_layer_are_those_of_the_schedule():
     for plan in SCHEDULES.values():
         with torch.no_grad(), tl.prune(model, plan) as trace:
             model(**batch(model, RAGGED))
-        expected = [tokens_entering(plan, n, 6) for n in (12, 30, 13)]
+        expected = [plan.tokens_entering(n, 6) for n in (12, 30, 13)]
         assert trace.tokens_per_layer.tolist() == expected

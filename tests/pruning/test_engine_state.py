@@ -19,7 +19,6 @@ from tests.support.engine_support import (
     tokens_for,
 )
 from tokenlens.errors import PruningError
-from tokenlens.schedule.token_counts import tokens_entering
 
 PLAN = SCHEDULES["bypass three"]
 
@@ -52,7 +51,7 @@ def widths_seen(model, inputs, plan=None):
 def test_layers_run_on_fewer_tokens_and_the_cache_holds_fewer_keys(model, name):
     inputs, plan = batch(model, ONE), SCHEDULES[name]
     length, visual = inputs["input_ids"].shape[1], 20
-    expected = [length - visual + n for n in tokens_entering(plan, visual, LAYERS)]
+    expected = [length - visual + n for n in plan.tokens_entering(visual, LAYERS)]
     seen, cache = widths_seen(model, inputs, plan)
     assert seen == expected
     assert min(seen) < length
@@ -77,7 +76,7 @@ def test_padding_leaves_with_the_first_cut(model):
     inputs = batch(model, RAGGED)
     text = inputs["attention_mask"].sum(1) - torch.tensor([12, 30, 13])
     seen, _ = widths_seen(model, inputs, PLAN)
-    entering = torch.tensor([tokens_entering(PLAN, n, LAYERS) for n in (12, 30, 13)])
+    entering = torch.tensor([PLAN.tokens_entering(n, LAYERS) for n in (12, 30, 13)])
     assert seen[0] == inputs["input_ids"].shape[1]
     assert seen[1:] == (text[:, None] + entering).max(0).values[1:].tolist()
 
@@ -135,7 +134,7 @@ def test_the_trace_is_of_the_latest_prefill(model):
         assert trace.tokens_per_layer.dtype == torch.int64
         assert [len(found.selected) for found in trace.stages] == [1, 1, 1]
     assert trace.stages[0].selected[0].dtype == torch.int64
-    assert trace.tokens_per_layer[0].tolist() == tokens_entering(PLAN, 20, LAYERS)
+    assert trace.tokens_per_layer[0].tolist() == PLAN.tokens_entering(20, LAYERS)
 
 
 def test_prompts_without_pictures(model):

@@ -13,12 +13,11 @@ from tests.support.true_float64 import true_float64
 from tokenlens.errors import ScheduleError
 from tokenlens.pruning.clustering import density_peaks
 from tokenlens.pruning.disposal import StageDecision
-from tokenlens.pruning.disposals.recycle import clustered
 from tokenlens.pruning.scoring import select
 from tokenlens.pruning.tokens import Slots, Tokens
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import ModelRef, Schedule
-from tokenlens.schedule.token_counts import tokens_entering
+from tokenlens.schedule.disposal_kinds import clustered
 
 RECYCLE = DISPOSALS["recycle"]
 PUBLISHED = [
@@ -43,7 +42,7 @@ def test_the_published_numbers_of_tokens_go_on(keeps, alive):
         assert keep + RECYCLE.merged(0, candidates - keep) == expected
         candidates = expected
     plan = schedule(*recycling(*keeps))
-    assert tokens_entering(plan, 576, 6) == [576, *alive, alive[-1], alive[-1]]
+    assert plan.tokens_entering(576, 6) == [576, *alive, alive[-1], alive[-1]]
 
 
 def test_the_trace_counts_the_same():
@@ -183,9 +182,9 @@ def test_the_preset_says_what_entering_tokens_it_was_solved_for():
     for (keeps, _), entering in zip(PUBLISHED, (206.5, 145.4, 82.3), strict=True):
         plan = Schedule.preset("sparsevlm", model, budget=entering, n_visual=576)
         assert [at.first_layer for at in plan.stages] == [4, 8, 17]
-        assert sum(tokens_entering(plan, 576, 32)) / 32 == pytest.approx(entering, abs=0.5)
+        assert sum(plan.tokens_entering(576, 32)) / 32 == pytest.approx(entering, abs=0.5)
         by_hand = [
             at.model_copy(update={"keep": k}) for at, k in zip(plan.stages, keeps, strict=True)
         ]
-        counts = tokens_entering(plan.replace(stages=by_hand), 576, 32)
+        counts = plan.replace(stages=by_hand).tokens_entering(576, 32)
         assert sum(counts) / 32 == pytest.approx(entering, abs=0.05)

@@ -5,8 +5,8 @@ its n tokens in every layer, and goes on from a full-length cache; an attention 
 file's own hides from each layer the keys that are gone there. A merged token lives in the place of
 its seed, a token that comes back has its hidden state put back into its place, and a layer that is
 to score runs once more beside the others, without a cache. The schedule is followed as the design
-document words it. No code is shared with the engine; `tests/references/reference.py`, which writes Qwen2-VL's
-decoder out in plain torch, is a second opinion on this one.
+document words it. No code is shared with the engine; `tests/references/reference.py`, which writes
+Qwen2-VL's decoder out in plain torch, is a second opinion on this one.
 """
 
 import copy

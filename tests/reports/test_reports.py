@@ -207,7 +207,7 @@ def test_the_schedule_of_the_results_is_shown_with_its_reasons(tmp_path, results
 
 
 def test_a_schedule_of_smaller_pictures_alone_has_a_report(tmp_path, samples):
-    plan = synthetic.schedule(stages=[], picture=0.25, method="downsample")
+    plan = synthetic.schedule(stages=[], image_scale=0.25, method="downsample")
     results = synthetic.write_results(tmp_path / "run", samples, {"downsample": plan})
     page, _ = written(tmp_path / "page", results=results)
     assert "Pictures shrunk to 25 % of their visual tokens" in page.text

@@ -17,7 +17,8 @@ from tokenlens.methods import find_method
 from tokenlens.models.vlm import VLM
 from tokenlens.registry import METHODS
 from tokenlens.schedule import ModelRef, Schedule
-from tokenlens.schedule.token_counts import keep_count, merge_count, tokens_entering
+from tokenlens.schedule.disposal_kinds import merge_count
+from tokenlens.schedule.token_counts import keep_count
 
 EXAMPLE: dict[str, Any] = {
     "schema": 1,
@@ -305,7 +306,7 @@ def test_tokens_entering_follows_the_tokens_themselves(schedule, n_visual):
             if stage.disposal == "bypass":
                 aside, stand_ins = rest, groups
         expected.append(len(running))
-    assert tokens_entering(schedule, n_visual, layers) == expected
+    assert schedule.tokens_entering(n_visual, layers) == expected
 
 
 def test_a_schedule_is_checked_against_the_loaded_model():
@@ -389,7 +390,7 @@ def test_a_number_of_tokens_is_of_576_where_no_processor_says_otherwise():
     model = tiny_qwen2_vl(layers=4)
     assert Schedule.preset("fastv", model, budget=300).budget.n_visual == 576
     schedule = Schedule.preset("fastv", model, budget=24, n_visual=36)
-    assert sum(tokens_entering(schedule, 36, 4)) / 4 == pytest.approx(24, abs=0.5)
+    assert sum(schedule.tokens_entering(36, 4)) / 4 == pytest.approx(24, abs=0.5)
     assert schedule.budget is not None
     assert (schedule.budget.average, schedule.budget.n_visual) == (24, 36)
     with pytest.raises(BudgetError, match="of 576\\) is out of reach"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenlens.errors import BudgetError
 from tokenlens.registry import METHODS
 from tokenlens.schedule import ModelRef, Schedule, Stage
-from tokenlens.schedule.token_counts import keep_count, stage_tokens, tokens_entering
+from tokenlens.schedule.token_counts import keep_count, stage_tokens
 from tokenlens.selection.solve import Budget, parse_budget, solve_budget, solved_schedule
 
 
@@ -62,7 +62,7 @@ def test_every_target_in_the_range_is_met_within_a_token(outline, where):
     schedule = Schedule(
         schema=1, method="m", model={"architecture": "A", "layers": layers}, stages=solved
     )
-    entering = tokens_entering(schedule, n_visual, layers)
+    entering = schedule.tokens_entering(n_visual, layers)
     assert abs(sum(entering) / layers - target) <= 0.5 + 1e-9
     counts = [keep_count(stage.keep, n_visual) for stage in solved]
     assert counts == sorted(counts, reverse=True)
@@ -112,7 +112,7 @@ def test_every_preset_meets_its_target_or_says_what_it_can(name, layers, n_visua
 
     def off(budget):
         schedule = Schedule.preset(name, model, budget=budget, n_visual=n_visual)
-        entering = tokens_entering(schedule, n_visual, layers)
+        entering = schedule.tokens_entering(n_visual, layers)
         return abs(sum(entering) / layers - budget.tokens(n_visual))
 
     try:
@@ -202,4 +202,4 @@ def test_a_ratio_and_its_tokens_are_the_same_schedule():
     ratio = solved_schedule("m", model, stages, parse_budget("50%"), n_visual=144)
     tokens = solved_schedule("m", model, stages, parse_budget(72), n_visual=144)
     assert ratio.stages == tokens.stages
-    assert sum(tokens_entering(ratio, 144, 16)) / 16 == pytest.approx(72, abs=0.5)
+    assert sum(ratio.tokens_entering(144, 16)) / 16 == pytest.approx(72, abs=0.5)

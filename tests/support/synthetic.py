@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from tokenlens.evaluation.running.results import ROW_SCHEMA
 from tokenlens.probing.sample_rows import SAMPLE_COLUMNS
 from tokenlens.schedule import Schedule
-from tokenlens.schedule.token_counts import keep_count, tokens_entering
+from tokenlens.schedule.token_counts import keep_count
 from tokenlens.storage.files import write_json
 from tokenlens.storage.output_paths import slug
 from tokenlens.storage.shards import ShardStore
@@ -135,7 +135,7 @@ def write_results(
 
 def _outcome(index: int, number: int, steps: Schedule | None) -> dict[str, Any]:
     """Answer and cost of one sample in the arm of this number."""
-    tokens = tokens_entering(steps, GRID * GRID, LAYERS) if steps else [GRID * GRID] * LAYERS
+    tokens = steps.tokens_entering(GRID * GRID, LAYERS) if steps else [GRID * GRID] * LAYERS
     selected = []
     for stage in steps.stages if steps else ():
         order = np.argsort(-importance(index)[stage.score_layer - 1], kind="stable")

@@ -18,5 +18,6 @@ METHOD = Method(
     summary="SwiftVLM's stages without bypass: what is not chosen is dropped",
     source="The ablation of arXiv 2602.03134 (no merging, no bypass).",
     own_layers=relative_layers,
+    layers_from="profile",
     stages=_drop_stages,
 )

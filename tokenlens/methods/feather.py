@@ -45,6 +45,7 @@ METHOD = Method(
         "best of the grid are kept. Pictures that are no square have every ninth token as a grid."
     ),
     own_layers=feather_layers,
+    layers_from="spread",
     stages=_stages,
     scorer=Scorer(rotary=False, softmax="visual"),
     ratio_rule=partial(geometric, step=2),

@@ -1,10 +1,23 @@
-"""What a preset is made of."""
+"""What a preset is made of, and how it is fitted to a model and a budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from tokenlens.schedule import Scorer, Stage
-from tokenlens.selection.solve import RatioRule, geometric
+from tokenlens.errors import BudgetError, ScheduleError
+from tokenlens.methods.smaller_picture import smaller_picture
+from tokenlens.schedule import ModelRef, Schedule, Scorer, Stage
+from tokenlens.schedule.budget import Budget, parse_budget
+from tokenlens.selection.solve import MacsCounter, RatioRule, geometric, solved_schedule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tokenlens.models.vlm import VLM
+
+_NOMINAL_TOKENS = 576
+"""Visual tokens of LLaVA-1.5, which the published token budgets are of."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,9 @@ class Method:
         smaller_picture: whether the budget is met by a smaller picture, and there are no stages.
         early_layers: those published for budgets that the own ones cannot reach; None where there
             are none. A preset takes them only where it is given them.
+        layers_from: where a comparison takes the layers from: "own" layers, the same in every
+            model; the own ones "spread" over the model's depth; or a "profile" of the model, the
+            own ones only where there is none.
     """
 
     name: str
@@ -34,3 +50,85 @@ class Method:
     ratio_rule: RatioRule = geometric
     smaller_picture: bool = False
     early_layers: Callable[[int], Sequence[int]] | None = None
+    layers_from: Literal["own", "spread", "profile"] = "own"
+
+    def build(
+        self,
+        model: "VLM | PreTrainedModel | ModelRef",
+        *,
+        budget: Budget | str | int | float,
+        layers: Sequence[int] | None = None,
+        n_visual: int | None = None,
+        n_text: int | None = None,
+    ) -> Schedule:
+        """The schedule of the method; see `Schedule.preset`."""
+        wanted = parse_budget(budget)
+        reference = model if isinstance(model, ModelRef) else ModelRef.of(model)
+        if n_visual is None:
+            n_visual = _picture_tokens(model) or _NOMINAL_TOKENS
+        counter = _macs_counter(model, n_text) if wanted.in_macs else None
+        if self.smaller_picture:
+            if layers is not None:
+                raise ScheduleError(
+                    f"method {self.name!r} has no layers, got {list(layers)}; leave them out"
+                )
+            square = partial(_picture_tokens, model)
+            return smaller_picture(self.name, reference, wanted, n_visual, counter, square)
+        return solved_schedule(
+            self.name,
+            reference,
+            self.stages(self.own_layers(reference.layers) if layers is None else layers),
+            wanted,
+            n_visual=n_visual,
+            scorer=self.scorer,
+            ratio_rule=self.ratio_rule,
+            meter=counter,
+        )
+
+    def build_or_earlier(
+        self,
+        model: "VLM | PreTrainedModel | ModelRef",
+        *,
+        budget: Budget,
+        layers: Sequence[int] | None = None,
+        n_visual: int | None = None,
+    ) -> tuple[Schedule, Sequence[int] | None]:
+        """The schedule, by the layers published for small budgets where it needs them.
+
+        Those layers are the second value; it is None where the method's own, or `layers`, meet the
+        budget. Raises as `Schedule.preset`.
+        """
+        try:
+            return self.build(model, budget=budget, layers=layers, n_visual=n_visual), None
+        except BudgetError:
+            if self.early_layers is None:
+                raise
+        depth = (model if isinstance(model, ModelRef) else ModelRef.of(model)).layers
+        early = self.early_layers(depth)
+        return self.build(model, budget=budget, layers=early, n_visual=n_visual), early
+
+
+def _macs_counter(
+    model: "VLM | PreTrainedModel | ModelRef", n_text: int | None
+) -> MacsCounter | None:
+    """What counts MACs in `model`; None where only its name and depth are known."""
+    if isinstance(model, ModelRef):
+        return None
+    from tokenlens.pruning.cost.decoder_macs import DecoderMacs
+
+    return DecoderMacs.of(model, n_text)
+
+
+def _picture_tokens(
+    model: "VLM | PreTrainedModel | ModelRef", share: float | None = None
+) -> int | None:
+    """Visual tokens of a square picture at a share of its own size.
+
+    None for a model that came without a processor.
+    """
+    from tokenlens.models.prompt_lengths import typical_prompt
+    from tokenlens.models.vlm import VLM
+
+    if not isinstance(model, VLM) or model.processor is None:
+        return None
+    return typical_prompt(model, image_scale=share).visual

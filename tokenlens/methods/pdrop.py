@@ -47,6 +47,7 @@ METHOD = Method(
         "is layers=[3, 9, 17] here."
     ),
     own_layers=pyramid_layers,
+    layers_from="spread",
     early_layers=early_layers,
     stages=_renumbered,
 )

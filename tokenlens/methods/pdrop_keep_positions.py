@@ -11,6 +11,7 @@ METHOD = Method(
         "positions are not numbered anew."
     ),
     own_layers=pyramid_layers,
+    layers_from="spread",
     early_layers=early_layers,
     stages=pyramid_drops,
 )

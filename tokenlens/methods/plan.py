@@ -1,17 +1,18 @@
 """From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenlens.errors import SelectionError
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
-from tokenlens.schedule.token_counts import stage_counts, tokens_entering
+from tokenlens.schedule.token_counts import stage_counts
 from tokenlens.selection.criteria import (
     CAPABILITY,
     Capability,
@@ -22,10 +23,16 @@ from tokenlens.selection.criteria import (
 from tokenlens.selection.layer_choice import LayerChoice, choose_layers
 from tokenlens.selection.layers import FIRST_LAYER, area, feasible_layers
 from tokenlens.selection.solve import Budget, MacsCounter, parse_budget, solved_schedule
+from tokenlens.storage.invocation import current_command
+from tokenlens.wording import cautions
+from tokenlens.wording.printable import shown
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
 
+BEST_LAYER = "each task's best layer"
+UNPRUNED_SCORE = "the unpruned model's score"
+"""What a layer's score is relative to."""
 _CROWDED = 0.4
 """Merged tokens' share of what the first stage leaves, above which there is a note."""
 
@@ -79,6 +86,7 @@ class Selection:
         n_visual: visual tokens per sample the budget was solved for (the rounded mean).
         schedule: ready to be saved.
         notes: what a reader should know, one sentence each.
+        cautions: what the samples cannot tell (`tokenlens.wording.cautions`), one sentence each.
     """
 
     criterion: str
@@ -92,6 +100,7 @@ class Selection:
     n_visual: int
     schedule: Schedule
     notes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
 
     @property
     def average(self) -> float:
@@ -127,7 +136,7 @@ def plan(
         merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
         seed: of the bootstrap.
         meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
-            `tokenlens.pruning.cost.decoder_macs.meter_of`.
+            `tokenlens.pruning.cost.decoder_macs.decoder_macs_of`.
 
     Raises:
         SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
@@ -137,6 +146,12 @@ def plan(
     """
     target = parse_budget(budget)
     identity = profile.manifest["identity"]
+    depth = identity["model"]["layers"]
+    if isinstance(stages, int) and stages > depth:
+        raise SelectionError(
+            f"stages: got {shown(stages)}, expected at most {depth - FIRST_LAYER + 1}: of the "
+            f"model's {depth} layers the first two are never chosen"
+        )
     model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
     evidence = gather_evidence(profile.rows(), criterion)
     interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
@@ -152,37 +167,31 @@ def plan(
     name = criterion if isinstance(criterion, str) else CAPABILITY
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
+    said = tuple(_cautions(evidence, interval, layers))
     schedule = choice.schedule.replace(
         why=Why(
             criterion=name,
             scores=scores,
+            relative_to=UNPRUNED_SCORE if measured else BEST_LAYER,
             data=measured.data if measured else identity["data"]["source"],
+            split=_split(identity["data"], measured),
             tokenlens=version("tokenlens"),
             date=datetime.now(UTC).date().isoformat(),
+            command=current_command(),
+            cautions=said or None,
         )
     )
     feasible = feasible_layers(scores)
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
     return Selection(
         criterion=name,
-        verdicts=tuple(
-            LayerVerdict(
-                layer=layer,
-                score=score,
-                low=low,
-                high=high,
-                feasible=layer in feasible,
-                chosen=layer in layers,
-                reason=_reason(layer, scores, feasible, choice, rejected),
-            )
-            for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
-        ),
+        verdicts=_verdicts(interval, feasible, choice, rejected),
         layers=tuple(layers),
         area=area(scores, layers),
         rejected=rejected,
         correlation=evidence.correlation,
         samples={task: len(values) for task, values in evidence.scores.items()},
-        tokens_per_layer=tuple(tokens_entering(schedule, n_visual, model.layers)),
+        tokens_per_layer=tuple(schedule.tokens_entering(n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
         notes=(
@@ -192,7 +201,31 @@ def plan(
             *_notes_on_budget(target, schedule.budget),
             *_notes_on_merging(schedule, n_visual),
         ),
+        cautions=said,
     )
+
+
+def _split(data: Mapping[str, Any], measured: Capability | None) -> str | None:
+    """The split of the data that layers were chosen on, where it is known."""
+    own = measured is None or measured.data == data["source"]
+    return data["split"] if own else None
+
+
+def _cautions(
+    evidence: Evidence, interval: NDArray[np.float64], layers: Sequence[int]
+) -> list[str]:
+    """What the samples cannot tell of the layers; `interval` is mean, low and high [3, layers]."""
+    mean, low, high = interval.tolist()
+    counts = {task: len(values) for task, values in evidence.scores.items()}
+    flat = [f"layer {layer}" for layer in layers if low[layer - 1] == high[layer - 1]]
+    return [
+        *cautions.on_no_scores(mean[FIRST_LAYER - 1 :]),
+        *cautions.on_few(counts),
+        *cautions.on_pictures(evidence.images),
+        *cautions.on_whole_regions(evidence.whole_regions, sum(counts.values())),
+        *cautions.on_flat_intervals(flat),
+        *cautions.on_overlap(layers, low, high, FIRST_LAYER),
+    ]
 
 
 def _too_alike(
@@ -203,6 +236,28 @@ def _too_alike(
         for first in feasible
         for second in feasible
         if first < second and correlation[first - 1, second - 1] > limit
+    )
+
+
+def _verdicts(
+    interval: NDArray[np.float64],
+    feasible: Sequence[int],
+    choice: LayerChoice,
+    rejected: Sequence[RejectedPair],
+) -> tuple[LayerVerdict, ...]:
+    """What is said of every layer, by its score and the ends of its interval: [3, layers]."""
+    scores = interval[0].tolist()
+    return tuple(
+        LayerVerdict(
+            layer=layer,
+            score=score,
+            low=low,
+            high=high,
+            feasible=layer in feasible,
+            chosen=layer in choice.layers,
+            reason=_reason(layer, scores, feasible, choice, rejected),
+        )
+        for layer, (score, low, high) in enumerate(interval.T.tolist(), start=1)
     )
 
 
@@ -234,9 +289,13 @@ def _reason(
 
 def _notes_on_regions(evidence: Evidence) -> list[str]:
     scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
-    if scored == profiled:
-        return []
-    return [f"{scored} of {profiled} samples have a region and are scored by"]
+    notes = [f"scores are relative to {BEST_LAYER}: 1 is a layer that is the best in every task"]
+    if scored != profiled:
+        notes.append(
+            f"{scored} of {profiled} samples have a region that covers a visual token and are "
+            "scored by"
+        )
+    return notes
 
 
 def _notes_on_reruns(capability: Capability) -> list[str]:

@@ -50,6 +50,7 @@ METHOD = Method(
         "above the mean, all of them rate."
     ),
     own_layers=rater_layers,
+    layers_from="spread",
     stages=_stages,
     scorer=Scorer(query="raters"),
 )

@@ -20,6 +20,7 @@ METHOD = Method(
         "by 0 and by negative numbers; where no word is above the mean, all of them rate."
     ),
     own_layers=rater_layers,
+    layers_from="spread",
     stages=single_drop,
     scorer=Scorer(query="raters", heads=14 / 32, decay="divide"),
 )

@@ -23,5 +23,6 @@ METHOD = Method(
         "published for LLaVA-1.5-7B (3, 11, 15 of 32) are taken at the same relative depth."
     ),
     own_layers=relative_layers,
+    layers_from="profile",
     stages=swiftvlm_stages,
 )

@@ -15,5 +15,6 @@ METHOD = Method(
         "`swiftvlm`."
     ),
     own_layers=relative_layers,
+    layers_from="profile",
     stages=partial(swiftvlm_stages, merge=0),
 )

@@ -30,15 +30,17 @@ class Batch:
     inputs: BatchFeature
 
     @classmethod
-    def of(cls, vlm: VLM, samples: Sequence[Sample], picture: float | None = None) -> Self:
+    def of(cls, vlm: VLM, samples: Sequence[Sample], image_scale: float | None = None) -> Self:
         """Open the pictures of `samples` and make one batch of inputs.
 
-        `picture` is the share of its tokens that every picture is shrunk to; see `VLM.prepare`.
+        `image_scale` is the share of its tokens that every picture is shrunk to; see `VLM.prepare`.
         Raises `SampleError` naming the sample whose picture cannot be used.
         """
         images = [sample.open_image() for sample in samples]
         try:
-            inputs = vlm.prepare(images, [sample.question for sample in samples], picture=picture)
+            inputs = vlm.prepare(
+                images, [sample.question for sample in samples], image_scale=image_scale
+            )
         except SampleError:
             for sample, image in zip(samples, images, strict=True):
                 _refuse_alone(vlm, sample, image)

@@ -51,11 +51,11 @@ def prompt_lengths(vlm: "VLM", inputs: Mapping[str, Any]) -> PromptLengths:
 
 
 def typical_prompt(
-    vlm: "VLM", size: tuple[int, int] = USUAL_SIZE, *, picture: float | None = None
+    vlm: "VLM", size: tuple[int, int] = USUAL_SIZE, *, image_scale: float | None = None
 ) -> PromptLengths:
     """What one picture of `size` (width, height) and `USUAL_QUESTION` become in a model's template.
 
-    `picture` is the share of its tokens that the picture is shrunk to; see `VLM.prepare`.
+    `image_scale` is the share of its tokens that the picture is shrunk to; see `VLM.prepare`.
     Raises `ModelError` for a model that came without a processor.
     """
     from PIL import Image
@@ -65,4 +65,6 @@ def typical_prompt(
             "the model came without a processor, which says how long its prompts are: give the "
             "numbers of visual and of text tokens"
         )
-    return prompt_lengths(vlm, vlm.prepare(Image.new("RGB", size), USUAL_QUESTION, picture=picture))
+    return prompt_lengths(
+        vlm, vlm.prepare(Image.new("RGB", size), USUAL_QUESTION, image_scale=image_scale)
+    )

@@ -3,7 +3,7 @@
 The probe and the engine stand on these functions alone: no family is named here.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenlens.errors import ModelError
 
-if TYPE_CHECKING:
-    from tokenlens.models.vlm import VLM
+
+class HoldsModel(Protocol):
+    """What holds a Hugging Face model as its `model`, as a `VLM` does."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model."""
 
 
-def unwrap(vlm_or_model: "VLM | PreTrainedModel") -> PreTrainedModel:
+def unwrap(vlm_or_model: HoldsModel | PreTrainedModel) -> PreTrainedModel:
     """The Hugging Face model of a `VLM`, or the bare model itself.
 
     Raises `ModelError` for anything that is no vision-language model.

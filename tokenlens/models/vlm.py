@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, Proces
 
 from tokenlens.errors import ModelError, SampleError
 from tokenlens.models.adapters import AdapterContext, find_adapter, required_shrinking
+from tokenlens.models.fingerprint import saved_values, weights_hash
 from tokenlens.models.inputs import PreparedInputs
 from tokenlens.models.layout import Layout, find_layouts
 from tokenlens.models.processing import picture_settings
@@ -94,30 +94,42 @@ class VLM:
         """The floating-point type of the weights."""
         return self.model.dtype
 
-    @cached_property
+    @property
     def config_hash(self) -> str:
         """16 hexadecimal digits that stand for a checkpoint, whatever dtype it is loaded in.
 
         Covers the configuration, every weight's name and shape and some of its values (a bfloat16
-        checkpoint is the same in float32; a float32 one rounded to bfloat16 is another).
-        Weights that accelerate keeps offloaded give name and shape only.
+        checkpoint is the same in float32; a float32 one rounded to bfloat16 is another), offloaded
+        ones included. Computed anew each time; `weights_hash` covers every value.
         """
-        digest = hashlib.sha256()
-        samples = []
-        for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        shapes, samples = {}, {}
+        for name, weight in saved_values(self.model):
+            shapes[name] = tuple(weight.shape)
             if not weight.is_meta:
                 step = max(1, weight.numel() // _SAMPLED_VALUES)
-                samples.append(weight.reshape(-1)[::step].to("cpu", torch.float32))
-        digest.update(torch.cat(samples).numpy().tobytes())
+                samples[name] = weight.reshape(-1)[::step].to("cpu", torch.float32)
+        digest = hashlib.sha256()
+        for name in sorted(shapes):
+            digest.update(f"{name} {shapes[name]}\n".encode())
+        for name in sorted(samples):
+            digest.update(samples[name].numpy().tobytes())
         config = _stable(self.model.config.to_dict())
         return hash_json([self.architecture, config, digest.hexdigest()])
+
+    @property
+    def weights_hash(self) -> str:
+        """16 hexadecimal digits of every value of every weight, computed anew each time.
+
+        About a second per GiB; see `tokenlens.models.fingerprint`.
+        """
+        return weights_hash(self.model)
 
     def prepare(
         self,
         image: Picture | Sequence[Picture] | Sequence[Sequence[Picture]],
         question: str | Sequence[str],
         *,
+        image_scale: float | None = None,
         picture: float | None = None,
     ) -> BatchFeature:
         """The model's inputs for one question, or a left-padded batch for a list of them.
@@ -126,9 +138,10 @@ class VLM:
             image: for one question its picture (or the list of its pictures); for a list of
                 questions a list of the same length.
             question: what is asked, put into the model's chat template after the pictures.
-            picture: the share of its visual tokens, in (0, 1], that every picture is shrunk to
+            image_scale: the share of its visual tokens, in (0, 1], that every picture is shrunk to
                 before it is processed, as near as whole rows and columns allow; never enlarged.
                 None, or 1.0, leaves it as it is.
+            picture: the former name of `image_scale`; one of the two may be given.
 
         Returns:
             Tensors on the model's device, floating-point ones in its dtype. They are the same with
@@ -156,7 +169,7 @@ class VLM:
             raise SampleError("cannot prepare an empty list of questions; give at least one")
         opened = [_opened(pictures) for pictures in images]
         sizes = tuple(one.size for pictures in opened for one in pictures)
-        opened, settings = self._shrunk(opened, picture)
+        opened, settings = self._shrunk(opened, _one_scale(image_scale, picture))
         try:
             inputs: Any = processor.apply_chat_template(
                 [_conversation(*pair) for pair in zip(opened, questions, strict=True)],
@@ -175,6 +188,14 @@ class VLM:
             raise ModelError(f"the model's chat template is broken: {_one_line(error)}") from error
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
+        except Exception as error:
+            # Odd settings break something somewhere; the tokenizers library raises bare Exceptions.
+            reason = f"{type(error).__name__}: {_one_line(error)}"
+            raise ModelError(
+                f"the processor of this {self.architecture} cannot make inputs ({reason[:200]}); "
+                "its settings do not fit pictures or text, see preprocessor_config.json and the "
+                "tokenizer's files"
+            ) from error
         inputs.pop("labels", None)  # PaliGemma's processor makes them of every prompt
         prepared = PreparedInputs(inputs, sizes=sizes, settings=settings)
         return prepared.to(self.device, dtype=self.dtype)
@@ -186,7 +207,9 @@ class VLM:
         if share is None or share == 1:
             return opened, {}
         if not 0 < share < 1:
-            raise SampleError(f"picture: got {share!r}, expected a ratio in (0, 1] such as 0.33")
+            raise SampleError(
+                f"image_scale: got {share!r}, expected a ratio in (0, 1] such as 0.33"
+            )
         settings = picture_settings(self._required_processor())
         shrinking = required_shrinking(self.model.config)
         flat = [picture for pictures in opened for picture in pictures]
@@ -250,6 +273,12 @@ class VLM:
                 "VLM.wrap(model, processor), or make the inputs yourself"
             )
         return self.processor
+
+
+def _one_scale(image_scale: float | None, picture: float | None) -> float | None:
+    if image_scale is not None and picture is not None:
+        raise SampleError("image_scale and picture, its former name, exclude each other: give one")
+    return picture if image_scale is None else image_scale
 
 
 def _opened(pictures: Any) -> list[Image]:

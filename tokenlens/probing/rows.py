@@ -1,4 +1,9 @@
-"""One row of an attention map, computed from one query and all keys, never from the whole map."""
+"""Rows of attention maps, computed from their queries and all keys, never from the whole map.
+
+The probe reads one row a sample, the engine and the vision tower's reader many: by one formula.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,12 +36,45 @@ def attention_row(
     >>> row.shape, row[0].tolist()
     (torch.Size([2, 5]), [0.25, 0.25, 0.25, 0.25, 0.0])
     """
-    heads, head_dim = query.shape
-    groups = query.float().view(key.shape[0], -1, head_dim)
-    products = (groups @ key.float().transpose(1, 2)).view(heads, -1) * scaling
+    weights = attention_weights(
+        query.float()[:, None], key.float(), bias[:, None], scaling=scaling, softcap=softcap
+    )
+    return weights[:, 0]
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, seen: Tensor, *, scaling: float, softcap: float | None = None
+) -> Tensor:
+    """Softmax of some rows over the keys they see; a row that sees none is zero.
+
+    Args:
+        query: [..., heads, rows, size], after rotary, in the dtype that is computed in.
+        key: [..., key_value_heads, keys, size], likewise; grouped-query heads are not repeated.
+        seen: [..., heads or 1, rows, keys]: bool, or floats added to the logits, the lowest of
+            which (and -inf) hide a key.
+        scaling: factor on the dot products.
+        softcap: where given, logits are squashed to ±softcap before the mask, as in Gemma 2.
+
+    Returns:
+        [..., heads, rows, keys]; a row that sees a key sums to 1.
+    """
+    groups = query.shape[-3] // key.shape[-3]
+    grouped = query.unflatten(-3, (-1, groups)).flatten(
+        -3, -2
+    )  # [..., kv heads, groups·rows, size]
+    logits = (grouped @ key.transpose(-1, -2)).unflatten(-2, (groups, -1)).flatten(-4, -3) * scaling
     if softcap is not None:
-        products = softcap * torch.tanh(products / softcap)
-    return torch.softmax(products + bias, dim=-1)
+        logits = torch.tanh(logits / softcap) * softcap
+    blocked = torch.finfo(seen.dtype if seen.is_floating_point() else logits.dtype).min
+    if seen.is_floating_point():
+        logits, seen = logits + seen, seen > blocked / 2
+    return logits.masked_fill(~seen, blocked).softmax(dim=-1) * seen
+
+
+def scaling_of(query: Tensor, options: dict[str, Any]) -> float:
+    """The factor on dot products of an attention call: its own, or 1/√size where it names none."""
+    scaling = options.get("scaling")
+    return query.shape[-1] ** -0.5 if scaling is None else float(scaling)
 
 
 def row_bias(
@@ -44,6 +82,7 @@ def row_bias(
     *,
     sample: int,
     row: int,
+    place: int | None = None,
     keys: int,
     causal: bool,
     window: int | None,
@@ -56,7 +95,8 @@ def row_bias(
             [batch, 1 or heads, rows, keys] (SDPA, eager), bool or int [batch, keys] of real tokens
             (FlashAttention), or None where being causal says it all.
         sample: Index of the sample in the batch.
-        row: Index of the row.
+        row: Index of the row in the mask.
+        place: Index of its own token among the keys; that of the row where None.
         keys: Number of keys.
         causal: Whether a row sees no key after itself, where the mask does not say it.
         window: Number of keys up to itself that a row sees, where the mask does not say it.
@@ -76,12 +116,13 @@ def row_bias(
     if mask is not None and mask.ndim == 4:
         given = mask[sample, :, row, :keys]
         return _as_bias(given) if given.dtype == torch.bool else given.float()
+    own = row if place is None else place
     places = torch.arange(keys, device=device)
     seen = torch.ones(keys, dtype=torch.bool, device=device)
     if causal:
-        seen &= places <= row
+        seen &= places <= own
     if window is not None:
-        seen &= places > row - window
+        seen &= places > own - window
     if mask is not None:
         real = mask[sample, :keys].bool()
         seen[: len(real)] &= real

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from tokenlens.probing.rows import scaling_of
+
 
 @dataclass(frozen=True)
 class AttentionInputs:
@@ -53,8 +55,7 @@ class Listener:
             return
         hear = self._hear
         self.forget()
-        scaling = options.get("scaling")
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scaling = scaling_of(query, options)
         with torch.no_grad():
             hear(AttentionInputs(query, key, scaling, options.get("softcap")))
         if self._halt:

@@ -5,17 +5,15 @@ The disposals themselves are in `disposals`, one function in one file each.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from tokenlens.pruning.cost.decoder_cost import Floats, grouping_macs
 from tokenlens.pruning.tokens import Counts, Tokens, arrange, take_rows
-from tokenlens.schedule.token_counts import merge_count
-
-if TYPE_CHECKING:
-    from tokenlens.pruning.vision_tower import TowerReading
+from tokenlens.pruning.tower_reading import TowerReading
+from tokenlens.schedule.disposal_kinds import KINDS, DisposalKind
 
 
 class StageDecision(NamedTuple):
@@ -27,8 +25,8 @@ class StageDecision(NamedTuple):
         keeping: how many that is per sample.
         merging: how many merged tokens are to stand for the rest.
         scores: floats [batch, width], the importance of the visual tokens.
-        tower_reading: what the vision tower says of each token of the padded input; None where no one
-            asks for it.
+        tower_reading: what the vision tower says of each token of the padded input; None where
+            nothing asks for it.
     """
 
     tokens: Tokens
@@ -36,7 +34,7 @@ class StageDecision(NamedTuple):
     keeping: Counts
     merging: Counts
     scores: Tensor
-    tower_reading: "TowerReading | None" = None
+    tower_reading: TowerReading | None = None
 
     def survivors(self) -> Tokens:
         """Text and kept tokens, without padding."""
@@ -101,37 +99,31 @@ class Disposed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Disposal:
-    """A way to dispose of tokens.
+class Disposal(DisposalKind):
+    """A way to dispose of tokens: what schedules know of it, and how it is carried out.
 
     Attributes:
         apply: carries out a stage's decision.
-        merged: of a stage's `merge` and the number of tokens not kept, how many merged tokens
-            `apply` makes of them.
-        later: what competes at the next stage: the tokens "kept", those "alive" (merged ones too),
-            or "all", since what was set aside comes back.
-        settable: whether a stage's `merge` says how many merged tokens there are.
         macs: multiply-accumulates of making so many tokens not kept, float64 [samples], into so
             many merged ones, of so many numbers in a hidden state, and of bringing them back.
-        summary: one line for the user: what becomes of the rest.
-        tower: whether the vision tower is to be read (`StageDecision.looked`).
-        readable: whether what is set aside stays readable: every layer makes keys and values of it
-            until the next stage, or to the end. It is set aside without groups.
+        tower: whether the vision tower is to be read (`StageDecision.tower_reading`).
     """
 
     apply: Callable[[StageDecision], Disposed]
-    merged: Callable[[int | float, int], int] = merge_count
-    later: Literal["kept", "alive", "all"] = "alive"
-    settable: bool = True
     macs: Callable[[Floats, Floats, int], Floats] = grouping_macs
-    summary: str = ""
     tower: bool = False
-    readable: bool = False
 
-    @property
-    def returns(self) -> bool:
-        """Whether the tokens come back at the next stage, which must then be a `before` one."""
-        return self.later == "all"
+    @classmethod
+    def own(
+        cls,
+        name: str,
+        apply: Callable[[StageDecision], Disposed],
+        *,
+        macs: Callable[[Floats, Floats, int], Floats] = grouping_macs,
+        tower: bool = False,
+    ) -> Self:
+        """A disposal of tokenlens itself, as `schedule.disposal_kinds` describes it by `name`."""
+        return cls(apply, macs=macs, tower=tower, **vars(KINDS[name]))
 
 
 def in_order(survivors: Tokens, merged: Tokens) -> Tokens:

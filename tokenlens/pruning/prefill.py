@@ -42,8 +42,8 @@ from tokenlens.schedule.token_counts import keep_count
 class SessionContext:
     """What every forward pass of a pruning context shares.
 
-    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention); `tower_reader`
-    reads the vision tower, where the schedule asks for it.
+    `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention);
+    `tower_reader` reads the vision tower, where the schedule asks for it.
     """
 
     schedule: Schedule
@@ -75,6 +75,11 @@ class Prefill:
         self._renumbered = False
         self._stages: list[StageTrace] = []
         self._narrowed: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether the layer just entered runs on all tokens of the padded input."""
+        return self._slots.whole
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: see what it was given beside its input."""

@@ -8,20 +8,19 @@ therefore stand before it (layer 0).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tokenlens.probing.rows import attention_weights
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
+from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.schedule import MassKeep, Scorer
 from tokenlens.schedule.token_counts import within_limits
-
-if TYPE_CHECKING:
-    from tokenlens.pruning.vision_tower import TowerReading
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +48,7 @@ class Prompt:
     attended: Tensor
     end: int
     recorded: Sequence[Tensor] | None = None
-    tower_reading: "TowerReading | None" = None
+    tower_reading: TowerReading | None = None
 
     def within(self, rows: Tensor) -> Tensor:
         """`rows` without padding and without what lies beyond the prompt."""
@@ -82,7 +81,7 @@ class Scoring:
         macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
             candidates, text tokens after the last visual token, and numbers in a hidden state;
             None where there are none.
-        tower: whether the vision tower is to be read (`Prompt.looked`).
+        tower: whether the vision tower is to be read (`Prompt.tower_reading`).
         sums: whether importance says how much of it a token has, so that it can be kept by mass;
             not where it only says which tokens go before others.
     """
@@ -166,24 +165,20 @@ def importance(
         [batch, width] in float32, float64 for a float64 model.
     """
     dtype = accumulation_dtype(inputs.query)
-    key = inputs.key.to(dtype).transpose(2, 3)
-    batch, n_heads = inputs.query.shape[:2]
-    groups = n_heads // key.shape[1]
+    key = inputs.key.to(dtype)
+    batch, n_heads, _, size = inputs.query.shape
+    width = key.shape[2]
     apart = n_heads if isinstance(heads, int) else 1
-    total = torch.zeros(batch, apart, key.shape[-1], dtype=dtype, device=key.device)
-    block = max(1, _LARGEST_BLOCK // max(1, batch * n_heads * key.shape[-1]))
+    total = torch.zeros(batch, apart, width, dtype=dtype, device=key.device)
+    block = max(1, _LARGEST_BLOCK // max(1, batch * n_heads * width))
     for order, valid in zip(rows.order.split(block, 1), rows.valid.split(block, 1), strict=True):
-        query = inputs.query.gather(
-            2, order[:, None, :, None].expand(-1, n_heads, -1, key.shape[2])
-        )
-        grouped = query.to(dtype).unflatten(1, (-1, groups)).flatten(2, 3)
-        logits = (grouped @ key).unflatten(2, (groups, -1)).flatten(1, 2) * inputs.scaling
-        if inputs.softcap is not None:
-            logits = torch.tanh(logits / inputs.softcap) * inputs.softcap
+        query = inputs.query.gather(2, order[:, None, :, None].expand(-1, n_heads, -1, size))
         seen = visible(order)
         if softmax == "visual":
             seen = _only(seen, candidates)
-        weights = _attention(logits, seen)
+        weights = attention_weights(
+            query.to(dtype), key, seen, scaling=inputs.scaling, softcap=inputs.softcap
+        )
         if decay is not None:
             weights = weights / decay(order).to(dtype)[:, None]
         if isinstance(heads, Sequence):
@@ -265,14 +260,6 @@ def _strongest(total: Tensor, candidates: Tensor, count: int) -> Tensor:
     given = (total * candidates[:, None]).sum(2)
     heads = given.argsort(dim=1, descending=True, stable=True)[:, :count]
     return total.gather(1, heads[:, :, None].expand(-1, -1, total.shape[2]))
-
-
-def _attention(logits: Tensor, seen: Tensor) -> Tensor:
-    """Softmax over the keys that are seen; a row that sees none is zero."""
-    blocked = torch.finfo(seen.dtype if seen.is_floating_point() else logits.dtype).min
-    if seen.is_floating_point():
-        logits, seen = logits + seen, seen > blocked / 2
-    return logits.masked_fill(~seen, blocked).softmax(dim=-1) * seen
 
 
 def _only(seen: Tensor, candidates: Tensor) -> Tensor:

@@ -1,34 +1,23 @@
 """Reading the vision tower while it runs: what its patches got of each other's attention."""
 
 import inspect
+import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters.towers import Tower
+from tokenlens.probing.attention import is_observing
+from tokenlens.probing.rows import scaling_of
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
+from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Schedule
-
-
-class TowerReading(NamedTuple):
-    """What the tower says of each token of the padded input; zero where it is not visual.
-
-    Attributes:
-        importance: [batch, length], in float32, float64 for a float64 model.
-        keys: [batch, length, size], likewise.
-        macs: multiply-accumulates that reading it took, float64 [batch].
-    """
-
-    importance: Tensor
-    keys: Tensor
-    macs: NDArray[np.float64]
 
 
 def reads_tower(schedule: Schedule) -> bool:
@@ -45,10 +34,13 @@ class TowerReader:
         self.tower = tower
         self._call: Mapping[str, Any] = {}
         self._views: list[Tensor] = []
+        self._thread: int | None = None
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The tower is about to run, with these arguments."""
-        self._views = []
+        if not is_observing(self):  # in a thread or task whose business this is not
+            return
+        self._views, self._thread = [], threading.get_ident()
         self._call = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
 
     @torch.no_grad()
@@ -56,10 +48,9 @@ class TowerReader:
         self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
     ) -> None:
         """Read the layer's queries and keys [views, heads, patches, size]."""
-        if module is not self.tower.attention:
+        if module is not self.tower.attention or self._thread != threading.get_ident():
             return
-        scaling = options.get("scaling")
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scaling = scaling_of(query, options)
         ends = options.get("cu_seq_lens_q")  # FlashAttention has the pictures in one sequence
         lengths = [query.shape[2]] if ends is None else ends.diff().tolist()
         for part, keys in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):
@@ -91,6 +82,11 @@ class TowerReader:
 
         Where beam search makes several samples of one, each has it.
         """
+        if self._thread not in (None, threading.get_ident()):
+            raise PruningError(
+                "another thread ran the vision tower meanwhile; a pruning context serves one at a "
+                "time"
+            )
         counts = visual.sum(1).tolist()
         views, self._views = self._views, []
         if not any(counts):

@@ -1,9 +1,11 @@
-"""The schedule: where visual tokens are pruned, how they are scored, and what happens to the rest."""
+"""The schedule: where visual tokens are pruned, how they are scored, what becomes of the rest."""
 
+from tokenlens.schedule.budget import Budget, parse_budget
 from tokenlens.schedule.parts import BudgetNote, Heads, Keep, ModelRef, Scorer, Stage, Why
 from tokenlens.schedule.schedule import Schedule, require_schedule
 
 __all__ = [
+    "Budget",
     "BudgetNote",
     "Heads",
     "Keep",
@@ -12,5 +14,6 @@ __all__ = [
     "Scorer",
     "Stage",
     "Why",
+    "parse_budget",
     "require_schedule",
 ]

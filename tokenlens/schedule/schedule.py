@@ -15,6 +15,9 @@ The one type that selection writes and pruning reads. A file holds (unknown keys
      "budget": {"average": 0.333},
      "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
 
+A schedule of smaller pictures has an `image_scale` beside or instead of its stages, and schema 2;
+in schema 1 that key was called `picture`, which is still read.
+
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
 a decimal point: 1.0 is all of them). A stage's own `scorer` stands in for the schedule's.
 """
@@ -33,7 +36,9 @@ from pydantic import (
 )
 
 from tokenlens.errors import ScheduleError
-from tokenlens.registry import DISPOSALS
+from tokenlens.registry import METHODS
+from tokenlens.schedule.budget import Budget
+from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.schedule.parts import (
     BudgetNote,
     Heads,
@@ -45,14 +50,16 @@ from tokenlens.schedule.parts import (
     Stage,
     Why,
 )
-from tokenlens.storage.files import write_json
+from tokenlens.schedule.token_counts import keep_count, stage_tokens
 from tokenlens.storage.json_files import one_line, read_object
+from tokenlens.storage.output_claims import schedule_target
+from tokenlens.storage.seals import SEAL, is_broken, write_sealed
+from tokenlens.wording.suggest import one_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tokenlens.models.vlm import VLM
-    from tokenlens.selection.solve import Budget
 
 
 __all__ = [
@@ -69,7 +76,7 @@ __all__ = [
 ]
 
 
-def _check_picture(value: Any) -> float:
+def _check_image_scale(value: Any) -> float:
     if isinstance(value, float) and 0 < value <= 1:
         return value
     raise ValueError(f"got {value!r}, expected a ratio in (0, 1] such as 0.333")
@@ -77,16 +84,16 @@ def _check_picture(value: Any) -> float:
 
 def _check_schema(value: Any) -> Any:
     if type(value) is not int:
-        raise ValueError(f"got {value!r}, expected 1")
+        raise ValueError(f"got {value!r}, expected 1 or 2")
     return value
 
 
 class Schedule(Part):
     """Stages in order of depth, for one model; the module's docstring shows the file.
 
-    With a `picture`, a ratio in (0, 1], every picture is shrunk to that share of its visual tokens
-    before it is processed (`VLM.prepare(..., picture=schedule.picture)`; `tokenlens.evaluate` does
-    so), and there may be no stages.
+    With an `image_scale`, a ratio in (0, 1], every picture is shrunk to that share of its visual
+    tokens before it is processed (`VLM.prepare(..., image_scale=schedule.image_scale)`;
+    `tokenlens.evaluate` does so), and there may be no stages.
 
     Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
     what was got and what was expected.
@@ -98,25 +105,33 @@ class Schedule(Part):
     3
     """
 
-    schema_version: Annotated[Literal[1], BeforeValidator(_check_schema)] = Field(alias="schema")
+    schema_version: Annotated[Literal[1, 2], BeforeValidator(_check_schema)] = Field(alias="schema")
     method: Annotated[StrictStr, Field(min_length=1)]
     model: ModelRef
     scorer: Scorer = Scorer()
     stages: tuple[Stage, ...] = ()
-    picture: Annotated[float, BeforeValidator(_check_picture)] | None = None
+    image_scale: Annotated[float, BeforeValidator(_check_image_scale)] | None = None
     budget: BudgetNote | None = None
     why: Why | None = None
 
     def __init__(self, **fields: Any) -> None:
+        if is_broken(fields):
+            raise ScheduleError(
+                f"{SEAL}: the schedule is not what was written: it is damaged, or was edited "
+                f"since; where you edited it, delete the line with {SEAL!r}"
+            )
+        fields.pop(SEAL, None)
         try:
-            super().__init__(**fields)
+            super().__init__(**_of_this_schema(fields))
         except ValidationError as error:
             raise ScheduleError(one_line(error, type(self))) from None
 
     @model_validator(mode="after")
     def _layers_are_in_order(self) -> Self:
-        if not self.stages and self.picture is None:
-            raise ScheduleError("stages: got none, expected at least one, or a `picture`")
+        if self.schema_version == 2 and self.image_scale is None:
+            raise ScheduleError("schema: got 2 without an `image_scale`, expected 1")
+        if not self.stages and self.image_scale is None:
+            raise ScheduleError("stages: got none, expected at least one, or an `image_scale`")
         _check_scorer("scorer", self.scorer, self.model.layers)
         for index, stage in enumerate(self.stages):
             if stage.scorer is not None:
@@ -140,7 +155,7 @@ class Schedule(Part):
         name: str,
         model: "VLM | PreTrainedModel | ModelRef",
         *,
-        budget: "Budget | str | int | float",
+        budget: Budget | str | int | float,
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
         n_text: int | None = None,
@@ -160,17 +175,19 @@ class Schedule(Part):
                 schedule's `budget.n_visual` says which.
             n_text: text tokens per sample to solve a budget in MACs for. By default those of the
                 model's own chat template around a question of 15 words
-                (`tokenlens.models.prompt_lengths.USUAL_QUESTION`); needed where there is no processor to
-                count them. The schedule's `budget.n_text` says how many.
+                (`tokenlens.models.prompt_lengths.USUAL_QUESTION`); needed where there is no
+                processor to count them. The schedule's `budget.n_text` says how many.
 
         Raises:
             ScheduleError: no such method, or layers it cannot have.
             BudgetError: a budget out of the range these stages can reach, which is named, or one
                 in MACs for a model that does not say what its layers cost.
         """
-        from tokenlens.methods import build
-
-        return build(name, model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text)
+        if name not in METHODS:
+            raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
+        return METHODS[name].build(
+            model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Schedule":
@@ -182,8 +199,15 @@ class Schedule(Part):
             raise ScheduleError(f"{path}: {error}") from None
 
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all; `load` gives an equal schedule back."""
-        write_json(Path(path), self.as_json())
+        """Write the file, whole or not at all; `load` gives an equal schedule back.
+
+        It ends with a hash by which damage is seen. A file that is written by hand needs none;
+        whoever edits this one deletes that line.
+
+        Raises `OutputError` where `path` is, or links to, a folder or a file that is no schedule,
+        lies in the folder of a run, or cannot be written.
+        """
+        write_sealed(schedule_target(Path(path)), self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """The file's content; what is None is left out, but for the model's id and revision."""
@@ -200,6 +224,27 @@ class Schedule(Part):
         return self.replace(
             model={"architecture": self.model.architecture, "layers": self.model.layers}
         )
+
+    def shown_tokens(self, n_visual: int) -> int:
+        """Visual tokens of a picture of `n_visual`, as the schedule has it prepared.
+
+        Whole rows and columns are not known here, so that a real picture may have a few more or
+        less.
+        """
+        return n_visual if self.image_scale is None else keep_count(self.image_scale, n_visual)
+
+    @property
+    def picture(self) -> float | None:
+        """The former name of `image_scale`."""
+        return self.image_scale
+
+    def tokens_entering(self, n_visual: int, layers: int | None = None) -> list[int]:
+        """Visual tokens entering each layer, merged ones counted, for a sample of `n_visual`.
+
+        `layers` are those of the schedule's model, unless said otherwise.
+        """
+        shown = self.shown_tokens(n_visual)
+        return stage_tokens(self.stages, shown, self.model.layers if layers is None else layers)
 
     def check(self, model: "VLM | PreTrainedModel", *, any_model: bool = False) -> None:
         """Raise `ScheduleError` where `model` is not the one the schedule is for.
@@ -236,6 +281,15 @@ def require_schedule(value: Any) -> Schedule:
     return value
 
 
+def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields as they are called now; the schema is 2 with an `image_scale`, else 1."""
+    if fields.get("schema") == 1 and "picture" in fields and "image_scale" not in fields:
+        fields = {("image_scale" if key == "picture" else key): fields[key] for key in fields}
+    if fields.get("schema") == 1 and fields.get("image_scale") is not None:
+        fields = {**fields, "schema": 2}
+    return fields
+
+
 def _check_scorer(where: str, scorer: Scorer, layers: int) -> None:
     if scorer.layer is not None and scorer.layer > layers:
         raise ScheduleError(
@@ -269,12 +323,12 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"fewer tokens; expected one deeper than layer {stage.first_layer}, the first of "
                 f"stages[{index - 1}]"
             )
-        if DISPOSALS[stage.disposal].returns and following.when != "before":
+        if disposal_kind(stage.disposal).returns and following.when != "before":
             raise ScheduleError(
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
                 f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    last = DISPOSALS[stages[-1].disposal] if stages else None
+    last = disposal_kind(stages[-1].disposal) if stages else None
     if last is not None and last.returns and not last.readable:
         raise ScheduleError(
             f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "

@@ -1,11 +1,11 @@
-"""How many visual tokens a schedule leaves in every layer, before anything is run."""
+"""How many visual tokens stages leave in every layer, before anything is run."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tokenlens.registry import DISPOSALS
-from tokenlens.schedule import Keep, MassKeep, Schedule, Stage
+from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.schedule.parts import Keep, MassKeep, Stage
 
 
 def keep_count(keep: Keep, n_visual: int) -> int:
@@ -61,32 +61,8 @@ def at_most(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     )
 
 
-def merge_count(merge: int | float, not_kept: int) -> int:
-    """Merged tokens that stand for `not_kept` tokens; a positive ratio makes at least one.
-
-    >>> merge_count(0.1, 72), merge_count(0.1, 3), merge_count(8, 3), merge_count(0, 72)
-    (7, 1, 3, 0)
-    """
-    if isinstance(merge, int) or merge == 0:
-        return min(int(merge), not_kept)
-    return min(not_kept, max(1, math.floor(merge * not_kept + 0.5)))
-
-
-def tokens_entering(schedule: Schedule, n_visual: int, layers: int) -> list[int]:
-    """Visual tokens entering each of `layers` layers, merged ones counted, for one sample."""
-    return stage_tokens(schedule.stages, shown_count(schedule, n_visual), layers)
-
-
-def shown_count(schedule: Schedule, n_visual: int) -> int:
-    """Visual tokens of a picture of `n_visual` as the schedule has it prepared.
-
-    Whole rows and columns are not known here, so that a real picture may have a few more or less.
-    """
-    return n_visual if schedule.picture is None else keep_count(schedule.picture, n_visual)
-
-
 def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
-    """As `tokens_entering`, for stages that are not in a schedule yet."""
+    """Visual tokens entering each of `layers` layers, merged ones counted, for one sample."""
     entering = [n_visual] * layers
     for stage, counts in zip(stages, stage_counts(stages, n_visual), strict=True):
         entering[stage.first_layer - 1 :] = [counts.alive] * (layers - stage.first_layer + 1)
@@ -134,7 +110,7 @@ def stage_counts(stages: Sequence[Stage], n_visual: int) -> list[StageCounts]:
     candidates = n_visual
     for stage in stages:
         kept = min(keep_count(stage.keep, n_visual), candidates)
-        disposal = DISPOSALS[stage.disposal]
+        disposal = disposal_kind(stage.disposal)
         rest = candidates - kept
         frozen = rest if disposal.readable else 0
         counts = StageCounts(candidates, kept, disposal.merged(stage.merge, rest), frozen)

@@ -37,7 +37,7 @@ _MOST_STEPS = 4000
 
 
 class MacsCounter(Protocol):
-    """Counts the MACs of stages in one decoder; `tokenlens.pruning.cost.decoder_macs` makes them."""
+    """Counts the MACs of stages in one decoder; made by `pruning.cost.decoder_macs`."""
 
     @property
     def text(self) -> int:

@@ -27,7 +27,7 @@ class Prepared:
 
     def batch(self, schedule: Schedule | None) -> Batch:
         """The samples as an arm is shown them. Raises `SampleError` for one that is unusable."""
-        share = None if schedule is None else schedule.picture
+        share = None if schedule is None else schedule.image_scale
         if share not in self._batches:
             self._batches[share] = Batch.of(self._vlm, self._samples, share)
         return self._batches[share]
@@ -36,9 +36,9 @@ class Prepared:
         """The unpruned model's importance of every sample, where the schedule asks for it."""
         if schedule is None or all(one.query != "recorded" for one in schedule.scorers):
             return None
-        if schedule.picture not in self._recorded:
+        if schedule.image_scale not in self._recorded:
             with probe(self._vlm) as recording, torch.inference_mode():
                 inputs = self.batch(schedule).inputs
                 self._vlm.model(**inputs, use_cache=False, logits_to_keep=1)
-            self._recorded[schedule.picture] = recording.importance
-        return self._recorded[schedule.picture]
+            self._recorded[schedule.image_scale] = recording.importance
+        return self._recorded[schedule.image_scale]

@@ -17,4 +17,4 @@ def bypass(decision: StageDecision) -> Disposed:
     return Disposed(in_order(survivors, stand_ins), merged, BypassedTokens(rest, groups))
 
 
-DISPOSAL = Disposal(bypass, later="all", summary="set aside for the next stage; groups stand in")
+DISPOSAL = Disposal.own("bypass", bypass)

@@ -23,7 +23,9 @@ def contextual(decision: StageDecision) -> Disposed:
     if not any(decision.merging):
         return drop(decision)
     if decision.tower_reading is None:
-        raise PruningError("disposal 'contextual': nothing was read from the vision tower")
+        raise PruningError(
+            "disposal 'contextual': nothing was read from the vision tower; choose another disposal"
+        )
     rest = decision.rest()
     slots = rest.slots
     target_of = seed_places(slots, decision.merging, _by_steps)
@@ -47,9 +49,4 @@ def _summed(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return 2 * merged * rest * hidden
 
 
-DISPOSAL = Disposal(
-    contextual,
-    macs=_summed,
-    tower=True,
-    summary="added to tokens spread among it by the vision tower's keys (VisionZip)",
-)
+DISPOSAL = Disposal.own("contextual", contextual, macs=_summed, tower=True)

@@ -8,10 +8,4 @@ def drop(decision: StageDecision) -> Disposed:
     return Disposed(decision.survivors())
 
 
-DISPOSAL = Disposal(
-    drop,
-    merged=lambda _merge, _rest: 0,
-    later="kept",
-    settable=False,
-    summary="dropped",
-)
+DISPOSAL = Disposal.own("drop", drop)

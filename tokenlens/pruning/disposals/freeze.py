@@ -8,11 +8,4 @@ def freeze(decision: StageDecision) -> Disposed:
     return Disposed(decision.survivors(), bypassed=BypassedTokens(decision.rest(), None))
 
 
-DISPOSAL = Disposal(
-    freeze,
-    merged=lambda _merge, _rest: 0,
-    later="all",
-    settable=False,
-    readable=True,
-    summary="frozen: no longer updated, but readable, until the next stage",
-)
+DISPOSAL = Disposal.own("freeze", freeze)

@@ -13,4 +13,4 @@ def merge(decision: StageDecision) -> Disposed:
     return Disposed(in_order(decision.survivors(), merged), merged)
 
 
-DISPOSAL = Disposal(merge, summary="merged into groups, which go on")
+DISPOSAL = Disposal.own("merge", merge)

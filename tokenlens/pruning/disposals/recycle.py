@@ -7,24 +7,7 @@ from tokenlens.pruning.clustering import density_peaks
 from tokenlens.pruning.cost.decoder_cost import Floats
 from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.scoring import accumulation_dtype
-
-
-def clustered(rest: int) -> int:
-    """How many of `rest` tokens are clustered: floor(0.3·rest) + 1, none of none.
-
-    >>> clustered(276), clustered(1), clustered(0)
-    (83, 1, 0)
-    """
-    return 3 * rest // 10 + 1 if rest else 0
-
-
-def recycled(_: int | float, rest: int) -> int:
-    """How many clusters `rest` tokens make: one, and another for every ten that are clustered.
-
-    >>> recycled(0, 276), recycled(0, 5), recycled(0, 0)
-    (9, 1, 0)
-    """
-    return clustered(rest) // 10 + 1 if rest else 0
+from tokenlens.schedule.disposal_kinds import clustered
 
 
 def recycle(decision: StageDecision) -> Disposed:
@@ -65,10 +48,4 @@ def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return np.where(merged > 0, (pool + merged) * pool * hidden, 0.0)
 
 
-DISPOSAL = Disposal(
-    recycle,
-    merged=recycled,
-    settable=False,
-    macs=recycling_macs,
-    summary="dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
-)
+DISPOSAL = Disposal.own("recycle", recycle, macs=recycling_macs)
