@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenlens.analyses.drawing.style import percent
 from tokenlens.registry import DISPOSALS
-from tokenlens.schedule import Keep, Stage
+from tokenlens.schedule import Keep, MassKeep, Stage
 
 _DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -76,7 +76,12 @@ def kept_words(keep: Keep) -> str:
 
     >>> kept_words(0.25), kept_words(24), kept_words("none")
     ('25.0\N{NO-BREAK SPACE}% of the visual tokens', '24 tokens', 'no visual token')
+    >>> kept_words(MassKeep(mass=0.9, least=8, most=0.5)).replace("\N{NO-BREAK SPACE}", " ")
+    'as many as hold 90.0 % of the importance (8 tokens to 50.0 % of the visual tokens)'
     """
+    if isinstance(keep, MassKeep):
+        limits = f"{kept_words(keep.least)} to {kept_words(keep.most)}"
+        return f"as many as hold {percent(keep.mass, 1)} of the importance ({limits})"
     if keep == "none":
         return "no visual token"
     if isinstance(keep, int):

@@ -34,7 +34,7 @@ class Prepared:
 
     def recorded(self, schedule: Schedule | None) -> list[Tensor] | None:
         """The unpruned model's importance of every sample, where the schedule asks for it."""
-        if schedule is None or schedule.scorer.query != "recorded":
+        if schedule is None or all(one.query != "recorded" for one in schedule.scorers):
             return None
         if schedule.image_scale not in self._recorded:
             with probe(self._vlm) as recording, torch.inference_mode():
