@@ -31,12 +31,10 @@ def report(
     ] = 6,
 ) -> None:
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
-    from tokenlens.reports.page import build_report
+    from tokenlens.reports.report import report as write_report
     from tokenlens.schedule import Schedule
-    from tokenlens.storage.output_paths import find_runs
 
-    runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
-    files = build_report(runs.profile, marked, runs.results, out or runs.report, pictures=pictures)
+    files = write_report(directories or (), out=out, schedule=marked, pictures=pictures)
     console.print(f"{len(files.figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
     wrote("Report", files.html)

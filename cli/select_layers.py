@@ -102,7 +102,6 @@ def select_layers(
     """
     from tokenlens.methods.plan import plan
     from tokenlens.probing.profile import Profile
-    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
     from tokenlens.selection.criteria import CAPABILITY, check_criterion
     from tokenlens.selection.solve import parse_budget
     from tokenlens.storage.output_paths import SCHEDULE, newest_profile
@@ -127,7 +126,6 @@ def select_layers(
         budget=target_budget,
         max_correlation=max_correlation,
         merge=merge,
-        meter=decoder_macs_of,
     )
     selection.schedule.save(target)
     _print(selection, directory)

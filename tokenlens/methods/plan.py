@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
+from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
 from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
 from tokenlens.schedule.token_counts import stage_counts
 from tokenlens.selection.criteria import (
@@ -108,7 +109,7 @@ def plan(
     max_correlation: float = 0.9,
     merge: int | float = MERGE,
     seed: int = 0,
-    meter: Callable[[ModelRef], MacsCounter] | None = None,
+    meter: Callable[[ModelRef], MacsCounter] = decoder_macs_of,
 ) -> Selection:
     """Choose layers by a profile and make the SwiftVLM schedule that meets the budget.
 
@@ -126,8 +127,8 @@ def plan(
         max_correlation: two consecutive chosen layers rank tokens at most this much alike.
         merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
         seed: of the bootstrap.
-        meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
-            `tokenlens.pruning.cost.decoder_macs.decoder_macs_of`.
+        meter: makes what counts MACs in the profile's model, for a budget in MACs alone; by
+            default the model is found by its name, without its weights.
 
     Raises:
         SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
@@ -142,7 +143,7 @@ def plan(
     interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
     scores = interval[0].tolist()
     n_visual = round(float(evidence.n_visual.mean()))
-    counting = meter(model) if meter is not None and target.in_macs else None
+    counting = meter(model) if target.in_macs else None
 
     def solve(layers: Sequence[int]) -> Schedule:
         stages = swiftvlm_stages(layers, merge)
