@@ -24,10 +24,12 @@ from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.capability import FIRST_PRUNED, SHARE, left_from, own_left
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, compare
+from tokenlens.evaluation.metrics.agreement import scores_or_agreement
 from tokenlens.evaluation.running.results import MACRO
 from tokenlens.schedule import ModelRef, Schedule, Scorer
 
 from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .studies.paired_difference import markdown_table
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -77,6 +79,8 @@ def compute(
     Returns:
         Columns `layer`, `left` (a key of `ARMS`), `task` (each, then `all`), `samples`, `score`,
         `score_low`, `score_high` (95 % bootstrap interval) and `unpruned`, the whole model's score.
+        Where no sample of a task has ground truth, the unpruned model's own answers are taken as
+        right: the scores are agreements with them (`evaluation.agreement`), and `unpruned` is 1.
     """
     model = ModelRef.of(vlm)
     arms = {
@@ -84,9 +88,10 @@ def compute(
         for left, make in ARMS.items()
         for layer in layers or range(2, model.layers + 1)
     }
-    table = compare(
+    comparison = compare(
         vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
-    ).table()
+    )
+    table = scores_or_agreement(comparison.table())
     whole = table[table["arm"] == UNPRUNED].set_index("task")["score"]
     rows = table[(table["arm"] != UNPRUNED) & (table["task"] != MACRO)].copy()
     rows[["left", "layer"]] = rows["arm"].str.split(" ", expand=True)
@@ -135,12 +140,9 @@ def markdown(table: pd.DataFrame) -> str:
     """Scores in per cent: a row per arm and layer, a column per task; unpruned first."""
     tasks = list(table["task"].unique())
     counts = table.drop_duplicates("task").set_index("task")[["samples", "unpruned"]]
-    lines = [
-        ["visual tokens left", "layer", *(f"{t} ({n})" for t, n in counts["samples"].items())],
-        ["---", *["---:"] * (1 + len(tasks))],
-        ["all", "", *(f"{100 * counts['unpruned'][task]:.1f}" for task in tasks)],
-    ]
+    heads = ["visual tokens left", "layer", *(f"{t} ({n})" for t, n in counts["samples"].items())]
+    lines = [["all", "", *(f"{100 * counts['unpruned'][task]:.1f}" for task in tasks)]]
     for (left, layer), part in table.groupby(["left", "layer"], sort=False):
         scores = part.set_index("task")["score"]
         lines.append([left, str(layer), *(f"{100 * scores[task]:.1f}" for task in tasks)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(heads, lines)

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from tokenlens.evaluation.metrics.agreement import NAMES
+
 from .drawing.style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
 
 if TYPE_CHECKING:
@@ -21,11 +23,17 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     """What each arm retains and costs, each task's rows apart, then `all` and `macro`.
 
     Columns: task, arm, samples, retained, retained_low, retained_high (of the unpruned score; 95 %
-    paired bootstrap interval), tokens and macs (shares of the unpruned model's).
+    paired bootstrap interval), quality (what these are: "score retained", or "agreement" with the
+    unpruned model's answers where no sample has ground truth), tokens and macs (shares of the
+    unpruned model's).
     """
     table = comparison.table()
     baseline = table[table["arm"] == next(iter(comparison.arms))].set_index("task")
     frame = table[["task", "arm", "samples", "retained", "retained_low", "retained_high"]].copy()
+    agreed = bool((table["unscored"] == table["samples"]).all())
+    frame["quality"] = "agreement" if agreed else "score retained"
+    if agreed:
+        frame[["retained", "retained_low", "retained_high"]] = table[list(NAMES)]
     for cost in ("tokens", "macs"):
         frame[cost] = table[cost] / table["task"].map(baseline[cost])
     return frame.reset_index(drop=True)
@@ -74,7 +82,7 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
         corner.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         corner.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         figure.supxlabel("prefill MACs, of the unpruned model's", fontsize=8)
-        figure.supylabel("score retained", fontsize=8)
+        figure.supylabel(frame["quality"].iloc[0], fontsize=8)
         handles, labels = corner.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, borderpad=0)
     return figure

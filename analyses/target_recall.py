@@ -16,6 +16,8 @@ from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.overlap import region_scores
 from tokenlens.measures.regions import region_tokens
 
+from .studies.paired_difference import markdown_table
+
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
     from tokenlens.samples.sample import Sample
@@ -57,10 +59,8 @@ def compute(profile: Profile, samples: Sequence[Sample], *, top: float = TOP) ->
 def markdown(table: pd.DataFrame) -> str:
     """Recall in per cent: a row per layer, a column per task and part."""
     wide = table.pivot(index="layer", columns=["task", "part"], values="mean")
+    heads = ["layer", *(f"{task}: {part}" for task, part in wide.columns)]
     lines = [
-        ["layer", *(f"{task}: {part}" for task, part in wide.columns)],
-        ["---:"] * (1 + wide.shape[1]),
+        [str(layer), *(f"{100 * value:.1f}" for value in row)] for layer, row in wide.iterrows()
     ]
-    for layer, row in wide.iterrows():
-        lines.append([str(layer), *(f"{100 * value:.1f}" for value in row)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(heads, lines, words=0)

@@ -1,10 +1,9 @@
 """`tokenlens benchmarks`: which benchmarks can be read, and by which name."""
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from .console import console
+from .console import Table, console
 
 
 def register(app: typer.Typer) -> None:
@@ -23,11 +22,16 @@ def benchmarks() -> None:
             for layout in (benchmark.files, benchmark.hub)
         )
         table.add_row(f"{benchmark.name}:", benchmark.about)
-        table.add_row("", Text(f"files {files}; {benchmark.hub_id} {hub}\n", "dim"))
+        table.add_row("", Text(f"files {files}; {' or '.join(benchmark.hub_ids)} {hub}\n", "dim"))
+        for split, note in benchmark.hub.notes.items():
+            table.add_row("", Text(f"{split}: {note}\n", "dim"))
     console.print(table)
     console.print(
         "After the colon comes the directory of the published files, a copy of the mirror, or "
-        "the mirror's id: --data pope:coco/pope, --data refcoco:lmms-lab/RefCOCO.\n"
+        "the mirror's id: --data pope:coco/pope, --data refcoco:lmms-lab/RefCOCO."
+    )
+    console.print(
         "The arrows are from the split that profile reads to the one that run reads; --data "
-        "refcoco/testB:DIR names another. Where both are the same, choose the layers on other data."
+        "refcoco/testB:DIR names another. Pictures of the second split are left out of the first; "
+        "where both are the same, choose the layers on other data."
     )

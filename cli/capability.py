@@ -43,6 +43,7 @@ class Reruns:
     def capability(self, profile: "Profile") -> "Capability | None":
         """The scores of the runs, made where they are missing; None after a dry run."""
         from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
+        from tokenlens.evaluation.metrics.agreement import reference_note
         from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
         from tokenlens.storage.output_paths import capability_directory
 
@@ -69,6 +70,9 @@ class Reruns:
         elif self.dry_run:
             console.print(f"Capability: all answers are in {directory}; nothing is left to run.")
             return None
+        note = reference_note(next(iter(comparison.arms.values())).rows)
+        if note:
+            console.print(f"{note}.")
         wrote("Capability measured in", directory)
         return capability_of(comparison, samples.source)
 

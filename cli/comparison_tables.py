@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import MARKDOWN
-from rich.table import Table
 from rich.text import Text
 
-from .console import console
+from .console import Table, console
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.tables import BudgetTable

@@ -1,21 +1,64 @@
 """How the commands speak: tables and closing lines on standard output."""
 
+from collections.abc import Iterable
 from math import isnan
+from typing import Any
 
+from rich import table
 from rich.console import Console
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
+from tokenlens.storage.invocation import shell_line
+from tokenlens.wording.printable import printable
+
+
+class _Plain(Console):
+    """Prints text as it is, but for control characters: names may hold brackets and worse."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a string is one line, and a line break in it is a name's, so it is escaped."""
+        super().print(*map(_safe, objects), **options)
+
+
+class Table(table.Table):
+    """A table whose strings are names and figures: control characters in them are escaped."""
+
+    def __init__(self, *headings: Any, title: str | None = None, **options: Any) -> None:
+        super().__init__(*map(_safe, headings), title=_safe(title), **options)
+
+    def add_column(self, header: Any = "", footer: Any = "", **options: Any) -> None:
+        """Add a column."""
+        super().add_column(_safe(header), _safe(footer), **options)
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row; a `Text` is taken as it is."""
+        super().add_row(*map(_safe, cells), **options)
+
+
+console = _Plain(highlight=False, soft_wrap=True, markup=False)
+
+
+def lines(text: str) -> None:
+    """Print a text of several lines, such as a Markdown table."""
+    for line in text.split("\n"):
+        console.print(line)
 
 
 def wrote(what: str, where: object) -> None:
     """Say what was written and where."""
-    console.print(Text.assemble(f"{what}: ", (str(where), "bold")))
+    console.print(Text.assemble(f"{printable(what)}: ", (printable(str(where)), "bold")))
 
 
-def next_command(command: str) -> None:
-    """Say which command comes next."""
-    console.print(Text.assemble("Next: ", (command, "cyan")))
+def next_command(*words: object) -> None:
+    """Say which command comes next, in the words of its line; what is None is left out."""
+    line = shell_line(["tokenlens", *(word for word in words if word is not None)])
+    console.print(Text.assemble("Next: ", (line, "cyan")))
+
+
+def cautions(sentences: Iterable[str]) -> None:
+    """Say what the figures cannot tell."""
+    for sentence in sentences:
+        console.print(f"Caution: {sentence}")
 
 
 def percent(share: float) -> str:
@@ -32,3 +75,7 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _safe(item: Any) -> Any:
+    return printable(item) if isinstance(item, str) else item

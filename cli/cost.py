@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from .console import console, percent
-from .options import DEFAULT_MODEL, Model, Revision, load_outline
+from .console import Table, console, percent
+from .options import DEFAULT_MODEL, MOST, Model, Revision, check_model, load_outline
 
 if TYPE_CHECKING:
     from tokenlens.pruning.cost.report import CostReport
 
 _PROMPT_PANEL = "Prompt"
+_BUDGET = "33%"
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +54,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Visual tokens; default: those the schedule was solved for, or of a square "
             "picture.",
             rich_help_panel=_PROMPT_PANEL,
@@ -71,6 +72,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Text tokens, the chat template's included; default: those the schedule was "
             "solved for, or of a question of 15 words.",
             rich_help_panel=_PROMPT_PANEL,
@@ -86,29 +88,36 @@ def cost(
     MLP, and what scoring and merging take beside them. The vision tower, the head and decoding
     are not counted. Beside them stand the numbers that the formulas of the papers give.
     """
-    from tokenlens.pruning.cost.report import asked_schedule, cost_report, parse_size, prompt_for
+    from tokenlens.methods import find_method
+    from tokenlens.pruning.cost.request import asked_schedule, parse_size, refuse_both
     from tokenlens.schedule import Schedule
+    from tokenlens.selection.solve import parse_budget
     from tokenlens.storage.output_paths import SCHEDULE
 
     given = asked_schedule(schedule, method, budget, SCHEDULE)
+    if method is not None:
+        find_method(method)
+        parse_budget(budget or _BUDGET)
+    size = parse_size(picture) if picture else None
+    refuse_both(size, visual_tokens)
     name = model or (given and given.model.id) or DEFAULT_MODEL
     commit = revision or (given.model.revision if given and model is None else None)
+    check_model(name, commit, dtype=dtype, weights=False)
+
+    from tokenlens.pruning.cost.report import assumption, cost_report, prompt_for
+
     outline = load_outline(name, commit, dtype)
-    prompt = prompt_for(
-        outline,
-        given.budget if given else None,
-        picture=parse_size(picture) if picture else None,
-        n_visual=visual_tokens,
-        n_text=text_tokens,
-    )
+    note = given.budget if given else None
+    prompt = prompt_for(outline, note, picture=size, n_visual=visual_tokens, n_text=text_tokens)
+    assumed = assumption(outline, note, n_visual=visual_tokens, n_text=text_tokens)
     chosen = given or Schedule.preset(
         method or "",
         outline,
-        budget=budget or "33%",
+        budget=budget or _BUDGET,
         n_visual=prompt.visual,
         n_text=prompt.text,
     )
-    report = cost_report(chosen, outline, prompt, any_model=any_model)
+    report = cost_report(chosen, outline, prompt, any_model=any_model, assumed=assumed)
     if as_json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tokenlens.storage.invocation import running, shell_line
+
 from .console import console, wrote
 from .options import DEFAULT_DATA, DEFAULT_MODEL, Limit
 from .profile import profile
@@ -28,28 +30,30 @@ def demo(
     schedule = out / "out.json"
     steps = [
         (
-            f"tokenlens profile --model {model} --data {DEFAULT_DATA} --out {folders['profile']}",
+            ["profile", "--model", model, "--data", DEFAULT_DATA, "--out", folders["profile"]],
             lambda: profile(model=model, data=DEFAULT_DATA, out=folders["profile"]),
         ),
         (
-            f"tokenlens select-layers {folders['profile']} --out {schedule}",
+            ["select-layers", folders["profile"], "--out", schedule],
             lambda: select_layers(folders["profile"], out=schedule),
         ),
         (
-            f"tokenlens run --schedule {schedule} --limit {limit} --out {folders['results']}",
+            ["run", "--schedule", schedule, "--limit", limit, "--out", folders["results"]],
             lambda: run(schedule=schedule, limit=limit, out=folders["results"]),
         ),
         (
-            f"tokenlens report {folders['profile']} {folders['results']} --out {folders['report']}",
+            ["report", folders["profile"], folders["results"], "--out", folders["report"]],
             lambda: report([folders["profile"], folders["results"]], out=folders["report"]),
         ),
     ]
-    for command, step in steps:
+    commands = [["tokenlens", *map(str, words)] for words, _ in steps]
+    for command, (_, step) in zip(commands, steps, strict=True):
         console.rule()
-        console.print(f"$ {command}", style="cyan")
-        step()
+        console.print(f"$ {shell_line(command)}", style="cyan")
+        with running(command):
+            step()
     console.rule()
     console.print("The same, command by command:")
-    for command, _ in steps:
-        console.print(f"  {command}", style="cyan")
+    for command in commands:
+        console.print(f"  {shell_line(command)}", style="cyan")
     wrote("Open", (folders["report"] / "report.html").resolve().as_uri())

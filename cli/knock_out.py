@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from .console import console, percent, wrote
+from .console import console, lines, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    MOST,
     BatchSize,
     Data,
     Device,
@@ -17,6 +18,7 @@ from .options import (
     Model,
     Out,
     Revision,
+    check_model,
     load_model,
 )
 
@@ -36,7 +38,7 @@ def knock_out(
         typer.Option(help="Only samples of this task; may be repeated. Default: all."),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Look at every n-th layer only, from layer 3 on.")
+        int, typer.Option(min=1, max=MOST, help="Look at every n-th layer only, from layer 3 on.")
     ] = 1,
     batch_size: BatchSize = 8,
     revision: Revision = None,
@@ -52,15 +54,21 @@ def knock_out(
     Beside it, how much of the targets and anchors each layer's highest fifth
     holds, and how much of what deep layers want shallow ones would throw away.
     """
-    from tokenlens.analyses import knock_out as analysis
-    from tokenlens.analyses import shallow_deep_overlap, target_recall
-    from tokenlens.probing.profile import profile_samples
-    from tokenlens.reports.figures import FigureFolder
     from tokenlens.samples.dataset import load_samples
     from tokenlens.storage.output_paths import knock_out_directory
 
     name = model or DEFAULT_MODEL
+    check_model(name, revision, device, dtype, device_map)
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
+
+    from tokenlens.analyses import knock_out as analysis
+    from tokenlens.analyses import shallow_deep_overlap, target_recall
+    from tokenlens.evaluation.comparing.comparison import UNPRUNED
+    from tokenlens.evaluation.metrics.agreement import reference_note
+    from tokenlens.evaluation.running.results import Results
+    from tokenlens.probing.profiling import profile_samples
+    from tokenlens.reports.figures import FigureFolder
+
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or knock_out_directory(name, samples.name, len(samples))
     layers = range(2 if every == 1 else 3, vlm.layers + 1, every)
@@ -70,13 +78,18 @@ def knock_out(
     profile = profile_samples(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
     )
-    console.print(analysis.markdown(table))
+    FigureFolder(directory).add("knock-out", analysis.plot(table))
+    lines(analysis.markdown(table))
+    note = reference_note(Results.load(directory / UNPRUNED).rows)
+    if note:
+        console.print()
+        console.print(f"{note}.")
     console.print()
-    console.print(target_recall.markdown(target_recall.compute(profile, samples)))
+    lines(target_recall.markdown(target_recall.compute(profile, samples)))
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
+    console.print()
     console.print(
-        f"\nOf the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
+        f"Of the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
         f"bottom half of layers {shallow[0]} to {shallow[-1]}."
     )
-    FigureFolder(directory).add("knock-out", analysis.plot(table))
     wrote("Rows and figure", directory)

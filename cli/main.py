@@ -1,16 +1,17 @@
 """The entry point: the sub-commands, and the one place where errors meet the user."""
 
-import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Annotated, NoReturn
+from collections.abc import Sequence
+from typing import Annotated, NoReturn, TextIO
 
 import typer
+from typer.exceptions import TyperException
 
-from tokenlens.errors import TokenlensError, TokenlensWarning
+from tokenlens.errors import OptionError, TokenlensError, TokenlensWarning
+from tokenlens.storage.interruption import ENDED, end_quietly, orderly_end, pipe_was_closed
+from tokenlens.storage.invocation import running
+from tokenlens.wording.printable import one_line, printable
 
 from . import (
     benchmarks,
@@ -51,9 +52,6 @@ COMMANDS = (
 for command in COMMANDS:
     command.register(app)
 
-_INTERRUPTED, _TERMINATED = 130, 143
-"""Exit codes of a command that SIGINT or SIGTERM ended."""
-
 
 def _print_version(value: bool) -> None:
     if value:
@@ -77,68 +75,91 @@ def _options(
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"tokenlens: {message}", file=sys.stderr)
+    print(one_line(f"tokenlens: {message}"), file=sys.stderr)
     raise SystemExit(code)
 
 
 def _show_warning(
-    plain: Callable[..., None], message: Warning, category: type[Warning], *rest: object
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
-    """Show the library's own warnings in one line, others as ever."""
+    """Show the library's own warnings in one line, others as Python writes them."""
     if issubclass(category, TokenlensWarning):
-        print(f"Warning: {message}.", file=sys.stderr)
+        print(one_line(f"Warning: {message}."), file=sys.stderr)
     else:
-        plain(message, category, *rest)
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print(printable(text, lines=True), end="", file=file or sys.stderr)
 
 
 def _run(arguments: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("once", TokenlensWarning)
-        warnings.showwarning = partial(_show_warning, warnings.showwarning)
-        app(args=arguments)
+        warnings.showwarning = _show_warning
+        with running(["tokenlens", *arguments]):
+            code = app(args=arguments or ["--help"], standalone_mode=False)
+    raise SystemExit((code or 0) if arguments else 2)
 
 
-@contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, end a command as Ctrl-C does: open rows are written."""
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty value would silently stand for the default."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if equals and option.startswith("--") and not value.strip():
+            before, argument = option, value
+        if not argument.strip():
+            what = before if before.startswith("-") else "an argument"
+            raise OptionError(f"{what}: got an empty value; give one, or leave it out")
 
-    def end(*_: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(_TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _usage(error: TyperException) -> str:
+    """What is wrong with the options, in one line."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "tokenlens"
+    message = error.format_message().rstrip(". ")
+    return f"{message}; `{command} --help` says what is expected"
 
 
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted, 129 hung up, 143 terminated,
+    141 the reader of the output went away.
     """
-    with _orderly_end():
-        _guarded()
+    with orderly_end():
+        try:
+            _guarded()
+            sys.stdout.flush()
+        except (SystemExit, OSError) as error:
+            if pipe_was_closed(error):
+                end_quietly()
+            raise
 
 
 def _guarded() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
+        _refuse_empty(arguments)
         _run([argument for argument in arguments if argument != "--debug"])
+    except TyperException as error:
+        _fail(_usage(error), 2)
     except TokenlensError as error:
         if debug:
             raise
         _fail(str(error), 2)
     except SystemExit as end:
-        if isinstance(end.code, int) and end.code in (_INTERRUPTED, _TERMINATED):
+        if isinstance(end.code, int) and end.code in ENDED:
             _fail("interrupted; what was computed is kept, the same command continues", end.code)
         raise
     except OSError as error:
-        if debug:
+        if debug or pipe_was_closed(error):
             raise
-        _fail(f"{error.filename or 'the file system'}: {error.strerror or error}", 2)
+        what = f"{error.filename or 'the file system'}: {error.strerror or error}"
+        _fail(f"{what}; mend that, and run the same command again", 2)
     except Exception as error:
         if debug:
             raise

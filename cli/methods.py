@@ -1,16 +1,14 @@
 """`tokenlens methods`: the ways to prune that come as presets."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from tokenlens.errors import ScheduleError
-from tokenlens.registry import Registry
 
-from .console import console
+from .console import Table, console
 
 
 def register(app: typer.Typer) -> None:
@@ -26,32 +24,37 @@ def methods() -> None:
     from tokenlens.registry import DISPOSALS, METHODS, SCORERS
 
     table = Table("method", "what it does", title="Pruning methods", title_justify="left", box=None)
-    for name, method in _loaded(METHODS):
-        table.add_row(Text(f"\n{name}", "bold"), Text("\n" + _words(method)))
-        table.add_row("", Text(getattr(method, "source", ""), "dim"))
+    for name in METHODS:
+        words = _words(partial(METHODS.summary, name))
+        source = _words(partial(_source, name))
+        table.add_row(Text(f"\n{name}", "bold"), Text(f"\n{words}"))
+        table.add_row("", Text("" if source == words else source, "dim"))
     console.print(table)
     for title, registry in (
-        ("\nWhat importance is read from (scorer.query)", SCORERS),
-        ("\nWhat becomes of the rest (disposal)", DISPOSALS),
+        ("What importance is read from (scorer.query)", SCORERS),
+        ("What becomes of the rest (disposal)", DISPOSALS),
     ):
         table = Table(title=title, title_justify="left", box=None, show_header=False)
-        for name, found in _loaded(registry):
-            table.add_row(Text(name, "bold"), Text(_words(found)))
+        for name in registry:
+            table.add_row(Text(name, "bold"), Text(_words(partial(registry.summary, name))))
+        console.print()
         console.print(table)
+    console.print()
     console.print(
-        "\nIn Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
+        "In Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "
         "it for `tokenlens run --schedule`."
     )
 
 
-def _loaded(registry: Registry) -> Iterator[tuple[str, Any]]:
-    """Every name with what it stands for, or with the error that loading it ends in."""
-    for name in registry:
-        try:
-            yield name, registry[name]
-        except ScheduleError as error:
-            yield name, error
+def _source(name: str) -> str:
+    from tokenlens.registry import METHODS
+
+    return str(METHODS[name].source)
 
 
-def _words(found: Any) -> str:
-    return str(found) if isinstance(found, ScheduleError) else str(found.summary)
+def _words(read: Callable[[], str]) -> str:
+    """What `read` gives, or why it cannot be read: an entry of another package may be broken."""
+    try:
+        return read()
+    except ScheduleError as error:
+        return str(error)

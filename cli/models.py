@@ -1,10 +1,9 @@
 """`tokenlens models`: what can be loaded, and by which name."""
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from .console import console
+from .console import Table, console
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 def models() -> None:
     """List the model families, how they lay pictures out, and the aliases of hub ids."""
-    from tokenlens.models.adapters import support_table
+    from tokenlens.models.families import support_table
 
     table = Table("--model", "loads", title="What --model takes", title_justify="left", box=None)
     for row in support_table():
@@ -26,7 +25,8 @@ def models() -> None:
         ):
             table.add_row(alias, hub_id)
     console.print(table)
+    console.print()
     console.print(
-        "\nAny hub id or local directory of these families works as --model too. With other "
+        "Any hub id or local directory of these families works as --model too. With other "
         "families profile and run work; choosing layers by regions does not, and there are no maps."
     )

@@ -50,12 +50,29 @@ Data = Annotated[
         "benchmark such as pope:DIR (see `tokenlens benchmarks`)."
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use at most this many samples.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
+MOST = 10**6
+"""The largest count that an option takes: of samples, tokens, pictures."""
+Limit = Annotated[int | None, typer.Option(min=1, max=MOST, help="Use at most this many samples.")]
+BatchSize = Annotated[int, typer.Option(min=1, max=MOST, help="Samples per forward pass.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
 DEFAULT_MODEL = "tiny-qwen2-vl"
 DEFAULT_DATA = "scenes"
+
+
+def check_model(
+    name: str,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    device_map: str | None = None,
+    *,
+    weights: bool = True,
+) -> None:
+    """Refuse, before torch is imported, what `load_model` would refuse of a name or its files."""
+    from tokenlens.models.preflight import check_model as check
+
+    check(name, revision, device=device, dtype=dtype, device_map=device_map, weights=weights)
 
 
 def load_model(

@@ -17,6 +17,7 @@ from .options import (
     Model,
     Out,
     Revision,
+    check_model,
     load_model,
 )
 
@@ -47,13 +48,16 @@ def profile(
     device_map: DeviceMap = None,
 ) -> None:
     """Record which visual tokens each layer attends to; a run that was stopped continues."""
-    from tokenlens.probing.profile import estimate_profile, profile_samples
     from tokenlens.samples.dataset import load_samples
     from tokenlens.storage.output_paths import profile_directory
 
     name = model or DEFAULT_MODEL
+    check_model(name, revision, device, dtype, device_map)
     samples = load_samples(data or DEFAULT_DATA, split="calibration", limit=limit)
     directory = out or profile_directory(name, samples.name)
+
+    from tokenlens.probing.profiling import estimate_profile, profile_samples
+
     vlm = load_model(name, revision, device, dtype, device_map)
     if dry_run:
         estimate = estimate_profile(vlm, samples, directory, per_head=per_head)
@@ -66,4 +70,4 @@ def profile(
         vlm, samples, directory, batch_size=batch_size, per_head=per_head, show_progress=True
     )
     wrote(f"Profile of {name} on {len(samples)} samples of {samples.name}", directory)
-    next_command("tokenlens select-layers" if out is None else f"tokenlens select-layers {out}")
+    next_command("select-layers", out)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .console import console, wrote
-from .options import Out
+from .console import cautions, console, wrote
+from .options import MOST, Out
 
 
 def register(app: typer.Typer) -> None:
@@ -27,14 +27,20 @@ def report(
     ] = None,
     out: Out = None,
     pictures: Annotated[
-        int, typer.Option(min=0, help="How many pictures to show every layer on.")
+        int, typer.Option(min=0, max=MOST, help="How many pictures to show every layer on.")
     ] = 6,
 ) -> None:
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
-    from tokenlens.reports.report import report as write_report
     from tokenlens.schedule import Schedule
+    from tokenlens.storage.output_paths import find_runs
 
+    runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
-    files = write_report(directories or (), out=out, schedule=marked, pictures=pictures)
-    console.print(f"{len(files.figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
+
+    from tokenlens.reports.page import build_report
+
+    files = build_report(runs.profile, marked, runs.results, out or runs.report, pictures=pictures)
+    figures = {figure.stem for figure in files.figures}
+    console.print(f"{len(figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
+    cautions(files.cautions)
     wrote("Report", files.html)

@@ -1,16 +1,18 @@
 """`tokenlens run`: the unpruned and the pruned model side by side."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+
+from tokenlens.errors import OptionError
 
 from .comparison_tables import print_tables
-from .console import console, next_command, percent, wrote
+from .console import Table, cautions, console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    MOST,
     Data,
     Device,
     DeviceMap,
@@ -19,10 +21,15 @@ from .options import (
     Model,
     Out,
     Revision,
+    check_model,
     load_model,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
     from tokenlens.evaluation.comparing.comparison import Comparison
 
 _FIELD = "Many methods"
@@ -57,12 +64,13 @@ def run(
         int | None,
         typer.Option(
             min=1,
+            max=MOST,
             help="Samples per forward pass; default 8, with --compare 32 for models below 1 B "
             "parameters. Answers do not depend on it.",
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens after which an answer is cut off.")
+        int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
     ] = 32,
     any_model: Annotated[
         bool,
@@ -106,12 +114,9 @@ def run(
     continues, and with another limit, method, budget or folder only what is
     missing is answered.
     """
-    from tokenlens.evaluation.comparing.arms import Arms, budgets_of, comparison_arms, profile_for
-    from tokenlens.evaluation.comparing.comparison import compare as run_arms
-    from tokenlens.evaluation.comparing.comparison import free_directory
-    from tokenlens.evaluation.comparing.table_files import write_tables
-    from tokenlens.evaluation.comparing.tables import budget_tables
-    from tokenlens.evaluation.running.run import many_at_once
+    from tokenlens.evaluation.comparing.arm_names import budgets_of, sorted_names
+    from tokenlens.evaluation.comparing.origins import made_for
+    from tokenlens.probing.profile import Profile
     from tokenlens.samples.dataset import load_samples
     from tokenlens.schedule import Schedule
     from tokenlens.storage.output_paths import (
@@ -124,18 +129,33 @@ def run(
     _check_options(compare, schedule, budget, profile)
     file = schedule or SCHEDULE
     one = Schedule.load(file) if compare is None else None
-    name = model or (one and one.model.id) or DEFAULT_MODEL
-    source = data or (one and one.why and one.why.data) or DEFAULT_DATA
+    names, budgets = (compare or "").split(","), budgets_of(budget or _BUDGETS)
+    files = sorted_names(names)[1] if compare is not None else ()
+    given = {file: one} if one else {path: Schedule.load(path) for path in files}
+    if profile is not None:
+        Profile(profile)
+    own = made_for(given, model=model, data=data)
+    name, source = own.model or DEFAULT_MODEL, own.data or DEFAULT_DATA
+    commit = revision or own.revision
+    check_model(name, commit, device, dtype, device_map)
     samples = load_samples(source, "held-out", limit, task or ())
-    commit = revision or (one.model.revision if one and model is None else None)
+    console.print(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
+
+    from tokenlens.evaluation.comparing.arms import Arms, comparison_arms, profile_for
+    from tokenlens.evaluation.comparing.comparison import compare as run_arms
+    from tokenlens.evaluation.comparing.comparison import free_directory
+    from tokenlens.evaluation.comparing.table_files import write_tables
+    from tokenlens.evaluation.comparing.tables import budget_tables
+    from tokenlens.evaluation.running.run import many_at_once
+
     vlm = load_model(name, commit, device, dtype, device_map)
     if one:
         arms, wanted = Arms({one.method: one}), results_directory(name, file)
     else:
         arms = comparison_arms(
             vlm,
-            (compare or "").split(","),
-            budgets_of(budget or _BUDGETS),
+            names,
+            budgets,
             samples,
             profile=profile_for(vlm, profile),
             any_model=any_model,
@@ -162,8 +182,9 @@ def run(
     else:
         print_tables(tables)
         wrote("Tables", ", ".join(str(file) for file in files))
+    cautions(comparison.cautions)
     wrote("Results", directory)
-    next_command("tokenlens report" if out is None else f"tokenlens report {out}")
+    next_command("report", out)
 
 
 def _check_options(
@@ -171,14 +192,23 @@ def _check_options(
 ) -> None:
     """Options of the one way to run do not go with those of the other."""
     if compare is None and (budget is not None or profile is not None):
-        raise typer.BadParameter("--budget and --profile go with --compare; add it")
+        raise OptionError("--budget and --profile go with --compare; add it, or leave them out")
     if compare is not None and schedule is not None:
-        raise typer.BadParameter("name schedule files in --compare instead of --schedule")
+        raise OptionError("--schedule does not go with --compare; name its file in --compare")
 
 
 def _print(comparison: "Comparison") -> None:
-    scores = Table(title="Scores, and what is retained of the unpruned model's")
-    for column in ("task", "method", "samples", "score", "retained", "95 % interval"):
+    from tokenlens.evaluation.metrics.agreement import scoring_note
+
+    table = comparison.table()
+    whole = next(iter(comparison.arms.values())).rows
+    shown = _shown_columns(whole)
+    scores = Table(
+        title="Scores, and what is retained of the unpruned model's"
+        if "score" in shown
+        else "Agreement with the unpruned model's answers"
+    )
+    for column in ("task", "method", "samples", *shown):
         scores.add_column(column, justify="left" if column in ("task", "method") else "right")
     costs = Table(title="Costs per sample, means")
     columns = (
@@ -191,15 +221,9 @@ def _print(comparison: "Comparison") -> None:
     )
     for column in columns:
         costs.add_column(column, justify="left" if column == "method" else "right")
-    for row in comparison.table().to_dict("records"):
-        scores.add_row(
-            row["task"],
-            row["arm"],
-            str(row["samples"]),
-            percent(row["score"]),
-            percent(row["retained"]),
-            f"{percent(row['retained_low'])} … {percent(row['retained_high'])}",
-        )
+    for row in table.to_dict("records"):
+        cells = [cell(row) for cell in shown.values()]
+        scores.add_row(row["task"], row["arm"], str(row["samples"]), *cells)
         if row["task"] == "all":
             costs.add_row(
                 row["arm"],
@@ -210,11 +234,34 @@ def _print(comparison: "Comparison") -> None:
                 f"{1e3 * row['decode_s']:.1f}",
             )
     console.print(scores)
+    note = scoring_note(whole)
+    if note:
+        console.print(f"{note}.")
     _print_figures(comparison)
     console.print(costs)
+    dtype = next(iter(comparison.arms.values())).identity["model"]["dtype"]
+    console.print(f"Every sample's own prompt is counted; the cache is {dtype}, as the model ran.")
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
         console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")
+
+
+def _shown_columns(rows: "pd.DataFrame") -> "dict[str, Callable[[dict[str, Any]], str]]":
+    """The columns of the scores' table: agreement where samples have no ground truth."""
+
+    def interval(name: str) -> "Callable[[dict[str, Any]], str]":
+        return lambda row: f"{percent(row[f'{name}_low'])} … {percent(row[f'{name}_high'])}"
+
+    shown: dict[str, Callable[[dict[str, Any]], str]] = {}
+    unscored = rows["score"].isna()
+    if not unscored.all():
+        shown["score"] = lambda row: percent(row["score"])
+        shown["retained"] = lambda row: percent(row["retained"])
+        shown["95 % interval"] = interval("retained")
+    if unscored.any():
+        shown["agreement"] = lambda row: percent(row["agreement"])
+        shown["its interval" if "score" in shown else "95 % interval"] = interval("agreement")
+    return shown
 
 
 def _print_figures(comparison: "Comparison") -> None:

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from .capability import Reruns
-from .console import console, next_command, wrote
-from .options import Device, DeviceMap, Dtype, Model, Revision
+from .console import Table, cautions, console, next_command, wrote
+from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_model
 
 if TYPE_CHECKING:
     from tokenlens.methods.plan import LayerVerdict, Selection
@@ -76,10 +75,13 @@ def select_layers(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Use at most this many samples.", rich_help_panel=_RERUNS),
+        typer.Option(
+            min=1, max=MOST, help="Use at most this many samples.", rich_help_panel=_RERUNS
+        ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Samples per forward pass.", rich_help_panel=_RERUNS)
+        int,
+        typer.Option(min=1, max=MOST, help="Samples per forward pass.", rich_help_panel=_RERUNS),
     ] = 8,
     rows: Annotated[
         Path | None,
@@ -115,6 +117,8 @@ def select_layers(
         reruns.refuse(criterion)
     directory = profile or newest_profile()
     source = Profile(directory)
+    if reruns.model:
+        check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.capability(source) if criterion == CAPABILITY else criterion
     if by is None:
         return
@@ -130,7 +134,7 @@ def select_layers(
     selection.schedule.save(target)
     _print(selection, directory)
     wrote("Schedule", target)
-    next_command(f"tokenlens run --schedule {target}")
+    next_command("run", "--schedule", target)
 
 
 def _print(selection: "Selection", directory: Path) -> None:
@@ -150,6 +154,7 @@ def _print(selection: "Selection", directory: Path) -> None:
         )
     for note in selection.notes:
         console.print(f"Note: {note}.")
+    cautions(selection.cautions)
     share = selection.average / selection.n_visual
     console.print(
         f"Chosen: layers {', '.join(map(str, selection.layers))} (area {selection.area:.3f}); "

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tokenlens.models.layout import Layout
     from tokenlens.models.loading import load
     from tokenlens.models.vlm import VLM
-    from tokenlens.probing.profile import Profile, profile_samples
+    from tokenlens.probing.profile import Profile
+    from tokenlens.probing.profiling import profile_samples
     from tokenlens.probing.recording import Recording, probe
     from tokenlens.pruning.cost.schedule_forecast import forecast
     from tokenlens.pruning.engine import prune
@@ -48,7 +49,7 @@ _HOMES = {
     "load_samples": "tokenlens.samples.dataset",
     "plan": "tokenlens.methods.plan",
     "probe": "tokenlens.probing.recording",
-    "profile_samples": "tokenlens.probing.profile",
+    "profile_samples": "tokenlens.probing.profiling",
     "prune": "tokenlens.pruning.engine",
     "rank_correlation": "tokenlens.measures.correlation",
     "region_overlap": "tokenlens.measures.overlap",

@@ -45,6 +45,10 @@ class OutputError(TokenlensError):
     """A place that cannot be written to, or that holds another run."""
 
 
+class OptionError(TokenlensError):
+    """An option of a command that cannot be used, or that does not go with another."""
+
+
 class TokenlensWarning(UserWarning):
     """What a user should know and can go on with; the command line shows it in one line."""
 
@@ -53,5 +57,17 @@ class DamagedAnswersWarning(TokenlensWarning):
     """A file of kept answers that cannot be read: what it held is asked again."""
 
 
+class DamagedShardWarning(TokenlensWarning):
+    """A file of a run's rows that is not what was written: its rows are made again."""
+
+
 class UnknownLayoutWarning(TokenlensWarning):
     """A family without an adapter: its visual tokens are known, what they cover is not."""
+
+
+class SplitWarning(TokenlensWarning):
+    """What the split of a benchmark really holds, or which samples of it were left out and why."""
+
+
+class MissingScriptWarning(TokenlensWarning):
+    """A script that no installed font has, so that figures show boxes for its letters."""

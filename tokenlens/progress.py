@@ -29,7 +29,7 @@ def progress(description: str, total: int, done: int = 0, show: bool = True) -> 
     The ETA counts only what this run does. With `show=False` nothing is printed.
     """
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -19,15 +19,20 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from tokenlens.errors import ScheduleError
 
-T = TypeVar("T")
 
-
-class ScoringEntry(Protocol):
-    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
+class Entry(Protocol):
+    """What everything in a registry says of itself."""
 
     @property
     def summary(self) -> str:
         """One line for the user."""
+
+
+T = TypeVar("T", bound=Entry)
+
+
+class ScoringEntry(Entry, Protocol):
+    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
 
     @property
     def macs(self) -> Callable[[Any, Any, int], Any] | None:
@@ -38,12 +43,8 @@ class ScoringEntry(Protocol):
         """Whether the vision tower is to be read."""
 
 
-class DisposalEntry(Protocol):
+class DisposalEntry(Entry, Protocol):
     """What every disposal says of itself; see `tokenlens.pruning.disposal.Disposal`."""
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
 
     @property
     def apply(self) -> Callable[[Any], Any]:
@@ -66,12 +67,8 @@ class DisposalEntry(Protocol):
         """Whether the tokens come back at the next stage."""
 
 
-class MethodEntry(Protocol):
+class MethodEntry(Entry, Protocol):
     """What every method says of itself; see `tokenlens.methods.method.Method`."""
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
 
     @property
     def source(self) -> str:
@@ -96,15 +93,23 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: what one of them is called; the entry points' group is `tokenlens.{kind}s`.
         expected: the class of each, as "module:name".
         own: where tokenlens's own are, by name, as "module:name".
+        summaries: one line on each of them, so that they are listed without being imported.
 
     Looking one up raises `ScheduleError` where another package's cannot be loaded, or is not of the
     kind; an unknown name is a `KeyError`.
     """
 
-    def __init__(self, kind: str, expected: str, own: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        expected: str,
+        own: Mapping[str, str],
+        summaries: Mapping[str, str] | None = None,
+    ) -> None:
         self._kind = kind
         self._expected = expected
         self._own = own
+        self._summaries = summaries or {}
 
     @cached_property
     def _added(self) -> dict[str, EntryPoint]:
@@ -127,6 +132,10 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"{where} is a {type(found).__name__}, expected a {expected.__name__}"
             )
         return cast(T, found)
+
+    def summary(self, name: str) -> str:
+        """One line on what `name` does; imports it only where no line is known without that."""
+        return self._summaries[name] if name in self._summaries else str(self[name].summary)
 
     def package(self, name: str) -> str | None:
         """The package that added `name`, with its version; None for tokenlens's own."""
@@ -151,6 +160,19 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
+SCORER_SUMMARIES = {
+    "last": "the row of the last prompt token",
+    "text": "the rows of the text after the last visual token",
+    "raters": "the rows of the words among these that are near to the picture (SparseVLM)",
+    "all": "the rows of all tokens of the prompt",
+    "random": "a seeded draw; no attention is read",
+    "uniform": "tokens at even distances; no attention is read",
+    "recorded": "what a layer of the unpruned model saw",
+    "diverse": "tokens unlike each other (DivPrune)",
+    "vision": "what the vision tower attends to (VisionZip)",
+}
+"""What each of tokenlens's own scorers does, in a line."""
+
 SCORERS: Registry[ScoringEntry] = Registry(
     "scorer",
     "tokenlens.pruning.scoring:Scoring",
@@ -168,7 +190,17 @@ SCORERS: Registry[ScoringEntry] = Registry(
             "vision": "vision",
         }.items()
     },
+    SCORER_SUMMARIES,
 )
+DISPOSAL_SUMMARIES = {
+    "drop": "dropped",
+    "merge": "merged into groups, which go on",
+    "recycle": "dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
+    "contextual": "added to tokens spread among it by the vision tower's keys (VisionZip)",
+    "bypass": "set aside for the next stage; groups stand in",
+}
+"""What each of tokenlens's own disposals does, in a line."""
+
 DISPOSALS: Registry[DisposalEntry] = Registry(
     "disposal",
     "tokenlens.pruning.disposal:Disposal",
@@ -176,6 +208,7 @@ DISPOSALS: Registry[DisposalEntry] = Registry(
         name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
         for name in ("drop", "merge", "recycle", "contextual", "bypass")
     },
+    DISPOSAL_SUMMARIES,
 )
 METHODS: Registry[MethodEntry] = Registry(
     "method",

@@ -16,6 +16,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .fonts import fitting_fonts
+
 PAGE = 6.9
 """Inches: the width of both columns of a two-column paper."""
 
@@ -101,9 +103,13 @@ def themed(theme: Theme) -> Iterator[None]:
 def render(figure: Figure, suffix: str) -> bytes:
     """A figure as a file: ".svg" (letters as outlines) or ".png" (300 dots per inch).
 
-    The same figure gives the same bytes: no date and no random identifiers are written.
+    The same figure gives the same bytes, with the same fonts installed: no date and no random
+    identifiers are written.
     """
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "tokenlens"}):
+    with (
+        mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "tokenlens"}),
+        fitting_fonts(figure),
+    ):
         buffer = io.BytesIO()
         figure.savefig(
             buffer,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tokenlens.errors import TokenlensError
 from tokenlens.selection.solve import Budget, parse_budget
+from tokenlens.storage.interruption import INTERRUPTED, end_quietly, orderly_end, pipe_was_closed
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -46,7 +47,8 @@ class Setting:
     def of(cls, options: argparse.Namespace, kind: str) -> Self:
         """Load what the options name; by default `out` is called after `kind` and the samples."""
         from tokenlens.models.loading import load
-        from tokenlens.probing.profile import Profile, profile_samples
+        from tokenlens.probing.profile import Profile
+        from tokenlens.probing.profiling import profile_samples
         from tokenlens.samples.dataset import load_samples
         from tokenlens.storage.output_paths import ROOT, profile_directory, slug
 
@@ -91,10 +93,16 @@ def arguments(module: str, description: str) -> argparse.ArgumentParser:
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], str]) -> None:
     """Print what `work` makes of the options; an error a user can mend is one line, exit code 2."""
     options = parser.parse_args()
-    try:
-        text = work(options)
-    except TokenlensError as error:
-        parser.exit(2, f"{error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "interrupted; the same command continues\n")
-    sys.stdout.write(f"{text}\n")
+    with orderly_end():
+        try:
+            text = work(options)
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except TokenlensError as error:
+            parser.exit(2, f"{error}\n")
+        except KeyboardInterrupt:
+            parser.exit(INTERRUPTED, "interrupted; the same command continues\n")
+        except (SystemExit, OSError) as error:
+            if pipe_was_closed(error):
+                end_quietly()
+            raise

@@ -33,6 +33,8 @@ from tokenlens.pruning.disposal import Groups
 from tokenlens.pruning.engine import prune
 from tokenlens.pruning.grouping import group
 from tokenlens.pruning.tokens import Slots, Tokens
+from tokenlens.storage.files import write_bytes
+from tokenlens.storage.output_claims import figure_target
 
 from ..drawing.style import LIGHT, PAGE, Theme, render, shorten, themed
 from . import command
@@ -284,6 +286,7 @@ def main() -> None:
 def _report(options: Namespace) -> str:
     from tokenlens.methods.plan import plan
 
+    target = figure_target(options.figure) if options.figure else None
     setting = command.Setting.of(options, "merged-offset")
     tables = {}
     for budget in setting.budgets:
@@ -296,8 +299,8 @@ def _report(options: Namespace) -> str:
             batch_size=setting.batch_size,
             show_progress=True,
         )
-    if options.figure:
-        options.figure.write_bytes(render(plot(tables), options.figure.suffix))
+    if target:
+        write_bytes(target, render(plot(tables), target.suffix))
     return markdown(tables)
 
 

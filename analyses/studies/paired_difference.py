@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import isnan
 from typing import TYPE_CHECKING
 
+from tokenlens.evaluation.comparing.table_text import markdown_text
 from tokenlens.evaluation.running.results import ALL
 from tokenlens.measures.intervals import paired_difference_interval
 
@@ -42,10 +43,15 @@ def interval_cell(mean: float, low: float, high: float) -> str:
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
     """A Markdown table; its first `words` columns are words, the others numbers.
 
+    Headings and words are shown as they are, whatever they hold.
+
     >>> print(markdown_table(["who", "how many"], [["a", "1"]]))
     | who | how many |
     | --- | ---: |
     | a | 1 |
     """
     rule = ["---"] * words + ["---:"] * (len(heads) - words)
-    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *rows])
+    shown = [[markdown_text(head, code=True) for head in heads], rule]
+    for row in rows:
+        shown.append([*(markdown_text(cell, code=True) for cell in row[:words]), *row[words:]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in shown)

@@ -18,7 +18,7 @@ from tokenlens.analyses.studies import (
 from tokenlens.evaluation.capability import capability_of, measure
 from tokenlens.measures.overlap import region_scores
 from tokenlens.methods.plan import plan
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.dataset import Samples
 from tokenlens.samples.sample import Sample
 from tokenlens.selection.criteria import CRITERIA

@@ -21,7 +21,7 @@ from tokenlens.analyses.knock_out import (
 )
 from tokenlens.cli.main import main
 from tokenlens.errors import ResultsError
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
 from tokenlens.storage.output_paths import find_runs

@@ -18,7 +18,7 @@ from tokenlens.evaluation import capability as runs
 from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.methods.plan import plan
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.selection.criteria import Capability, gather_evidence, layer_scores
 
 LAYERS, VISUAL, KEPT = 4, 36, 7

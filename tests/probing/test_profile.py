@@ -17,7 +17,8 @@ from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, ProbeError, ProfileError, SampleError
 from tokenlens.measures.regions import region_tokens
 from tokenlens.models.loading import load
-from tokenlens.probing.profile import Profile, estimate_profile, profile_samples
+from tokenlens.probing.profile import Profile
+from tokenlens.probing.profiling import estimate_profile, profile_samples
 from tokenlens.probing.recording import Recording
 from tokenlens.samples.dataset import load_samples
 
@@ -176,7 +177,7 @@ PAUSE_S = 0.02
 CHILD = f"""
 import sys, time
 from tokenlens.models.loading import load
-from tokenlens.probing.profile import profile_samples
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.dataset import load_samples
 from tokenlens.samples.sample import Sample
 whole = Sample.open_image

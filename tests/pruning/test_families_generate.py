@@ -131,7 +131,7 @@ def test_why_prompt_lookup_is_not_compared_for_paligemma():
     assert (alone - among_candidates).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "PaliGemma"])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("PaliGemma")])
 def test_prompt_lookup_equals_greedy(name):
     """Candidates stand after the prompt in the first pass: they must not be taken for its end."""
     found, plan, ids = repeating(name)

@@ -11,7 +11,7 @@ import tokenlens as tl
 from tests.conftest import Ended
 from tests.support.benchmark_files import INSTANCES, REFS, SIZE, hub, refcoco, refcoco_hub, write
 from tests.support.grading import graded
-from tokenlens.errors import SampleError
+from tokenlens.errors import SampleError, SplitWarning
 from tokenlens.probing.profile import Profile
 
 QUESTION = (
@@ -21,13 +21,26 @@ QUESTION = (
 
 @pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog"])
 def test_published_files(tmp_path: Path, name: str) -> None:
-    samples = tl.load_samples(f"{name}:{refcoco(tmp_path, name)}", "held-out")
+    samples = tl.load_samples(f"{name}/val:{refcoco(tmp_path, name)}", "held-out")
     assert [sample.id for sample in samples] == ["2", "3"]
     assert samples[0].question == QUESTION
     assert samples[0].boxes == ((0, 0, 40, 40),)
     assert samples[0].polygons == ()  # a mask, no outline
     assert samples[0].task == name
     assert samples.split == "val"
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "ids"),
+    [
+        ("refcoco", "testA+testB", ["4"]),
+        ("refcoco+", "testA+testB", ["4"]),
+        ("refcocog", "val", ["2", "3"]),
+    ],
+)
+def test_what_is_held_out(tmp_path: Path, name: str, split: str, ids: list[str]) -> None:
+    samples = tl.load_samples(f"{name}:{refcoco(tmp_path, name)}", "held-out")
+    assert (samples.split, [sample.id for sample in samples]) == (split, ids)
 
 
 def test_own_directory_and_splits(tmp_path: Path) -> None:
@@ -47,12 +60,14 @@ def test_regions_that_overshoot_by_rounding_are_cut_to_the_picture(tmp_path: Pat
 
 @pytest.mark.usefixtures("tables")
 def test_mirror(tmp_path: Path) -> None:
-    samples = tl.load_samples(f"refcoco:{refcoco_hub(tmp_path)}", "calibration")
+    with pytest.warns(SplitWarning, match="the mirror's val has 8,811 boxes"):
+        samples = tl.load_samples(f"refcoco:{refcoco_hub(tmp_path)}", "calibration")
     assert [sample.question.rsplit(": ")[-1] for sample in samples] == ["left cup", "red cup"]
     assert samples[1].boxes == ((0, 0, 40, 40),)
     assert samples[1].polygons == (((0, 0), (40, 0), (40, 40)),)
     assert samples[1].open_image().size == SIZE
-    assert len(tl.load_samples(f"refcoco:{tmp_path}", "held-out")) == 1
+    held_out = tl.load_samples(f"refcoco:{tmp_path}", "held-out")
+    assert [sample.id for sample in held_out] == ["testA/0/0", "testB/0/0"]
 
 
 def test_golden(tmp_path: Path) -> None:
@@ -84,7 +99,7 @@ def test_a_bad_entry_is_named(
     change(refs, instances)
     write(refcoco(tmp_path, refs=refs) / "refcoco" / "instances.json", instances)
     with pytest.raises(SampleError) as caught:
-        tl.load_samples(f"refcoco:{tmp_path}", "held-out")
+        tl.load_samples(f"refcoco/val:{tmp_path}", "held-out")
     assert all(word in str(caught.value) for word in words), caught.value
 
 
@@ -126,4 +141,4 @@ def test_profile_and_layers_by_region_through_the_command_line(
     assert ended.code == 0, ended.err
     ended = command("run")  # the schedule knows its data; the held-out split is another
     assert ended.code == 0, ended.err
-    assert "refcoco-test" in ended.out
+    assert "refcoco-testa-testb" in ended.out

@@ -137,10 +137,10 @@ REFS = [
     },
     {
         "ref_id": 3,
-        "ann_id": 11,
-        "image_id": 100,
+        "ann_id": 13,
+        "image_id": 101,
         "category_id": 1,
-        "file_name": "COCO_train2014_000000000100_11.jpg",
+        "file_name": "COCO_train2014_000000000101_13.jpg",
         "split": "testA",
         "sent_ids": [4],
         "sentences": [{"sent_id": 4, "sent": "cup", "raw": "cup", "tokens": []}],
@@ -148,7 +148,8 @@ REFS = [
 ]
 INSTANCES = {
     "images": [
-        {"id": 100, "file_name": "COCO_train2014_000000000100.jpg", "width": 80, "height": 40}
+        {"id": 100, "file_name": "COCO_train2014_000000000100.jpg", "width": 80, "height": 40},
+        {"id": 101, "file_name": "COCO_train2014_000000000101.jpg", "width": 80, "height": 40},
     ],
     "annotations": [
         {
@@ -167,6 +168,14 @@ INSTANCES = {
             "segmentation": {"counts": "abc", "size": [40, 80]},
             "iscrowd": 0,
         },
+        {
+            "id": 13,
+            "image_id": 101,
+            "category_id": 1,
+            "bbox": [10.0, 10.0, 20.0, 20.0],
+            "segmentation": [[10, 10, 30, 10, 30, 30]],
+            "iscrowd": 0,
+        },
     ],
     "categories": [{"id": 1, "name": "cup"}],
 }
@@ -174,7 +183,9 @@ INSTANCES = {
 
 def refcoco(folder: Path, name: str = "refcoco", refs: Any = REFS) -> Path:
     """RefCOCO in the layout of the refer toolkit, a pickle of Python 2 as published."""
-    picture(folder / "images/mscoco/images/train2014/COCO_train2014_000000000100.jpg")
+    for number in (100, 101):
+        name_of_picture = f"COCO_train2014_{number:012d}.jpg"
+        picture(folder / "images/mscoco/images/train2014" / name_of_picture)
     write(folder / name / "instances.json", INSTANCES)
     by = "umd" if name == "refcocog" else "unc"
     (folder / name / f"refs({by}).p").write_bytes(pickle.dumps(refs, protocol=2))
@@ -193,4 +204,5 @@ def refcoco_hub(folder: Path) -> Path:
         "iscrowd": 0,
         "file_name": "COCO_train2014_000000000100_12.jpg",
     }
-    return hub(folder, {"val": [row], "test": [{**row, "answer": ["cup"]}]})
+    judged = {**row, "answer": ["cup"], "file_name": "COCO_train2014_000000000101_13.jpg"}
+    return hub(folder, {"val": [row], "test": [row], "testA": [judged], "testB": [judged]})

@@ -159,6 +159,7 @@ FAMILIES: dict[str, Family] = {
     "Mistral3": Family(_broken_rows(2)),
     "Pixtral": Family(_broken_rows(1)),
     "PaliGemma": Family(_SQUARE, beside=lambda ids: {"token_type_ids": torch.zeros_like(ids)}),
+    "PaliGemma2": Family(_SQUARE, beside=lambda ids: {"token_type_ids": torch.zeros_like(ids)}),
     "LLaVA + sliding Mistral": Family(_SQUARE, window=True),
     "LLaVA + Qwen3": Family(_SQUARE),
     "LLaVA + Phi3": Family(_SQUARE),

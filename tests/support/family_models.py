@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    Gemma2Config,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     GemmaConfig,
@@ -205,18 +206,22 @@ def _mistral3() -> PreTrainedModel:
     )
 
 
-def _paligemma() -> PreTrainedModel:
+def _paligemma(text: PreTrainedConfig) -> Callable[[], PreTrainedModel]:
     """A prompt that sees itself whole; positions from 1."""
-    vision = {**vision_tower("siglip_vision_model", SIDE * PATCH), "vision_use_head": False}
-    return PaliGemmaForConditionalGeneration(
-        PaliGemmaConfig(
-            vision_config=vision,
-            text_config=GemmaConfig(**HEADED),
-            image_token_index=IMAGE,
-            projection_dim=32,
-        )
-    )
 
+    def build() -> PreTrainedModel:
+        vision = {**vision_tower("siglip_vision_model", SIDE * PATCH), "vision_use_head": False}
+        return PaliGemmaForConditionalGeneration(
+            PaliGemmaConfig(
+                vision_config=vision, text_config=text, image_token_index=IMAGE, projection_dim=32
+            )
+        )
+
+    return build
+
+
+CAPPED = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0, "sliding_window": 4096}
+"""Gemma2's caps, low enough for the logits of a random model to feel them."""
 
 BUILDERS: dict[str, Callable[[], PreTrainedModel]] = {
     "Qwen2-VL": _qwen2_vl,
@@ -231,7 +236,10 @@ BUILDERS: dict[str, Callable[[], PreTrainedModel]] = {
     "Gemma3": _gemma3,
     "Mistral3": _mistral3,
     "Pixtral": _pixtral,
-    "PaliGemma": _paligemma,
+    "PaliGemma": _paligemma(GemmaConfig(**HEADED)),
+    "PaliGemma2": _paligemma(
+        Gemma2Config(**HEADED, query_pre_attn_scalar=8, layer_types=SLIDING, **CAPPED)
+    ),
     "LLaVA + sliding Mistral": _llava(MistralConfig(**HEADED, sliding_window=WINDOW)),
     "LLaVA + Qwen3": _llava(Qwen3Config(**HEADED)),
     "LLaVA + Phi3": _llava(Phi3Config(**TEXT)),

@@ -367,7 +367,7 @@ def paligemma() -> Any:
     return PaliGemmaForConditionalGeneration(config), processor
 
 
-def mistral3() -> Any:
+def mistral3(patch: Any = 8) -> Any:
     config = Mistral3Config(
         vision_config={
             **TOWER,
@@ -383,8 +383,8 @@ def mistral3() -> Any:
     )
     processor = _processor(
         PixtralPictureProcessor,
-        PixtralImageProcessorPil(resample=BILINEAR, size={"longest_edge": 128}, patch_size=8),
-        patch_size=8,
+        PixtralImageProcessorPil(resample=BILINEAR, size={"longest_edge": 128}, patch_size=patch),
+        patch_size=patch,
         spatial_merge_size=2,
         image_token=PICTURE,
         image_break_token=BREAK,
@@ -473,5 +473,6 @@ FAMILIES: dict[str, Family] = {
     "gemma3": Family(gemma3, 12),
     "paligemma": Family(paligemma, 8),
     "mistral3": Family(mistral3, 16),
+    "mistral3, sides": Family(lambda: mistral3({"height": 8, "width": 8}), 16),
 }
 """By `config.model_type`, with the settings that differ."""

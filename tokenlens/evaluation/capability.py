@@ -17,13 +17,14 @@ import pandas as pd
 
 from tokenlens.errors import ResultsError, SelectionError
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.metrics.agreement import unscored_tasks
 from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
-from tokenlens.storage.output_paths import slug
+from tokenlens.storage.output_paths import same_model, slug
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
@@ -83,13 +84,21 @@ def measure(
 def rerun_scores(comparison: Comparison) -> pd.DataFrame:
     """Scores of re-runs that `measure` made, a row per sample with ground truth, by its id.
 
-    Columns: `task`, `unpruned`, and the number of every layer, counted from 1.
+    Of a task without any, all samples: the unpruned model's own answers are then taken as right
+    (`evaluation.agreement`). Columns: `task`, `unpruned`, and the number of every layer, counted
+    from 1.
     """
-    layers = range(1, len(comparison.arms))
     whole = comparison.arms[UNPRUNED].rows
-    scores = pd.DataFrame({layer: comparison.arms[_arm(layer)].rows["score"] for layer in layers})
+    by_reference = whole["task"].isin(unscored_tasks(whole))
+
+    def scores_of(arm: str) -> pd.Series:
+        own = comparison.arms[arm].rows["score"]
+        return own.mask(by_reference, comparison.agreement(arm))
+
+    layers = range(1, len(comparison.arms))
+    scores = pd.DataFrame({layer: scores_of(_arm(layer)) for layer in layers})
     scores.insert(0, "task", whole["task"])
-    scores.insert(1, "unpruned", whole["score"])
+    scores.insert(1, "unpruned", scores_of(UNPRUNED))
     return scores.set_index(whole["id"]).dropna()
 
 
@@ -135,7 +144,8 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     for name, schedule in wanted.items():
         found = comparison.arms[name].identity
         same = (
-            all(found["model"][key] == model[key] for key in ("id", "revision", "config_hash"))
+            same_model(found["model"], model)
+            and all(found["model"][key] == model[key] for key in ("id", "revision"))
             and found["data"]["hash"] == samples.hash
             and found["schedule"] == (schedule and schedule.as_json())
         )

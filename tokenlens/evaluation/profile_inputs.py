@@ -6,6 +6,7 @@ from tokenlens.errors import ModelError, SampleError
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
 from tokenlens.samples.dataset import SPLITS, Samples, load_samples
+from tokenlens.storage.output_paths import same_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +67,10 @@ def profiled_model(
 def require_profiled(vlm: VLM, profile: Profile) -> None:
     """Raise `ModelError` where `vlm` is not the model of the profile, wherever it lies now."""
     then = profile.manifest["identity"]["model"]
-    if vlm.config_hash != then["config_hash"]:
+    now = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
+    if not same_model(then, now):
         raise ModelError(
             f"{profile.directory} is a profile of another model than {vlm.id}: the configuration's "
-            f"hash was {then['config_hash']}, now it is {vlm.config_hash}; profile this one first"
+            f"hash was {then['config_hash']} and the weights' {then.get('weights')}, now they are "
+            f"{now['config_hash']} and {now['weights']}; profile this one first"
         )

@@ -1,18 +1,18 @@
 """From a profile to a schedule: layer scores, the chosen layers and why, the keep ratios."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenlens.errors import SelectionError
+from tokenlens.methods.plan_notes import BEST_LAYER, plan_notes
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
-from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
-from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
-from tokenlens.schedule.token_counts import stage_counts
+from tokenlens.schedule import ModelRef, Schedule, Why
 from tokenlens.selection.criteria import (
     CAPABILITY,
     Capability,
@@ -23,12 +23,15 @@ from tokenlens.selection.criteria import (
 from tokenlens.selection.layer_choice import LayerChoice, choose_layers
 from tokenlens.selection.layers import FIRST_LAYER, area, feasible_layers
 from tokenlens.selection.solve import Budget, MacsCounter, parse_budget, solved_schedule
+from tokenlens.storage.invocation import current_command
+from tokenlens.wording import cautions
+from tokenlens.wording.printable import shown
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
 
-_CROWDED = 0.4
-"""Merged tokens' share of what the first stage leaves, above which there is a note."""
+UNPRUNED_SCORE = "the unpruned model's score"
+"""What a layer's score is relative to."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Selection:
         n_visual: visual tokens per sample the budget was solved for (the rounded mean).
         schedule: ready to be saved.
         notes: what a reader should know, one sentence each.
+        cautions: what the samples cannot tell (`tokenlens.wording.cautions`), one sentence each.
     """
 
     criterion: str
@@ -93,6 +97,7 @@ class Selection:
     n_visual: int
     schedule: Schedule
     notes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
 
     @property
     def average(self) -> float:
@@ -109,7 +114,7 @@ def plan(
     max_correlation: float = 0.9,
     merge: int | float = MERGE,
     seed: int = 0,
-    meter: Callable[[ModelRef], MacsCounter] = decoder_macs_of,
+    meter: Callable[[ModelRef], MacsCounter] | None = None,
 ) -> Selection:
     """Choose layers by a profile and make the SwiftVLM schedule that meets the budget.
 
@@ -138,12 +143,18 @@ def plan(
     """
     target = parse_budget(budget)
     identity = profile.manifest["identity"]
+    depth = identity["model"]["layers"]
+    if isinstance(stages, int) and stages > depth:
+        raise SelectionError(
+            f"stages: got {shown(stages)}, expected at most {depth - FIRST_LAYER + 1}: of the "
+            f"model's {depth} layers the first two are never chosen"
+        )
     model = ModelRef(**{key: identity["model"][key] for key in ModelRef.model_fields})
     evidence = gather_evidence(profile.rows(), criterion)
     interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
     scores = interval[0].tolist()
     n_visual = round(float(evidence.n_visual.mean()))
-    counting = meter(model) if target.in_macs else None
+    counting = (meter or _counter_by_name)(model) if target.in_macs else None
 
     def solve(layers: Sequence[int]) -> Schedule:
         stages = swiftvlm_stages(layers, merge)
@@ -153,15 +164,9 @@ def plan(
     name = criterion if isinstance(criterion, str) else CAPABILITY
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
-    schedule = choice.schedule.replace(
-        why=Why(
-            criterion=name,
-            scores=scores,
-            data=measured.data if measured else identity["data"]["source"],
-            tokenlens=version("tokenlens"),
-            date=datetime.now(UTC).date().isoformat(),
-        )
-    )
+    said = tuple(_cautions(evidence, interval, layers))
+    why = _why(name, scores, identity["data"], measured, said)
+    schedule = choice.schedule.replace(why=why)
     feasible = feasible_layers(scores)
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
     return Selection(
@@ -175,14 +180,53 @@ def plan(
         tokens_per_layer=tuple(schedule.tokens_entering(n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
-        notes=(
-            *choice.notes,
-            *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
-            *_notes_on_sizes(evidence, n_visual),
-            *_notes_on_budget(target, schedule.budget),
-            *_notes_on_merging(schedule, n_visual),
-        ),
+        notes=(*choice.notes, *plan_notes(evidence, measured, target, schedule, n_visual)),
+        cautions=said,
     )
+
+
+def _why(
+    criterion: str,
+    scores: Sequence[float],
+    data: Mapping[str, Any],
+    measured: Capability | None,
+    said: tuple[str, ...],
+) -> Why:
+    """Where the schedule comes from; `data` is the profile's, and `measured` of re-runs if any."""
+    return Why(
+        criterion=criterion,
+        scores=tuple(scores),
+        relative_to=UNPRUNED_SCORE if measured else BEST_LAYER,
+        data=measured.data if measured else data["source"],
+        split=_split(data, measured),
+        tokenlens=version("tokenlens"),
+        date=datetime.now(UTC).date().isoformat(),
+        command=current_command(),
+        cautions=said or None,
+    )
+
+
+def _split(data: Mapping[str, Any], measured: Capability | None) -> str | None:
+    """The split of the data that layers were chosen on, where it is known."""
+    own = measured is None or measured.data == data["source"]
+    return data["split"] if own else None
+
+
+def _cautions(
+    evidence: Evidence, interval: NDArray[np.float64], layers: Sequence[int]
+) -> list[str]:
+    """What the samples cannot tell of the layers; `interval` is mean, low and high [3, layers]."""
+    mean, low, high = interval.tolist()
+    counts = {task: len(values) for task, values in evidence.scores.items()}
+    flat = [f"layer {layer}" for layer in layers if low[layer - 1] == high[layer - 1]]
+    return [
+        *cautions.on_no_scores(mean[FIRST_LAYER - 1 :]),
+        *cautions.on_few(counts),
+        *cautions.on_pictures(evidence.images),
+        *cautions.on_whole_regions(evidence.whole_regions, sum(counts.values())),
+        *cautions.on_flat_intervals(flat),
+        *cautions.on_overlap(layers, low, high, FIRST_LAYER),
+    ]
 
 
 def _too_alike(
@@ -194,6 +238,13 @@ def _too_alike(
         for second in feasible
         if first < second and correlation[first - 1, second - 1] > limit
     )
+
+
+def _counter_by_name(model: ModelRef) -> MacsCounter:
+    """What counts MACs in the profile's model; it reads the model's configuration."""
+    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
+
+    return decoder_macs_of(model)
 
 
 def _verdicts(
@@ -242,54 +293,3 @@ def _reason(
     if layer == layers[0] + 1:
         return f"follows layer {layers[0]}, whose choice would act on no layer"
     return "the chosen layers have the larger area"
-
-
-def _notes_on_regions(evidence: Evidence) -> list[str]:
-    scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
-    if scored == profiled:
-        return []
-    return [f"{scored} of {profiled} samples have a region and are scored by"]
-
-
-def _notes_on_reruns(capability: Capability) -> list[str]:
-    scored = sum(map(len, capability.scores.values()))
-    notes = [f"scores are relative to the unpruned model's, over {scored} samples"]
-    if capability.left_out:
-        tasks = ", ".join(map(repr, capability.left_out))
-        notes.append(f"the unpruned model scores 0 in {tasks}: not counted")
-    return notes
-
-
-def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
-    least, most = evidence.n_visual.min(), evidence.n_visual.max()
-    if least == most:
-        return []
-    return [
-        f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
-        f"{n_visual}, and in the same ratios elsewhere"
-    ]
-
-
-def _notes_on_merging(schedule: Schedule, n_visual: int) -> list[str]:
-    """Where merged tokens crowd out kept ones; docs/results/ablation.md has what that costs."""
-    first = stage_counts(schedule.stages, n_visual)[0]
-    share = first.merged / first.alive
-    if share <= _CROWDED:
-        return []
-    return [
-        f"{first.merged} of the {first.alive} visual tokens after the first stage are merged ones "
-        f"({share:.0%}), which is much; --merge 0 gives their place to tokens that are kept"
-    ]
-
-
-def _notes_on_budget(target: Budget, note: BudgetNote | None) -> list[str]:
-    notes = []
-    if note is not None and note.n_text is not None:
-        notes.append(
-            f"{target} are of the prefill of {note.n_visual} visual and {note.n_text} text tokens, "
-            "those of a question of 15 words in the model's chat template"
-        )
-    if note is not None and note.reached is not None:
-        came_to = Budget(note.reached, target.unit)
-        notes.append(f"of {target}, {came_to} is the nearest that whole tokens come to")
-    return notes

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from tokenlens.errors import ModelError
-from tokenlens.models.placement import check_device_map, find_device, find_dtype
-from tokenlens.models.processing import load_processor
+from tokenlens.models.checkpoint_files import check_config, check_weights
+from tokenlens.models.finite import check_finite
+from tokenlens.models.place_words import check_device_map
+from tokenlens.models.placement import find_device, find_dtype
+from tokenlens.models.processing import has_processor, load_processor
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 
@@ -64,7 +67,8 @@ def load_outline(
 ) -> VLM:
     """All of a model but its weights, which are neither downloaded nor read.
 
-    It says how deep and wide the model is, and its processor makes inputs; it cannot be run.
+    It says how deep and wide the model is, and its processor makes inputs; it cannot be run. A
+    directory that holds nothing of a processor, perhaps only `config.json`, gives one without.
 
     Args:
         name: as for `load`.
@@ -83,28 +87,49 @@ def load_outline(
     config = _load_config(source.folder)
     if isinstance(precision, str):
         precision = config.dtype or config.get_text_config().dtype or torch.float32
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=precision)
-    processor = load_processor(source.folder, config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, dtype=precision)
+    except Exception as error:
+        raise ModelError(
+            f"{source.folder / 'config.json'} describes no model that can be built: {_short(error)}"
+        ) from error
+    processor = load_processor(source.folder, config) if has_processor(source.folder) else None
     return VLM(model, processor, id=source.id, revision=source.revision)
 
 
 def _load_config(folder: Path) -> PreTrainedConfig:
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder} is no model directory: it has no config.json; expected one as written by "
-            "save_pretrained"
-        )
+    check_config(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+        # Values that a configuration class did not expect raise whatever they happen to break.
         raise ModelError(f"{folder / 'config.json'} cannot be used: {_short(error)}") from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
             f"{folder} holds a {config.model_type!r} model, which is no vision-language model; "
             "expected one such as Qwen2-VL"
         )
+    _check_kind(config, folder)
     return config
+
+
+def _check_kind(config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` for an architecture or a quantisation that would be passed over."""
+    kind: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    loaded = kind.__name__
+    if config.architectures and loaded not in config.architectures:
+        raise ModelError(
+            f"{folder} holds a {config.architectures[0]}, its model type {config.model_type!r} is "
+            f"loaded as {loaded}; expected config.json's architectures to name that"
+        )
+    settings = getattr(config, "quantization_config", None)
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        raise ModelError(
+            f"{folder} is quantised by {method!r}, which transformers does not know; expected one "
+            f"of {', '.join(AUTO_QUANTIZATION_CONFIG_MAPPING)}"
+        )
 
 
 def _load_weights(
@@ -113,6 +138,12 @@ def _load_weights(
     dtype: torch.dtype | str,
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
+    text = config.get_text_config(decoder=True)
+    check_weights(
+        folder,
+        quantised=getattr(config, "quantization_config", None) is not None,
+        embeddings=(text.vocab_size, text.hidden_size),
+    )
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder,
@@ -122,7 +153,13 @@ def _load_weights(
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        # Building a model of an odd configuration raises whatever that happens to break.
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"the weights in {folder} do not fit its config.json: they are of other shapes; "
+                "take both from the same checkpoint"
+            ) from error
         raise ModelError(f"the weights in {folder} cannot be loaded: {_short(error)}") from error
     model, info = loaded
     if info["missing_keys"]:
@@ -131,8 +168,11 @@ def _load_weights(
             f"the weights in {folder} are incomplete: {len(missing)} are missing, among them "
             f"{missing[0]}"
         )
+    check_finite(model, folder)
     return model
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())
+    named = isinstance(error, OSError | ValueError | RuntimeError) and text
+    return (text if named else f"{type(error).__name__}: {text}")[:300]

@@ -1,8 +1,30 @@
 """Pixtral's processor for pictures; the one in transformers does not load without torchvision."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
+
+from tokenlens.errors import ModelError
+
+
+def square_side(patch_size: int | Mapping[str, int]) -> int:
+    """The side of a square patch, published as a number or as {"height": …, "width": …}.
+
+    Raises `ModelError` for a patch that is no square, which the family's models do not have.
+
+    >>> square_side(14), square_side({"height": 14, "width": 14})
+    (14, 14)
+    """
+    if not isinstance(patch_size, Mapping):
+        return patch_size
+    sides = {patch_size.get("height"), patch_size.get("width")}
+    side = sides.pop()
+    if sides or side is None:
+        raise ModelError(
+            f"patch_size: got {dict(patch_size)}, expected a number, or height and width alike"
+        )
+    return side
 
 
 class PixtralPictureProcessor(ProcessorMixin):
@@ -23,7 +45,7 @@ class PixtralPictureProcessor(ProcessorMixin):
         self,
         image_processor: Any = None,
         tokenizer: Any = None,
-        patch_size: int = 16,
+        patch_size: int | Mapping[str, int] = 16,
         spatial_merge_size: int = 1,
         chat_template: str | None = None,
         image_token: str = "[IMG]",  # noqa: S107 - a token of a vocabulary
@@ -32,7 +54,7 @@ class PixtralPictureProcessor(ProcessorMixin):
         **_: Any,
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        self.patch_size = patch_size
+        self.patch_size = square_side(patch_size)
         self.spatial_merge_size = spatial_merge_size
         self.image_token = image_token
         self.image_break_token = image_break_token

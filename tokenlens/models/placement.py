@@ -3,20 +3,7 @@
 import torch
 
 from tokenlens.errors import ModelError
-from tokenlens.wording.suggest import one_of
-
-_DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "half": torch.float16,
-    "float64": torch.float64,
-    "fp64": torch.float64,
-}
-_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+from tokenlens.models.place_words import DTYPES, dtype_name
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
@@ -57,25 +44,7 @@ def find_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
-    if dtype == "auto" or dtype in _DTYPES.values():
+    if isinstance(dtype, torch.dtype) and str(dtype).removeprefix("torch.") in DTYPES.values():
         return dtype
-    name = str(dtype).removeprefix("torch.")
-    if name not in _DTYPES:
-        raise ModelError(
-            f"unknown dtype {str(dtype)!r}: expected {one_of(name, ('auto', *_DTYPES))}"
-        )
-    return _DTYPES[name]
-
-
-def check_device_map(device_map: str | dict | None, device: str | torch.device | None) -> None:
-    """Raise `ModelError` for a device map accelerate does not know, or one beside a device."""
-    if device_map is None:
-        return
-    if device is not None:
-        raise ModelError(
-            f"device {str(device)!r} and device_map {device_map!r} exclude each other: give one"
-        )
-    if isinstance(device_map, str) and device_map not in _DEVICE_MAPS:
-        raise ModelError(
-            f"unknown device_map {device_map!r}: expected {one_of(device_map, _DEVICE_MAPS)}"
-        )
+    name = dtype_name(str(dtype))
+    return name if name == "auto" else getattr(torch, name)

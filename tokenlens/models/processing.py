@@ -1,7 +1,7 @@
 """Loading a model's processor so that it makes the same tensors with and without torchvision."""
 
+from functools import wraps
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoImageProcessor, PreTrainedConfig, ProcessorMixin
@@ -9,10 +9,26 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
 from tokenlens.errors import ModelError
+from tokenlens.models.chat_template import check_template
+from tokenlens.models.no_video import NoVideo
 from tokenlens.models.pixtral import PixtralPictureProcessor
 
 _PICTURES_ONLY = {"mistral3": PixtralPictureProcessor}
 """Processors that take the place of those that cannot even be imported without torchvision."""
+
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+def has_processor(folder: Path) -> bool:
+    """Whether a directory holds anything of a tokenizer, without which no processor is made."""
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
 
 
 def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
@@ -40,15 +56,77 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
         ) from error
     if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
+    if isinstance(processor.chat_template, str):
+        check_template(processor.chat_template, folder)
+    _check_image_token(processor, config, folder)
+    _check_pictures(processor, config, folder)
     return processor
+
+
+def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` where tokenizer and configuration mean another token by a picture."""
+    tokenizer = processor.tokenizer
+    ids = {
+        token: tokenizer.convert_tokens_to_ids(token)
+        for token in (
+            getattr(processor, "image_token", None),
+            getattr(tokenizer, "image_token", None),
+        )
+        if isinstance(token, str)
+    }
+    expected = getattr(config, "image_token_id", None)
+    # Gemma3's processor calls the token before a picture its image token; the other one is meant.
+    if ids and expected is not None and expected not in ids.values():
+        token, known = next(iter(ids.items()))
+        raise ModelError(
+            f"{folder}: the tokenizer's id of the image token {token!r} is {known}, config.json's "
+            f"image_token_id is {expected}: no picture would be seen; take tokenizer and "
+            "config.json from the same checkpoint"
+        )
+
+
+def _check_pictures(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` for pictures divided by 0, or cut into other patches than the tower's.
+
+    Qwen's processors cut patches themselves; the others leave that to the model.
+    """
+    settings = processor.image_processor.to_dict()
+    if 0 in (settings.get("image_std") or ()):
+        raise ModelError(
+            f"{folder}: preprocessor_config.json's image_std is {list(settings['image_std'])}, "
+            "expected numbers above 0"
+        )
+    if "merge_size" not in settings:
+        return
+    vision = config.vision_config
+    for key, name in (
+        ("patch_size", "patch_size"),
+        ("merge_size", "spatial_merge_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+    ):
+        expected = getattr(vision, name, None)
+        if expected is not None and settings.get(key) != expected:
+            raise ModelError(
+                f"{folder}: preprocessor_config.json's {key} is {settings.get(key)!r}, "
+                f"config.json's vision_config.{name} is {expected}; take both from the same "
+                "checkpoint"
+            )
 
 
 def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """A processor class that takes pictures and text only; everything else is inherited."""
 
     class PictureProcessor(processor_class):  # type: ignore[misc, valid-type]
-        # SmolVLM asks the video half for its defaults before it looks for videos.
-        video_processor = SimpleNamespace(num_frames=None, fps=None)
+        video_processor = NoVideo(
+            processor_class.__name__,
+            takes_videos="video_processor" in processor_class.get_attributes(),
+        )
+
+        @wraps(processor_class.__call__)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("videos") is not None:  # which some families would pass over
+                self.video_processor(kwargs["videos"])
+            return super().__call__(*args, **kwargs)
 
         @classmethod
         def get_attributes(cls) -> list[Any]:

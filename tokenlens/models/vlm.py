@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, Proces
 
 from tokenlens.errors import ModelError, SampleError
 from tokenlens.models.adapters import AdapterContext, find_adapter, required_shrinking
+from tokenlens.models.fingerprint import saved_values, weights_hash
 from tokenlens.models.inputs import PreparedInputs
 from tokenlens.models.layout import Layout, find_layouts
 from tokenlens.models.processing import picture_settings
@@ -94,24 +94,35 @@ class VLM:
         """The floating-point type of the weights."""
         return self.model.dtype
 
-    @cached_property
+    @property
     def config_hash(self) -> str:
         """16 hexadecimal digits that stand for a checkpoint, whatever dtype it is loaded in.
 
         Covers the configuration, every weight's name and shape and some of its values (a bfloat16
-        checkpoint is the same in float32; a float32 one rounded to bfloat16 is another).
-        Weights that accelerate keeps offloaded give name and shape only.
+        checkpoint is the same in float32; a float32 one rounded to bfloat16 is another), offloaded
+        ones included. Computed anew each time; `weights_hash` covers every value.
         """
-        digest = hashlib.sha256()
-        samples = []
-        for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        shapes, samples = {}, {}
+        for name, weight in saved_values(self.model):
+            shapes[name] = tuple(weight.shape)
             if not weight.is_meta:
                 step = max(1, weight.numel() // _SAMPLED_VALUES)
-                samples.append(weight.reshape(-1)[::step].to("cpu", torch.float32))
-        digest.update(torch.cat(samples).numpy().tobytes())
+                samples[name] = weight.reshape(-1)[::step].to("cpu", torch.float32)
+        digest = hashlib.sha256()
+        for name in sorted(shapes):
+            digest.update(f"{name} {shapes[name]}\n".encode())
+        for name in sorted(samples):
+            digest.update(samples[name].numpy().tobytes())
         config = _stable(self.model.config.to_dict())
         return hash_json([self.architecture, config, digest.hexdigest()])
+
+    @property
+    def weights_hash(self) -> str:
+        """16 hexadecimal digits of every value of every weight, computed anew each time.
+
+        About a second per GiB; see `tokenlens.models.fingerprint`.
+        """
+        return weights_hash(self.model)
 
     def prepare(
         self,
@@ -177,6 +188,14 @@ class VLM:
             raise ModelError(f"the model's chat template is broken: {_one_line(error)}") from error
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
+        except Exception as error:
+            # Odd settings break something somewhere; the tokenizers library raises bare Exceptions.
+            reason = f"{type(error).__name__}: {_one_line(error)}"
+            raise ModelError(
+                f"the processor of this {self.architecture} cannot make inputs ({reason[:200]}); "
+                "its settings do not fit pictures or text, see preprocessor_config.json and the "
+                "tokenizer's files"
+            ) from error
         inputs.pop("labels", None)  # PaliGemma's processor makes them of every prompt
         prepared = PreparedInputs(inputs, sizes=sizes, settings=settings)
         return prepared.to(self.device, dtype=self.dtype)

@@ -27,7 +27,18 @@ Observer = Callable[[nn.Module, Tensor, Tensor, Any, dict[str, Any]], None]
 the attention function gets it, and the remaining keyword arguments."""
 
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("tokenlens_observers", default=())
+_whole: ContextVar[bool] = ContextVar("tokenlens_whole", default=True)
 _lock = threading.Lock()
+
+
+def note_tokens(*, whole: bool) -> None:
+    """Say whether what runs now in this context runs on the tokens that the model was given."""
+    _whole.set(whole)
+
+
+def tokens_are_whole() -> bool:
+    """Whether layers run on the tokens the model was given, not on those that pruning left."""
+    return _whole.get()
 
 
 def is_observing(observer: Observer) -> bool:
@@ -44,13 +55,12 @@ def observe_attention(implementation: str, observer: Observer) -> Iterator[None]
             `flash_attention_2`, or any registered other.
         observer: What it is shown to.
     """
-    before = _observers.get()
     observed = _install(implementation)
     try:
-        _observers.set((*before, observer))
+        _observers.set((*_observers.get(), observer))
         yield
     finally:
-        _observers.set(before)
+        _observers.set(tuple(one for one in _observers.get() if one is not observer))
         _release(observed)
 
 

@@ -82,6 +82,7 @@ def row_bias(
     *,
     sample: int,
     row: int,
+    place: int | None = None,
     keys: int,
     causal: bool,
     window: int | None,
@@ -94,7 +95,8 @@ def row_bias(
             [batch, 1 or heads, rows, keys] (SDPA, eager), bool or int [batch, keys] of real tokens
             (FlashAttention), or None where being causal says it all.
         sample: Index of the sample in the batch.
-        row: Index of the row.
+        row: Index of the row in the mask.
+        place: Index of its own token among the keys; that of the row where None.
         keys: Number of keys.
         causal: Whether a row sees no key after itself, where the mask does not say it.
         window: Number of keys up to itself that a row sees, where the mask does not say it.
@@ -114,12 +116,13 @@ def row_bias(
     if mask is not None and mask.ndim == 4:
         given = mask[sample, :, row, :keys]
         return _as_bias(given) if given.dtype == torch.bool else given.float()
+    own = row if place is None else place
     places = torch.arange(keys, device=device)
     seen = torch.ones(keys, dtype=torch.bool, device=device)
     if causal:
-        seen &= places <= row
+        seen &= places <= own
     if window is not None:
-        seen &= places > row - window
+        seen &= places > own - window
     if mask is not None:
         real = mask[sample, :keys].bool()
         seen[: len(real)] &= real

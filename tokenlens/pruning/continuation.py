@@ -13,6 +13,9 @@ from tokenlens.pruning.prefill import SessionContext
 class Continuation:
     """New tokens attend to the keys each layer has stored, and to themselves."""
 
+    whole = False
+    """Keys that pruning took are missing, so that a row is of other tokens than the model's."""
+
     def __init__(self, context: SessionContext) -> None:
         self._context = context
 

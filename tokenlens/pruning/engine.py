@@ -9,7 +9,7 @@ import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -28,7 +28,13 @@ from tokenlens.models.structure import (
     video_mask,
     visual_mask,
 )
-from tokenlens.probing.attention import observe_attention
+from tokenlens.probing.attention import is_observing, note_tokens, observe_attention
+from tokenlens.probing.generations import (
+    PromptCall,
+    arguments_by_name,
+    current_generation,
+    watch_generate,
+)
 from tokenlens.pruning import refusals
 from tokenlens.pruning.attention import Listener
 from tokenlens.pruning.cache import Lease, check_cache, filled_here
@@ -63,7 +69,9 @@ def prune(
     Call the model's forward or `generate()` inside as always: batches are padded on the left, and
     the logits of a prefill are those of the tokens that are left, the last one at `[:, -1]`. The
     cache stores few keys and reports full lengths; it can be gone on from inside the context only.
-    Leaving the context restores the model, however it is left.
+    Leaving the context restores the model, however it is left. Until then the model runs in the
+    thread or task that opened the context (or in one that it started with a copy of its
+    contextvars, as `asyncio.to_thread` does), one at a time; all others are refused.
 
     A schedule with an `image_scale` is of inputs that were prepared with it, by
     `vlm.prepare(..., image_scale=schedule.image_scale)`; what is counted, the cost of the unpruned
@@ -130,7 +138,6 @@ class _Session:
         self._signature = inspect.signature(model.forward)
         self._run: Prefill | Continuation | None = None
         self._thread: int | None = None
-        self._prompt_end: int | None = None
         self.implementation: str = self._config._attn_implementation
         self.context = SessionContext(
             schedule=schedule,
@@ -159,8 +166,14 @@ class _Session:
             return
         tower = required_shrinking(self._model.config).interpolated(self._model)
         if tower is not None:
-            handle = tower.register_forward_pre_hook(_interpolating, with_kwargs=True)
+            handle = tower.register_forward_pre_hook(self._interpolate, with_kwargs=True)
             stack.callback(handle.remove)
+
+    def _interpolate(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self._check_context()
+        return args, {**kwargs, "interpolate_pos_encoding": True}
 
     def attach(self, stack: ExitStack) -> None:
         """Register every hook; `stack` takes them away again."""
@@ -181,7 +194,7 @@ class _Session:
                     self.context.rotary.record, with_kwargs=True
                 )
             )
-        stack.enter_context(self._guarded_generate())
+        stack.enter_context(watch_generate(self._model, self._check_generate))
 
     def close(self) -> None:
         """The context was left: no forward pass may go on from its caches."""
@@ -192,37 +205,46 @@ class _Session:
         self._run = self._thread = None
         self.context.listener.forget()
         self.context.rotary.calls.clear()
+        note_tokens(whole=True)
 
     def _before_model(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._check_context()
         thread = threading.get_ident()
         if self._thread not in (None, thread):
             raise PruningError(
                 "another thread is running this model; a pruning context serves one at a time"
             )
         self._forget_run()
-        call = _by_name(self._signature, args, kwargs)
+        call = arguments_by_name(self._signature, args, kwargs)
+        generation = current_generation()
+        generating = generation is not None and generation.under_way(self._model) is not None
+        given = None if generation is None else generation.prompts.get(self._model)
         refusals.refuse_call(call)
+        refusals.refuse_uncached(self._model, call, generating=generating)
         cache = call.get("past_key_values")
         check_cache(cache)
         if filled_here(cache, self.context.lease):
             if call.get("input_ids") is not None:
                 visual = visual_mask(self._model, call["input_ids"])
-                generating = self._prompt_end is not None
                 refusals.refuse_continuation(call, visual, generating=generating)
             self._run = Continuation(self.context)
         else:
             refusals.refuse_prompt(call)
-            self._run = self._prefill(call["input_ids"], call.get("attention_mask"))
+            self._run = self._prefill(call["input_ids"], call.get("attention_mask"), given)
         self._thread = thread
 
-    def _prefill(self, ids: Tensor, attention_mask: Tensor | None) -> Prefill:
+    def _prefill(
+        self, ids: Tensor, attention_mask: Tensor | None, given: PromptCall | None
+    ) -> Prefill:
         attended = torch.ones_like(ids, dtype=torch.bool)
         if attention_mask is not None:
             attended = attention_mask.to(ids.device).bool()
         if self.context.tower_reader is not None:
             refusals.refuse_videos(video_mask(self._model, ids))
         whole = Slots.of_input(visual_mask(self._model, ids), attended)
-        end = ids.shape[1] if self._prompt_end is None else self._prompt_end
+        end = ids.shape[1]
+        if given is not None and given.ids is not None and given.ends_in(ids, 0):
+            end = given.ids.shape[1]
         prompt = Prompt(
             ids=ids, visual=whole.visual, attended=attended, end=end, recorded=self._recorded
         )
@@ -249,7 +271,9 @@ class _Session:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         run = self._current(layer)
         call, hidden = LayerCall.of(number, layer, args, kwargs)
+        note_tokens(whole=False)  # layers that are scored first are nobody else's business
         hidden, kwargs = run.enter(call, hidden)
+        note_tokens(whole=run.whole)
         return (hidden,), kwargs
 
     def _after_layer(self, number: int, layer: nn.Module, _: tuple[Any, ...], output: Any) -> Any:
@@ -259,55 +283,26 @@ class _Session:
         return (run.leave(number, output[0]), *output[1:])
 
     def _current(self, module: nn.Module) -> Prefill | Continuation:
-        if self._run is None:
+        self._check_context()
+        if self._run is None or self._thread != threading.get_ident():
             raise PruningError(
                 f"{type(module).__name__} was called by itself, where visual tokens cannot be "
                 f"found; call the {type(self._model).__name__} given to tokenlens.prune(...)"
             )
         return self._run
 
-    @contextmanager
-    def _guarded_generate(self) -> Iterator[None]:
-        """Let `generate()` say where the prompt ends, and refuse what it cannot do."""
-        if not hasattr(self._model, "generate"):
-            yield
-            return
-        model: Any = self._model
-        original, before = model.generate, vars(model).get("generate")
-        signature = inspect.signature(original)
+    def _check_generate(self, given: PromptCall) -> None:
+        """Before a `generate()` of the model: refuse what it cannot do here."""
+        self._check_context()
+        refusals.refuse_generation(self._model, given.arguments)
+        if self.context.tower_reader is not None and given.drafting:
+            refusals.refuse_drafting()
 
-        @wraps(original)
-        def generate(*args: Any, **kwargs: Any) -> Any:
-            call = _by_name(signature, args, kwargs)
-            refusals.refuse_generation(self._model, call)
-            given = call.get("input_ids", call.get("inputs"))
-            self._prompt_end = given.shape[1] if isinstance(given, Tensor) else None
-            try:
-                return original(*args, **kwargs)
-            finally:
-                self._prompt_end = None
-
-        model.generate = generate
-        try:
-            yield
-        finally:
-            del model.generate
-            if before is not None:
-                model.generate = before
-
-
-def _interpolating(
-    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return args, {**kwargs, "interpolate_pos_encoding": True}
-
-
-def _by_name(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """The arguments of a call by name, those taken as **kwargs included."""
-    arguments: dict[str, Any] = {}
-    for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
-        kind = signature.parameters[name].kind
-        arguments |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-    return arguments
+    def _check_context(self) -> None:
+        """Refuse threads and tasks that did not open the context: hooks are on shared modules."""
+        if not is_observing(self.context.listener):
+            raise PruningError(
+                "the model is being pruned by another thread or task than this one; open "
+                "tokenlens.prune(...) in the thread that calls the model, around generate() or the "
+                "forward pass"
+            )

@@ -73,6 +73,11 @@ class Prefill:
         self._stages: list[StageTrace] = []
         self._narrowed: dict[tuple[str, int], tuple[Any, Any]] = {}
 
+    @property
+    def whole(self) -> bool:
+        """Whether the layer just entered runs on all tokens of the padded input."""
+        return self._slots.whole
+
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: see what it was given beside its input."""
         self._deepstack.take_over(arguments)

@@ -16,6 +16,10 @@ from tokenlens.pruning.vision_tower import reads_tower
 from tokenlens.registry import SCORERS
 from tokenlens.schedule import Schedule, Scorer, Stage
 
+_UNCACHED = (
+    "without a cache every new token is a prefill that prunes anew; leave `use_cache` on, or pass "
+    "generate(..., use_cache=True) where the model's generation_config.json turns it off"
+)
 _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 
@@ -189,9 +193,36 @@ def refuse_generation(model: PreTrainedModel, arguments: Mapping[str, Any]) -> N
             "leave it out"
         )
     if option("use_cache") is False:
+        raise PruningError(_UNCACHED)
+    if option("guidance_scale") not in (None, 1):
         raise PruningError(
-            "without a cache every new token is a prefill that prunes anew; leave `use_cache` on"
+            "`guidance_scale` runs the model on a second prompt beside the first, which would be "
+            "pruned and traced in its place; leave it out"
         )
+
+
+def refuse_drafting() -> None:
+    """Drafting by a model whose vision tower is read: no picture is shown to drafts."""
+    raise PruningError(
+        "the vision tower is read, and a draft model is shown no pictures; leave "
+        "`assistant_model` out, give one that is not pruned, or use scorer.query 'diverse' or "
+        "'uniform'"
+    )
+
+
+def refuse_uncached(model: PreTrainedModel, call: Mapping[str, Any], *, generating: bool) -> None:
+    """Decoding whose cache stays empty, so that every token would be a prompt of its own."""
+    layers = decoder_layers(model)
+    checkpointing = any(
+        layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
+    )
+    if checkpointing and (generating or call.get("past_key_values") is not None):
+        raise PruningError(
+            "in train mode with gradient checkpointing the model fills no cache to decode from; "
+            "call model.eval() or model.gradient_checkpointing_disable() first"
+        )
+    if generating and call.get("use_cache") is False:
+        raise PruningError(_UNCACHED)
 
 
 def _is_packed(call: Mapping[str, Any]) -> bool:

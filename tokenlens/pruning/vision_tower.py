@@ -1,6 +1,7 @@
 """Reading the vision tower while it runs: what its patches got of each other's attention."""
 
 import inspect
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters.towers import Tower
+from tokenlens.probing.attention import is_observing
 from tokenlens.probing.rows import scaling_of
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
@@ -31,10 +33,13 @@ class TowerReader:
         self.tower = tower
         self._call: Mapping[str, Any] = {}
         self._views: list[Tensor] = []
+        self._thread: int | None = None
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The tower is about to run, with these arguments."""
-        self._views = []
+        if not is_observing(self):  # in a thread or task whose business this is not
+            return
+        self._views, self._thread = [], threading.get_ident()
         self._call = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
 
     @torch.no_grad()
@@ -42,7 +47,7 @@ class TowerReader:
         self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
     ) -> None:
         """Read the layer's queries and keys [views, heads, patches, size]."""
-        if module is not self.tower.attention:
+        if module is not self.tower.attention or self._thread != threading.get_ident():
             return
         scaling = scaling_of(query, options)
         ends = options.get("cu_seq_lens_q")  # FlashAttention has the pictures in one sequence
@@ -76,6 +81,11 @@ class TowerReader:
 
         Where beam search makes several samples of one, each has it.
         """
+        if self._thread not in (None, threading.get_ident()):
+            raise PruningError(
+                "another thread ran the vision tower meanwhile; a pruning context serves one at a "
+                "time"
+            )
         counts = visual.sum(1).tolist()
         views, self._views = self._views, []
         if not any(counts):

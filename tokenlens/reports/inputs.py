@@ -1,16 +1,15 @@
 """What a report is made from, read and checked to belong together."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ResultsError, ScheduleError
-from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.evaluation.comparing.comparison import Comparison, read_summary
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
-from tokenlens.storage.output_paths import slug
+from tokenlens.storage.output_paths import same_model, slug
 from tokenlens.storage.shards import ShardReader
 
 
@@ -25,6 +24,9 @@ class Missing:
 NO_PROFILE = Missing("No profile was given.", "tokenlens profile")
 NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
 NO_RESULTS = Missing("No results were given.", "tokenlens run")
+NO_PRUNED = Missing(
+    "The results are of the unpruned model alone.", "tokenlens run --schedule out.json"
+)
 NO_PICTURES = Missing("No pictures were asked for.", "tokenlens report --pictures 6")
 NO_STAGES = Missing(
     "Nothing is pruned between layers: every token of the smaller pictures goes on.",
@@ -35,7 +37,7 @@ NO_BOXES = Missing(
     "tokenlens models",
 )
 NO_REGION = Missing(
-    "No sample of the profile has a region, so there is nothing to cover.",
+    "No sample of the profile has a region that covers a visual token.",
     "tokenlens profile --data DATA-WITH-BOXES",
 )
 
@@ -133,16 +135,15 @@ def _check(inputs: Inputs) -> None:
     if profile and comparison:
         there = next(iter(comparison.arms.values())).identity["model"]
         here = profile.manifest["identity"]["model"]
-        if there["config_hash"] != here["config_hash"]:
+        if not same_model(there, here):
             raise ResultsError(
                 f"{inputs.results} holds results of {there['id']} ({there['config_hash']}), the "
-                f"profile {profile.directory} is of {here['id']} ({here['config_hash']}); report "
-                "them apart"
+                f"profile {profile.directory} is of {here['id']} ({here['config_hash']}), or the "
+                "weights have changed in between; report them apart"
             )
 
 
 def _versions(results: Path | None) -> dict[str, str]:
     if results is None:
         return {}
-    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
-    return dict(summary["versions"])
+    return dict(read_summary(results)["versions"])

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from tokenlens.analyses.drawing.picture_sheet import REGION
 from tokenlens.analyses.importance_maps import GROUND
 from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
+from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import (
     NO_BOXES,
     NO_PICTURES,
     NO_PROFILE,
+    NO_PRUNED,
     NO_REGION,
     NO_RESULTS,
     NO_SCHEDULE,
@@ -21,17 +24,20 @@ from tokenlens.reports.inputs import (
     Inputs,
     read_inputs,
 )
+from tokenlens.reports.nearby import near
 from tokenlens.reports.profile_sections import (
     correlation_section,
     map_section,
     overlap_section,
     shallow_deep_section,
 )
-from tokenlens.reports.provenance import provenance
+from tokenlens.reports.provenance import provenance, schedule_text
 from tokenlens.reports.result_sections import headline_stats, result_section, stage_cases
-from tokenlens.reports.wording import kept_words, listed, readable_json, rest_words
+from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import write_text
+from tokenlens.storage.output_claims import claim_report
+from tokenlens.wording.printable import printable
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,12 @@ class ReportFiles:
     Attributes:
         html: the page.
         figures: the figures beside it, each as SVG and PNG.
+        cautions: what the samples cannot tell, a sentence each, as the page says it.
     """
 
     html: Path
     figures: tuple[Path, ...]
+    cautions: tuple[str, ...] = ()
 
 
 def build_report(
@@ -72,14 +80,15 @@ def build_report(
         ResultsError: `results` holds no finished comparison, or one of another model.
         ScheduleError: the schedule is for another number of layers than profiled or not what
             `results` ran, or nothing was given.
-        OutputError: `out` cannot be written to.
+        OutputError: `out` cannot be written to, or holds something else.
     """
     inputs = read_inputs(profile, schedule, results)
+    claim_report(Path(out))
     figures = FigureFolder(Path(out) / "figures")
     content = _content(inputs, figures, pictures)
     html = Path(out) / "report.html"
     write_text(html, _environment().get_template("report.html.j2").render(content))
-    return ReportFiles(html, tuple(figures.files))
+    return ReportFiles(html, tuple(figures.files), tuple(content["cautions"]))
 
 
 def _environment() -> Environment:
@@ -89,7 +98,15 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_plain,
     )
+
+
+def _plain(value: Any) -> Any:
+    """What users wrote, without control characters; line breaks are space to a page."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, lines=True)
+    return value
 
 
 def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
@@ -99,7 +116,9 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "model": inputs.model_name,
         "summary": _summary(inputs),
         "stages": _stages(schedule) if schedule else NO_SCHEDULE,
-        "schedule_json": readable_json(schedule.as_json()) if schedule else NO_SCHEDULE,
+        "schedule_json": schedule_text(schedule) if schedule else NO_SCHEDULE,
+        "relative_to": schedule.why.relative_to if schedule and schedule.why else None,
+        "cautions": inputs_cautions(inputs),
         "provenance": provenance(inputs),
         "colours": {"region": REGION, "back": BACK_COLOUR, "ground": GROUND},
         **_measured(inputs, figures, pictures),
@@ -125,7 +144,8 @@ def _outcomes(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str,
     """The sections about the results."""
     comparison, arm, schedule = inputs.comparison, inputs.arm, inputs.schedule
     if comparison is None or arm is None or schedule is None:
-        return dict.fromkeys(("stats", "kept", "results"), NO_RESULTS)
+        missing = NO_RESULTS if comparison is None else NO_PRUNED
+        return dict.fromkeys(("stats", "kept", "results"), missing)
     kept: Any = NO_STAGES
     if schedule.stages:
         kept = stage_cases(comparison, arm, schedule, pictures, figures) or NO_BOXES
@@ -143,8 +163,8 @@ def _summary(inputs: Inputs) -> list[str]:
         data = inputs.profile.manifest["identity"]["data"]
         split = f" ({data['split']})" if data["split"] else ""
         sentences.append(
-            f"Measured on {len(inputs.profile)} samples of {data['source']}{split}, over "
-            f"{inputs.profile.layers} layers."
+            f"Measured on {counted(len(inputs.profile), 'sample')} of {near(data['source'])}"
+            f"{split}, over {counted(inputs.profile.layers, 'layer')}."
         )
     if inputs.schedule:
         places = [stage_name(stage) for stage in inputs.schedule.stages]
@@ -156,13 +176,15 @@ def _summary(inputs: Inputs) -> list[str]:
     if inputs.comparison and inputs.arm:
         data = inputs.comparison.arms[inputs.arm].identity["data"]
         split = f" ({data['split']})" if data["split"] else ""
-        name = data["source"] or "samples in memory"
-        sentences.append(f"Answered {data['samples']} questions of {name}{split}.")
+        name = near(data["source"] or "samples in memory")
+        sentences.append(f"Answered {counted(data['samples'], 'question')} of {name}{split}.")
         if plan := inputs.comparison.plan:
             budgets = listed([str(budget) for budget in plan.budgets])
+            arms = len(inputs.comparison.arms) - 1
+            compared = f"{arms} arms are" if arms > 1 else "One arm is"
             sentences.append(
-                f"{len(inputs.comparison.arms) - 1} arms are compared, at {budgets}; the headline "
-                f"and the pictures are of {inputs.arm}."
+                f"{compared} compared, at {budgets}; the headline and the pictures are of "
+                f"{inputs.arm}."
             )
     return sentences
 

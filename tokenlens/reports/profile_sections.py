@@ -74,10 +74,10 @@ def correlation_section(
     finding = ""
     if len(neighbours):
         first = int(neighbours.argmin()) + 1
-        finding = (
-            f"Neighbouring layers correlate {signed(neighbours.mean())} on average, least from "
-            f"layer {first} to {first + 1} ({signed(neighbours.min())})."
-        )
+        finding = f"Neighbouring layers correlate {signed(neighbours.mean())} on average"
+        if neighbours.min() < neighbours.max():
+            finding += f", least from layer {first} to {first + 1} ({signed(neighbours.min())})"
+        finding += "."
     pairs = [
         f"{signed(values[a - 1, b - 1])} between layers {a} and {b}" for a, b in pairwise(chosen)
     ]
@@ -98,15 +98,9 @@ def overlap_section(
     frame = region_overlap.compute(profile)
     if frame.empty:
         return None
-    overall = frame[frame["task"] == frame["task"].iloc[0]]
-    best = overall.loc[overall["mean"].idxmax()]
-    top = percent(region_overlap.TOP)
-    finding = (
-        f"Layer {best['layer']} covers the region best: {percent(best['mean'], 1)} of its tokens "
-        f"({interval(best['low'], best['high'])}) are among the layer's top {top}, where chance "
-        f"is {top}."
-    )
-    scores = overall.set_index("layer")["mean"]
+    overall = frame[frame["task"] == frame["task"].iloc[0]].set_index("layer")
+    top, scores = percent(region_overlap.TOP), overall["mean"]
+    finding = _best_layers(overall, top)
     if chosen:
         parts = [f"{percent(scores[layer], 1)} in layer {layer}" for layer in chosen]
         finding += f" The chosen layers reach {listed(parts)}."
@@ -117,6 +111,22 @@ def overlap_section(
         f"{finding}",
     )
     return FigureSection(plate, finding, _overlap_table(frame, chosen))
+
+
+def _best_layers(overall: pd.DataFrame, top: str) -> str:
+    """Which layer covers the region best, or that several do alike."""
+    best = overall[overall["mean"] == overall["mean"].max()]
+    first = best.iloc[0]
+    share = f"{percent(first['mean'], 1)} of its tokens"
+    chance = f"where chance is about {top}."
+    if len(best) == 1:
+        ends = interval(first["low"], first["high"])
+        return (
+            f"Layer {best.index[0]} covers the region best: {share} ({ends}) are among the "
+            f"layer's top {top}, {chance}"
+        )
+    who = "All layers" if len(best) == len(overall) else f"{len(best)} of {len(overall)} layers"
+    return f"{who} cover the region alike: {share} are among a layer's top {top}, {chance}"
 
 
 def _overlap_table(frame: pd.DataFrame, chosen: Sequence[int]) -> list[dict[str, Any]]:
@@ -138,7 +148,7 @@ def shallow_deep_section(
     frame = shallow_deep_overlap.compute(profile)
     values = np.triu(frame.to_numpy(), k=1)
     pairs = list(pairwise(chosen))
-    if not pairs:
+    if not pairs and profile.layers > 1:
         shallow, deep = np.unravel_index(values.argmax(), values.shape)
         pairs = [(int(shallow) + 1, int(deep) + 1)]
     top, bottom = percent(shallow_deep_overlap.TOP), percent(shallow_deep_overlap.BOTTOM)
@@ -147,7 +157,7 @@ def shallow_deep_section(
         f"{shallow}'s bottom {bottom}"
         for shallow, deep in pairs
     ]
-    finding = f"{listed(parts)}; by chance it would be {bottom}."
+    finding = f"{listed(parts)}; by chance it would be about {bottom}." if parts else ""
     plate = figures.plate(
         "shallow-deep-overlap",
         lambda theme: shallow_deep_overlap.plot(frame, chosen=chosen, theme=theme),

@@ -1,22 +1,31 @@
-"""Where the page comes from: settings, hashes, versions, and the commands that make it."""
+"""Where the page comes from: settings, hashes, versions, and the commands that made it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from tokenlens.evaluation.comparing.arms import OWN
-from tokenlens.evaluation.comparing.comparison import Plan
-from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
-from tokenlens.reports.wording import command, select_command
+from tokenlens.reports.nearby import from_here, near
+from tokenlens.reports.rebuilt import profile_command, report_command, run_command, select_command
+from tokenlens.reports.wording import listed, readable_json
+from tokenlens.schedule import Schedule
+from tokenlens.storage.invocation import current_command, shell_line
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Facts as (name, value), one table per source, and the commands in order."""
+    """Where a page comes from.
+
+    Attributes:
+        tables: facts as (name, value), one table per source.
+        commands: in order, ready for a shell.
+        rebuilt: whose commands were not kept, in words; empty where all were.
+    """
 
     tables: list[tuple[str, list[tuple[str, str]]]]
     commands: list[str]
+    rebuilt: str
 
 
 def provenance(inputs: Inputs) -> Provenance:
@@ -32,7 +41,39 @@ def provenance(inputs: Inputs) -> Provenance:
         facts = {"folder": str(inputs.results), **identity}
         tables.append(("Results", [*_facts(facts), _versions(inputs.results_versions)]))
     tables.append(("Report", [_versions({"tokenlens": version("tokenlens")})]))
-    return Provenance(tables, _commands(inputs))
+    steps = _steps(inputs)
+    return Provenance(
+        tables,
+        list(
+            dict.fromkeys(
+                shell_line(list(map(from_here, kept or rebuilt))) for _, kept, rebuilt in steps
+            )
+        ),
+        listed([name for name, kept, _ in steps if not kept]),
+    )
+
+
+def schedule_text(schedule: Schedule) -> str:
+    """A schedule as its file has it, with paths as `near` shows them."""
+    return near(readable_json(schedule.as_json()))
+
+
+def _steps(inputs: Inputs) -> list[tuple[str, Sequence[str] | None, list[str]]]:
+    """Per step what it made, the command that is kept with it, and one by its settings."""
+    steps: list[tuple[str, Sequence[str] | None, list[str]]] = []
+    schedule = inputs.schedule
+    if inputs.profile:
+        kept = inputs.profile.manifest.get("command")
+        steps.append(("the profile", kept, profile_command(inputs.profile.manifest["identity"])))
+    if schedule and schedule.why and (schedule.why.command or inputs.profile):
+        folder = str(inputs.profile.directory) if inputs.profile else ""
+        steps.append(("the schedule", schedule.why.command, select_command(folder, schedule)))
+    if inputs.comparison and inputs.arm:
+        identity = inputs.comparison.arms[inputs.arm].identity
+        rebuilt = run_command(identity, inputs.comparison.plan)
+        steps.append(("the results", inputs.comparison.command, rebuilt))
+    steps.append(("this page", current_command(), report_command(inputs)))
+    return steps
 
 
 def _versions(versions: dict[str, str]) -> tuple[str, str]:
@@ -47,43 +88,5 @@ def _facts(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(item, dict):
             facts += _facts(item, f"{name} ")
         elif item is not None:
-            facts.append((name, str(item)))
+            facts.append((name, near(str(item))))
     return facts
-
-
-def _commands(inputs: Inputs) -> list[str]:
-    """The command line of each step, as its manifest tells it; files have their default names."""
-    commands = []
-    if inputs.profile:
-        commands.append(
-            command("tokenlens", "profile", *_run_options(inputs.profile.manifest["identity"]))
-        )
-        if inputs.schedule and inputs.schedule.why:
-            commands.append(select_command(str(inputs.profile.directory), inputs.schedule))
-    if inputs.comparison and inputs.arm:
-        identity = inputs.comparison.arms[inputs.arm].identity
-        options = _run_options(dict(identity))
-        commands.append(command("tokenlens", "run", *_what_ran(inputs.comparison.plan), *options))
-    folders = [str(inputs.profile.directory)] if inputs.profile else []
-    folders += [str(inputs.results)] if inputs.results else []
-    commands.append(command("tokenlens", "report", *folders))
-    return commands
-
-
-def _what_ran(plan: Plan | None) -> list[str]:
-    """The schedule file, or the methods and budgets that were compared."""
-    if plan is None:
-        return ["--schedule", "out.json"]
-    rows = [*plan.budgets.values(), *plan.left_out.values()]
-    names = dict.fromkeys(method for methods in rows for method in methods)
-    budgets = [budget for budget in {**plan.budgets, **plan.left_out} if budget != OWN]
-    files = [name if name in METHODS else f"{name}.json" for name in names]
-    return ["--compare", ",".join(files), "--budget", ",".join(budgets).replace(" %", "%")]
-
-
-def _run_options(identity: dict[str, Any]) -> list[str]:
-    model, data = identity["model"], identity["data"]
-    options = [("--model", model["id"]), ("--revision", model["revision"])]
-    options += [("--data", data["source"]), ("--limit", str(data["samples"]))]
-    words = [word for name, value in options if value for word in (name, value)]
-    return [*words, "--per-head"] if identity.get("options", {}).get("per_head") else words

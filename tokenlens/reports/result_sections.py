@@ -21,6 +21,7 @@ from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.table_files import headings, lines, notes, own_notes, title
 from tokenlens.evaluation.comparing.tables import budget_tables
+from tokenlens.evaluation.metrics.agreement import scoring_note
 from tokenlens.evaluation.running.results import ALL
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
@@ -80,15 +81,19 @@ class BudgetView:
 class ResultSection:
     """The tables of results and their figures; `budgets` stand in for `scores` where there are any.
 
-    A figure comes with what is said below it.
+    A figure comes with what is said below it; `scoring` says what is measured where samples have no
+    ground truth, and is empty where all have.
     """
 
     scores: list[tuple[str, list[dict[str, Any]]]]
     budgets: list[BudgetView]
     notes: list[str]
+    scoring: str
     arms: list[str]
     reported: list[tuple[str, str, list[str]]]
     costs: list[dict[str, Any]]
+    timed: bool
+    dtype: str
     figures: list[tuple[Plate, str]]
 
 
@@ -97,31 +102,42 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
     table = comparison.table()
     rows = table[table["task"] == ALL].set_index("arm")
     before, after = rows.iloc[0], rows.loc[arm]
-    score = (
-        Stat("score retained", _NONE, "no sample has ground truth")
-        if isnan(after["retained"])
-        else Stat(
-            "score retained",
-            percent(after["retained"], 1),
-            f"{interval(after['retained_low'], after['retained_high'])}, 95 % interval",
-        )
+    timed = not isnan(after["prefill_s"] + before["prefill_s"])
+    words = (
+        f"{_milliseconds(after['prefill_s'])} of {_milliseconds(before['prefill_s'])}, "
+        "vision tower included"
     )
     return [
-        score,
+        _agreed(after)
+        if after["unscored"] == after["samples"]
+        else Stat("score retained", *_retained(before, after)),
         Stat(
             "visual tokens",
-            percent(after["tokens"] / before["tokens"], 1),
+            _ratio(after["tokens"], before["tokens"]),
             f"{after['tokens']:.1f} of {before['tokens']:.1f} per layer, on average",
         ),
         _saved("prefill MACs", before["macs"], after["macs"]),
         _saved("KV cache", before["kv_bytes"], after["kv_bytes"], "B", 1024),
         Stat(
             "prefill time",
-            saving(after["prefill_s"] / before["prefill_s"]),
-            f"{_milliseconds(after['prefill_s'])} of {_milliseconds(before['prefill_s'])}, "
-            "vision tower included",
+            saving(after["prefill_s"] / before["prefill_s"]) if timed else _NONE,
+            words if timed else "not measured",
         ),
     ]
+
+
+def _retained(before: pd.Series, after: pd.Series) -> tuple[str, str]:
+    """What an arm retains, and its interval or why there is nothing to retain."""
+    if not isnan(after["retained"]):
+        ends = interval(after["retained_low"], after["retained_high"])
+        return percent(after["retained"], 1), f"{ends}, 95 % interval"
+    if isnan(before["score"]):
+        return _NONE, "no sample has ground truth"
+    return _NONE, "the unpruned model scores 0"
+
+
+def _ratio(after: float, before: float) -> str:
+    return percent(after / before, 1) if before else _NONE
 
 
 def result_section(
@@ -140,9 +156,12 @@ def result_section(
             BudgetView(title(one), headings(one), lines(one), own_notes(one)) for one in tables
         ],
         notes=notes(tables[0]) if tables else [],
+        scoring=scoring_note(next(iter(comparison.arms.values())).rows),
         arms=list(comparison.arms),
         reported=comparison.reported(),
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],
+        timed=not table["prefill_s"].isna().any(),
+        dtype=next(iter(comparison.arms.values())).identity["model"]["dtype"],
         figures=_many_figures(comparison, figures)
         if tables
         else _few_figures(comparison, chosen, figures),
@@ -157,7 +176,7 @@ def _few_figures(
     averages = ", ".join(
         f"{arm}: {part['tokens'].mean():.1f}" for arm, part in tokens.groupby("arm", sort=False)
     )
-    return [
+    found = [
         (
             figures.plate(
                 "tokens-per-layer",
@@ -166,15 +185,21 @@ def _few_figures(
             ),
             "Visual tokens entering each layer, merged ones counted; the marks on the right are "
             "the averages over layers.",
-        ),
+        )
+    ]
+    if quality["retained"].isna().all():
+        return found
+    return [
+        *found,
         (
             figures.plate(
                 "quality-against-cost",
                 lambda theme: retained.plot(quality, theme=theme),
-                "Points with intervals: score retained against prefill MACs, a panel per task.",
+                f"Points with intervals: {quality['quality'].iloc[0]} against prefill MACs, a "
+                "panel per task.",
             ),
-            "Score retained against the share of prefill MACs, with 95 % intervals; samples in "
-            "brackets.",
+            f"{quality['quality'].iloc[0].capitalize()} against the share of prefill MACs, with "
+            "95 % intervals; samples in brackets.",
         ),
     ]
 
@@ -286,12 +311,15 @@ def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
         "score_interval": interval(row["score_low"], row["score_high"]) if scored else "",
         "retained": percent(row["retained"], 1) if ratio else _NONE,
         "retained_interval": interval(row["retained_low"], row["retained_high"]) if ratio else "",
+        "agreement": percent(row["agreement"], 1),
+        "agreement_interval": interval(row["agreement_low"], row["agreement_high"]),
     }
 
 
 def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
     def share(name: str) -> str:
-        return percent(row[name] / baseline[name], 1) if baseline[name] else _NONE
+        known = baseline[name] and not isnan(row[name] / baseline[name])
+        return percent(row[name] / baseline[name], 1) if known else _NONE
 
     return {
         "arm": row["arm"],
@@ -304,10 +332,20 @@ def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
     }
 
 
+def _agreed(row: pd.Series) -> Stat:
+    """What is measured where no sample has ground truth."""
+    return Stat(
+        "agreement",
+        percent(row["agreement"], 1),
+        f"{interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers that are "
+        "the unpruned model's own, since no sample has ground truth",
+    )
+
+
 def _saved(label: str, before: float, after: float, unit: str = "", base: int = 1000) -> Stat:
     words = f"{amount(after, unit, base)} of {amount(before, unit, base)} per sample"
-    return Stat(label, saving(after / before), words)
+    return Stat(label, saving(after / before) if before else _NONE, words)
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.3g}\N{NO-BREAK SPACE}ms"
+    return _NONE if isnan(seconds) else f"{1000 * seconds:.3g}\N{NO-BREAK SPACE}ms"

@@ -2,12 +2,11 @@
 
 import json
 import re
-import shlex
 from typing import Any
 
 from tokenlens.analyses.drawing.style import percent
 from tokenlens.registry import DISPOSALS
-from tokenlens.schedule import BudgetNote, Keep, Schedule, Stage
+from tokenlens.schedule import Keep, Stage
 
 _DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -63,6 +62,15 @@ def listed(items: list[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "sample"), counted(20, "sample")
+    ('1 sample', '20 samples')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def kept_words(keep: Keep) -> str:
     """What a stage keeps.
 
@@ -72,7 +80,7 @@ def kept_words(keep: Keep) -> str:
     if keep == "none":
         return "no visual token"
     if isinstance(keep, int):
-        return f"{keep} tokens"
+        return counted(keep, "token")
     return f"{percent(keep, 1)} of the visual tokens"
 
 
@@ -104,29 +112,3 @@ def readable_json(value: Any) -> str:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return re.sub(r'\[\n([^][{}"]*)\]', lambda found: f"[{' '.join(found[1].split())}]", text)
-
-
-def command(*words: str | None) -> str:
-    """A command line, quoted for the shell; words that are None are left out.
-
-    >>> command("tokenlens", "profile", "--data", "my data.jsonl", None)
-    "tokenlens profile --data 'my data.jsonl'"
-    """
-    return shlex.join(word for word in words if word is not None)
-
-
-def select_command(profile: str, schedule: Schedule) -> str:
-    """The command that would choose these layers by the profile again."""
-    options = ["--stages", str(len(schedule.stages))]
-    if schedule.why and schedule.why.criterion:
-        options += ["--criterion", schedule.why.criterion]
-    if schedule.budget:
-        options += ["--budget", _budget(schedule.budget)]
-    return command("tokenlens", "select-layers", profile, *options)
-
-
-def _budget(note: BudgetNote) -> str:
-    """As a user writes it."""
-    target, unit = (note.average, "") if note.macs is None else (note.macs, " MACs")
-    ratio = isinstance(target, float) and target <= 1
-    return f"{100 * target:.4g}%{unit}" if ratio else f"{target}{unit}"

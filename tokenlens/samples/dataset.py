@@ -1,13 +1,15 @@
 """A data set: the bundled scenes, a manifest, a directory of manifests, or a benchmark."""
 
+import warnings
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import overload
 
-from tokenlens.errors import SampleError
+from tokenlens.errors import SampleError, SplitWarning
 from tokenlens.samples.benchmarks import Address
 from tokenlens.samples.benchmarks.checks import checked
+from tokenlens.samples.benchmarks.shared_pictures import unjudged
 from tokenlens.samples.manifest import read_manifest
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Sample
@@ -113,11 +115,14 @@ def load_samples(
 def _benchmark_samples(
     address: Address, split: str, limit: int | None, tasks: Sequence[str]
 ) -> Samples:
-    layout = address.layout
-    own = address.split or (layout.calibration if split == "calibration" else layout.held_out)
+    own = address.split or address.split_for(split)
     rows = list(address.rows(own))
-    wanted = {id(sample) for sample in _of_tasks([sample for _, sample in rows], tasks)}
-    samples, content = checked([row for row in rows if id(row[1]) in wanted], limit)
+    if address.split is None and split == "calibration":
+        rows = unjudged(address, own, rows)
+    if own in address.layout.notes:
+        warnings.warn(f"{address.benchmark.name}: {address.layout.notes[own]}", SplitWarning, 4)
+    wanted = {id(sample) for sample in _of_tasks([row.sample for row in rows], tasks)}
+    samples, content = checked([row for row in rows if id(row.sample) in wanted], limit)
     if not samples:
         raise SampleError(f"{address}: the split {own!r} is empty")
     return Samples(

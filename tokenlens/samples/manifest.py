@@ -1,15 +1,21 @@
 """Reading a manifest: JSON Lines, one sample a line."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from tokenlens.errors import SampleError
+from tokenlens.samples.metric_names import METRIC_NAMES
 from tokenlens.samples.pictures import picture_size
-from tokenlens.samples.sample import Box, Polygon, Sample, check_regions
+from tokenlens.samples.sample import Box, Polygon, Sample, check_regions, quoted
 from tokenlens.storage.json_files import one_line
+from tokenlens.wording.suggest import one_of
+
+_LONGEST_PATH = 4096
+"""Characters of a picture's path, as Linux has it."""
 
 
 def _as_list(answer: Any) -> Any:
@@ -24,22 +30,43 @@ class _Row(BaseModel):
     id: str
     image: str
     question: str
-    answer: Annotated[list[str], Field(min_length=1), BeforeValidator(_as_list)]
+    answer: Annotated[list[str] | None, Field(min_length=1), BeforeValidator(_as_list)] = None
     task: str = "question"
     boxes: tuple[Box, ...] = ()
     polygons: tuple[Polygon, ...] = ()
     anchors: tuple[Box, ...] = ()
     metric: str = ""
 
+    @field_validator("answer")
+    @classmethod
+    def _check_answer(cls, answer: list[str] | None) -> list[str] | None:
+        if answer and not all(text.strip() for text in answer):
+            raise ValueError("got an empty text; leave the answer out where there is none")
+        return answer
+
+    @field_validator("image")
+    @classmethod
+    def _check_image(cls, image: str) -> str:
+        if not image.strip() or "\0" in image or len(image) > _LONGEST_PATH:
+            raise ValueError(f"got {quoted(image)}, expected the path of a picture")
+        return image
+
+    @field_validator("metric")
+    @classmethod
+    def _check_metric(cls, metric: str) -> str:
+        if metric and metric not in METRIC_NAMES:
+            raise ValueError(f"got {quoted(metric)}, expected {one_of(metric, METRIC_NAMES)}")
+        return metric
+
 
 def read_manifest(path: Path) -> list[Sample]:
     """The samples of a JSON Lines manifest, in its order.
 
     Every line is an object with `id`, `image` (a path, relative to the manifest or absolute),
-    `question`, `answer` (a string or a list of strings that count as right) and, where there are
-    any, `task`, `metric` (what scores the answer: exact, box, vqa, choice, pope, mme), `boxes`,
-    `polygons` and `anchors` (pixels of the picture as displayed). Blank lines are skipped. Of every
-    picture only the header is read.
+    `question` and, where there are any, `answer` (a string or a list of strings that count as
+    right; samples without are not scored), `task`, `metric` (what scores the answer: exact, box,
+    vqa, choice, pope, mme), `boxes`, `polygons` and `anchors` (pixels of the picture as displayed).
+    Blank lines are skipped. Of every picture only the header is read.
 
     Raises:
         SampleError: naming file, line and field, for the first thing that cannot be used.
@@ -53,7 +80,9 @@ def read_manifest(path: Path) -> list[Sample]:
         try:
             sample, image = _sample(line, path.parent)
             if sample.id in lines:
-                raise SampleError(f"id: {sample.id!r} was used in line {lines[sample.id]} already")
+                raise SampleError(
+                    f"id: {quoted(sample.id)} was used in line {lines[sample.id]} already"
+                )
             if image not in sizes:
                 sizes[image] = picture_size(image)
             check_regions(sample, sizes[image])
@@ -81,7 +110,7 @@ def _text(path: Path) -> str:
 def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
     """The sample of a line and the path of its picture."""
     try:
-        json.loads(line)
+        json.loads(line, object_pairs_hook=_once_each)
         row = _Row.model_validate_json(line)
     except json.JSONDecodeError as error:
         raise SampleError(f"bad JSON at column {error.colno} ({error.msg})") from error
@@ -89,12 +118,14 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         raise SampleError("bad JSON (nested too deeply)") from error
     except ValidationError as error:
         raise SampleError(one_line(error, _Row)) from error
+    except ValueError as error:
+        raise SampleError(f"bad JSON (a number of {_digits()} digits or more)") from error
     image = folder / row.image
     sample = Sample(
         id=row.id,
         image=image,
         question=row.question,
-        answers=tuple(row.answer),
+        answers=tuple(row.answer or ()),
         task=row.task,
         boxes=row.boxes,
         polygons=row.polygons,
@@ -102,3 +133,18 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         metric=row.metric,
     )
     return sample, image
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a line; `SampleError` for a key that is given twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise SampleError(f"{quoted(twice)}: given twice in one object, expected once")
+    return found
+
+
+def _digits() -> int:
+    """How many digits Python's reader of numbers refuses."""
+    return sys.get_int_max_str_digits() + 1

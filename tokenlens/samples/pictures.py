@@ -2,19 +2,38 @@
 
 import io
 import struct
+import warnings
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import IO
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from tokenlens.errors import SampleError
+from tokenlens.samples.pixels import as_rgb, deep_as_rgb, is_deep_and_dark
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+__all__ = ["MOST_PIXELS", "StoredPicture", "as_rgb", "open_picture", "picture_size"]
+
+MOST_PIXELS = 100_000_000
+"""A picture has fewer pixels than this: they take 300 MB as RGB, and as much again meanwhile."""
+
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 """What Pillow's readers raise on files that end early or hold rubbish."""
 _TURNED = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
+_WIDTH, _HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
+_PNG = b"\x89PNG\r\n\x1a\n"
+_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG that may say how it is turned."""
 
 
 class StoredPicture(ABC):
@@ -36,13 +55,17 @@ class StoredPicture(ABC):
 def open_picture(path: Path | StoredPicture) -> Image.Image:
     """The picture at `path` as RGB, turned as its EXIF orientation says, transparency on white.
 
-    CMYK, greyscale (8 and 16 bit) and palette pictures are converted. Raises `SampleError` for a
-    file that is missing, truncated, no picture, or has no pixels.
+    Every mode is converted as `samples.pixels` says; of an animation it is the first frame. Raises
+    `SampleError` for a file that is missing, truncated, no picture, has no pixels, or `MOST_PIXELS`
+    and more.
     """
     try:
         with _opened(path) as picture:
             picture.verify()  # checksums, which loading passes over
         with _opened(path) as picture:
+            if is_deep_and_dark(picture):
+                with _opened(path) as again:
+                    return deep_as_rgb(picture, again)
             picture.load()
             return as_rgb(picture)
     except _DAMAGE as error:
@@ -52,12 +75,14 @@ def open_picture(path: Path | StoredPicture) -> Image.Image:
 def picture_size(path: Path | StoredPicture) -> tuple[int, int]:
     """(width, height) in pixels as displayed, from the file's header. Raises `SampleError`.
 
-    No pixel is decoded, so a truncated file may still have a size, and an orientation that a PNG
-    keeps after its pixels goes unseen.
+    No pixel is decoded (but of a PNG that keeps notes after its pixels, where its orientation may
+    be), so a truncated file may still have a size.
     """
     try:
         with _opened(path) as picture:
-            width, height = picture.size
+            if picture.format == "PNG" and _has_late_notes(picture.fp):
+                picture.load()
+            width, height = _stored_size(picture)
             # Not the override of PNG files, which decodes the pixels first.
             exif = Image.Image.getexif(picture)
             turned = exif.get(ExifTags.Base.Orientation) in _TURNED
@@ -66,39 +91,55 @@ def picture_size(path: Path | StoredPicture) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """A picture in memory as RGB, in display orientation, transparency on white."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):
-        return _scaled_grey(picture).convert("RGB")
-    if picture.has_transparency_data:
-        colours = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), colours).convert(
-            "RGB"
-        )
-    return picture.convert("RGB")
+def _stored_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) before the orientation; Pillow gives a TIFF's size after it."""
+    tags = getattr(picture, "tag_v2", None)
+    return (tags[_WIDTH], tags[_HEIGHT]) if tags else picture.size
 
 
-def _scaled_grey(picture: Image.Image) -> Image.Image:
-    """16-bit greyscale to 8 bit: Pillow's own conversion clips at 255 instead of scaling."""
-    values = np.asarray(picture, dtype=np.float64)
-    return Image.fromarray(np.clip(np.round(values / 257), 0, 255).astype(np.uint8))
-
-
-def _opened(path: Path | StoredPicture) -> Image.Image:
+def _has_late_notes(file: IO[bytes] | None) -> bool:
+    """Whether a PNG has texts or EXIF after its first pixels; the file stands where it stood."""
+    if file is None:
+        return False
+    before, pixels = file.tell(), False
+    file.seek(len(_PNG))
     try:
-        picture = Image.open(_file(path))
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind in _NOTES:
+                return True
+            pixels = pixels or kind == b"IDAT"
+            file.seek(length + 4, io.SEEK_CUR)
+        return False
+    finally:
+        file.seek(before)
+
+
+def _opened(path: Path | StoredPicture) -> ImageFile.ImageFile:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(_file(path))
     except (UnidentifiedImageError, SyntaxError) as error:
         raise SampleError(f"{path}: not a picture that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise SampleError(f"{path}: the picture is too large ({error})") from error
+        raise SampleError(f"{path}: {_TOO_LARGE}") from error
     except OSError as error:
-        fault = f"cannot be read: {error.strerror}" if error.errno else "truncated or not a picture"
-        raise SampleError(f"{path}: {fault} ({error})") from error
-    if 0 in picture.size:
+        fault = f"cannot be read: {error.strerror}" if error.errno else f"{_CUT} ({error})"
+        raise SampleError(f"{path}: {fault}") from error
+    width, height = picture.size
+    if width * height == 0 or width * height >= MOST_PIXELS:
         picture.close()
-        raise SampleError(f"{path}: the picture has no pixels ({picture.width}x{picture.height})")
+        fault = _TOO_LARGE if width * height else "the picture has no pixels"
+        raise SampleError(f"{path}: {fault} ({width}x{height})")
     return picture
+
+
+_CUT = "truncated or not a picture"
+_TOO_LARGE = (
+    f"the picture has {MOST_PIXELS // 10**6} megapixels or more; give a smaller copy, and its "
+    "regions in the copy's pixels"
+)
 
 
 def _file(path: Path | StoredPicture) -> Path | io.BytesIO:

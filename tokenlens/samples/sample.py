@@ -1,9 +1,11 @@
 """One question about one picture, with its answers and the regions they are read from."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
+from typing import Any
 
 from PIL import Image
 
@@ -15,6 +17,8 @@ Box = tuple[float, float, float, float]
 Polygon = tuple[tuple[float, float], ...]
 """Corners (x, y) in pixels of the picture as displayed."""
 
+MOST_CHARACTERS = {"id": 10_000, "task": 10_000, "question": 100_000, "answers": 100_000}
+"""How long the texts of a sample may be; a longer one is a file that was pasted by mistake."""
 _SUMMARIES = ("all", "macro")
 _ROUNDING = 0.5
 """Pixels by which a region may overshoot the picture: data sets round."""
@@ -39,9 +43,10 @@ class Sample:
             all orders of its options; empty for a sample that stands alone.
 
     Raises:
-        SampleError: an empty id, question or task; a task called `all` or `macro`; answers that are
-            one string; a box that is inverted, empty or not finite; a polygon of fewer than three
-            corners.
+        SampleError: a picture that is none (None, a list, an array); an id, question or task that
+            is empty, no text, or longer than `MOST_CHARACTERS`; a task called `all` or `macro`;
+            answers that are one string; a box that is inverted, empty or not finite; a polygon of
+            fewer than three corners.
 
     >>> Sample("7", Path("cat.png"), "where is the cat?", boxes=((8, 1, 5, 9),))
     Traceback (most recent call last):
@@ -62,7 +67,7 @@ class Sample:
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
-            raise SampleError(f"sample {self.id!r}: {problem}")
+            raise SampleError(f"sample {quoted(self.id)}: {problem}")
 
     def open_image(self) -> Image.Image:
         """The picture in RGB as displayed. Raises `SampleError` if it or a region is unusable."""
@@ -76,39 +81,113 @@ class Sample:
         return image
 
     def _problem(self) -> str | None:
+        """What is wrong with the sample, or None."""
+        checks = (self._picture_problem, self._text_problem, self._answer_problem)
+        return next(filter(None, (check() for check in checks)), None) or self._region_problem()
+
+    def _picture_problem(self) -> str | None:
+        if isinstance(self.image, str | Path | StoredPicture | Image.Image):
+            return None
+        got = type(self.image).__name__
+        if isinstance(self.image, list | tuple):
+            got = f"a {got} of {len(self.image)}; one picture a sample is taken"
+        return f"image: got {got}, expected a path or a picture of PIL"
+
+    def _text_problem(self) -> str | None:
         for field in ("id", "question", "task"):
-            if not getattr(self, field).strip():
-                return f"{field}: expected some text, got an empty string"
+            text = getattr(self, field)
+            problem = text_problem(text, MOST_CHARACTERS[field])
+            if problem:
+                return f"{field}: {problem}"
         if self.task in _SUMMARIES:
             return f"task: {self.task!r} is what the mean over tasks is called; expected another"
+        return None
+
+    def _answer_problem(self) -> str | None:
         if isinstance(self.answers, str):
-            return f"answers: expected a tuple of strings such as ({self.answers!r},), got a string"
-        named = [
-            *((f"boxes[{index}]", _box_problem(box)) for index, box in enumerate(self.boxes)),
-            *((f"anchors[{index}]", _box_problem(box)) for index, box in enumerate(self.anchors)),
-            *(
-                (f"polygons[{index}]", _polygon_problem(polygon))
-                for index, polygon in enumerate(self.polygons)
-            ),
-        ]
-        return next((f"{name}: {problem}" for name, problem in named if problem), None)
+            return (
+                f"answers: expected a tuple of strings such as ({quoted(self.answers)},), got a "
+                "string"
+            )
+        if not isinstance(self.answers, Sequence):
+            return f"answers: expected a tuple of strings, got {type(self.answers).__name__}"
+        for index, answer in enumerate(self.answers):
+            problem = text_problem(answer, MOST_CHARACTERS["answers"])
+            if problem and answer != "":  # some published options are empty
+                return f"answers[{index}]: {problem}"
+        return None
+
+    def _region_problem(self) -> str | None:
+        checks: dict[str, Callable[[Any], str | None]] = {
+            "boxes": _box_problem,
+            "anchors": _box_problem,
+            "polygons": _polygon_problem,
+        }
+        for field, check in checks.items():
+            regions: Any = getattr(self, field)
+            if not hasattr(regions, "__len__"):
+                return f"{field}: expected a list of them, got {type(regions).__name__}"
+            for index, region in enumerate(regions):
+                problem = check(region)
+                if problem:
+                    return f"{field}[{index}]: {problem}"
+        return None
+
+
+def quoted(value: object) -> str:
+    """A value for a message: on one line and not long, whatever it holds.
+
+    >>> quoted("a" * 500)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
+    """
+    return _SHORT.repr(value)
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def text_problem(text: object, most: int) -> str | None:
+    """Why a value is no text of 1 to `most` characters, or None."""
+    if not isinstance(text, str):
+        return f"expected a text, got {quoted(text)}"
+    if not text.strip():
+        return "expected some text, got an empty string"
+    if len(text) > most:
+        return f"has {len(text):,} characters, expected at most {most:,}"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, expected text that can be written as UTF-8"
+    return None
 
 
 def _box_problem(box: Box) -> str | None:
     if not isinstance(box, Sequence) or len(box) != 4:
-        return f"expected four numbers x0, y0, x1, y1, got {box!r}"
-    if not all(map(math.isfinite, box)):
-        return f"expected finite numbers, got {box}"
+        return f"expected four numbers x0, y0, x1, y1, got {quoted(box)}"
+    if not all(map(_is_finite, box)):
+        return f"expected finite numbers, got {quoted(box)}"
     x0, y0, x1, y1 = box
-    return None if x0 < x1 and y0 < y1 else f"expected x0 < x1, y0 < y1, got {box}"
+    return None if x0 < x1 and y0 < y1 else f"expected x0 < x1, y0 < y1, got {quoted(box)}"
 
 
 def _polygon_problem(polygon: Polygon) -> str | None:
-    if len(polygon) < 3:
-        return f"expected at least three corners, got {len(polygon)}"
-    if not all(math.isfinite(value) for corner in polygon for value in corner):
-        return f"expected finite numbers, got {polygon}"
+    if not isinstance(polygon, Sized) or len(polygon) < 3:
+        return f"expected at least three corners, got {quoted(polygon)}"
+    for corner in polygon:
+        if not isinstance(corner, Sized) or len(corner) != 2:
+            return f"expected corners (x, y), got {quoted(corner)}"
+        if not all(map(_is_finite, corner)):
+            return f"expected finite numbers, got {quoted(corner)}"
     return None
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a value is a number that fits a float and is neither infinite nor NaN."""
+    try:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return False
 
 
 def check_regions(sample: Sample, size: tuple[int, int]) -> None:
@@ -129,6 +208,6 @@ def check_regions(sample: Sample, size: tuple[int, int]) -> None:
             inside_y = -_ROUNDING <= y <= height + _ROUNDING
             if not (inside_x and inside_y):
                 raise SampleError(
-                    f"sample {sample.id!r}: {name}: corner ({x:g}, {y:g}) lies outside the "
+                    f"sample {quoted(sample.id)}: {name}: corner ({x:g}, {y:g}) lies outside the "
                     f"{width}x{height} picture; expected pixels of the picture as displayed"
                 )

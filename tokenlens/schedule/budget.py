@@ -7,11 +7,12 @@ from typing import Literal
 
 from tokenlens.errors import BudgetError
 from tokenlens.schedule.parts import BudgetNote
+from tokenlens.wording.printable import shown
 
 _MOST_TOKENS = 1e15
 _MOST_MACS = 1e24
 _PREFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-_NUMBER = r"(\d+\.?\d*|\.\d+)"
+_NUMBER = r"([0-9]{1,30}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})"
 _MACS = r"MACs?"
 
 Unit = Literal["ratio", "tokens", "MACs ratio", "MACs"]
@@ -93,8 +94,8 @@ def parse_budget(value: Budget | str | int | float) -> Budget:
     if budget is None or not _is_within(budget):
         flops = isinstance(value, str) and "flop" in value.lower()
         raise BudgetError(
-            f"budget: got {str(value)!r}, expected a share of the visual tokens above 0 % and up "
-            "to 100 % such as '33%' or '0.33', a number of them such as '48' or '48 tokens', or "
+            f"budget: got {shown(str(value))}, expected a share of the visual tokens above 0 % and "
+            "up to 100 % such as '33%' or '0.33', a number of them such as '48' or '48 tokens', or "
             "MACs of the decoder's prefill such as '50% MACs', '1.2 TMACs' or '400 GMACs'"
             + (" (published FLOPs are MACs; counted by twos, halve them)" if flops else "")
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from tokenlens.registry import DISPOSALS
+from tokenlens.registry import DISPOSAL_SUMMARIES, DISPOSALS
 
 
 def merge_count(merge: int | float, not_kept: int) -> int:
@@ -66,18 +66,19 @@ class DisposalKind:
 
 KINDS = {
     "drop": DisposalKind(
-        merged=lambda _merge, _rest: 0, later="kept", settable=False, summary="dropped"
+        merged=lambda _merge, _rest: 0,
+        later="kept",
+        settable=False,
+        summary=DISPOSAL_SUMMARIES["drop"],
     ),
-    "merge": DisposalKind(summary="merged into groups, which go on"),
+    "merge": DisposalKind(summary=DISPOSAL_SUMMARIES["merge"]),
     "recycle": DisposalKind(
         merged=recycled,
         settable=False,
-        summary="dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
+        summary=DISPOSAL_SUMMARIES["recycle"],
     ),
-    "contextual": DisposalKind(
-        summary="added to tokens spread among it by the vision tower's keys (VisionZip)"
-    ),
-    "bypass": DisposalKind(later="all", summary="set aside for the next stage; groups stand in"),
+    "contextual": DisposalKind(summary=DISPOSAL_SUMMARIES["contextual"]),
+    "bypass": DisposalKind(later="all", summary=DISPOSAL_SUMMARIES["bypass"]),
 }
 """Those of tokenlens itself."""
 

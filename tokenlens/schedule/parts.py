@@ -4,7 +4,6 @@ A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio
 a decimal point: 1.0 is all of them).
 """
 
-import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -22,6 +21,7 @@ from pydantic import (
 
 from tokenlens.registry import DISPOSALS, SCORERS, Registry
 from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of
 
 if TYPE_CHECKING:
@@ -33,16 +33,23 @@ Heads = Literal["mean"] | int | float | tuple[tuple[int, int], ...]
 Keep = int | float | Literal["none"]
 
 
-def _amount(expected: str, *, zero: bool, largest: float = 1.0) -> Callable[[Any], int | float]:
-    """A validator of counts (integers) and of ratios (floats up to `largest`)."""
+_MOST = 10**9
+"""The largest count of tokens, layers or heads."""
+Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
+
+
+def _amount(
+    expected: str, *, zero: bool, largest: float = 1.0, most: int = _MOST
+) -> Callable[[Any], int | float]:
+    """A validator of counts (integers up to `most`) and of ratios (floats up to `largest`)."""
 
     def check(value: Any) -> int | float:
         if isinstance(value, Real) and not isinstance(value, bool):
             number = int(value) if isinstance(value, Integral) else float(value)
-            limit = math.inf if isinstance(number, int) else largest
+            limit = most if isinstance(number, int) else largest
             if 0 < number <= limit or (zero and number == 0):
                 return number
-        raise ValueError(f"got {value!r}, expected {expected}")
+        raise ValueError(f"got {shown(value)}, expected {expected}")
 
     return check
 
@@ -61,7 +68,9 @@ _check_average = _amount(
 )
 
 _check_macs = _amount(
-    "a ratio in (0, 1] such as 0.5, or a number of MACs such as 1200000000000", zero=False
+    "a ratio in (0, 1] such as 0.5, or a number of MACs such as 1200000000000",
+    zero=False,
+    most=10**24,
 )
 
 
@@ -70,7 +79,7 @@ def _known(registry: Registry[Any]) -> Callable[[Any], Any]:
 
     def check(value: Any) -> Any:
         if isinstance(value, str) and value not in registry:
-            raise ValueError(f"got {value!r}, expected {one_of(value, registry)}")
+            raise ValueError(f"got {shown(value)}, expected {one_of(value, registry)}")
         return value
 
     return check
@@ -106,7 +115,7 @@ class ModelRef(Part):
     id: StrictStr | None = None
     revision: StrictStr | None = None
     architecture: StrictStr
-    layers: Annotated[StrictInt, Field(ge=1)]
+    layers: Count
 
     @classmethod
     def of(cls, model: "VLM | PreTrainedModel") -> "ModelRef":
@@ -148,8 +157,8 @@ class Scorer(Part):
     rotary: StrictBool = True
     softmax: Literal["all", "visual"] = "all"
     decay: Literal["divide"] | None = None
-    seed: Annotated[StrictInt, Field(ge=0)] | None = None
-    layer: Annotated[StrictInt, Field(ge=1)] | None = None
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
+    layer: Count | None = None
 
     @property
     def listed_heads(self) -> tuple[tuple[int, int], ...]:
@@ -212,13 +221,13 @@ class Stage(Part):
             all others and counted in `keep`; None where the scores alone decide.
     """
 
-    score_layer: Annotated[StrictInt, Field(ge=0)]
+    score_layer: Annotated[StrictInt, Field(ge=0, le=_MOST)]
     when: Literal["after", "before"]
     keep: Annotated[Keep, BeforeValidator(_check_keep)]
     disposal: Annotated[StrictStr, BeforeValidator(_known(DISPOSALS))]
     merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
     positions: Literal["keep", "renumber"] = "keep"
-    stride: Annotated[StrictInt, Field(ge=2)] | None = None
+    stride: Annotated[StrictInt, Field(ge=2, le=_MOST)] | None = None
 
     @property
     def first_layer(self) -> int:
@@ -253,17 +262,33 @@ class BudgetNote(Part):
     """
 
     average: Annotated[int | float, BeforeValidator(_check_average)]
-    n_visual: Annotated[StrictInt, Field(ge=1)] | None = None
+    n_visual: Count | None = None
     macs: Annotated[int | float, BeforeValidator(_check_macs)] | None = None
-    n_text: Annotated[StrictInt, Field(ge=1)] | None = None
+    n_text: Count | None = None
     reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class Why(Part):
-    """Where a schedule comes from: the criterion, its score per layer, the data, and when."""
+    """Where a schedule comes from.
+
+    Attributes:
+        criterion: what layers were scored by.
+        scores: of every layer.
+        relative_to: what a score of 1 is.
+        data: what the layers were chosen on.
+        split: of the data; None where it has none.
+        tokenlens: the version that chose.
+        date: when.
+        command: the words of the command line as typed; None where a Python program chose.
+        cautions: what the samples cannot tell, a sentence each.
+    """
 
     criterion: StrictStr | None = None
     scores: tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...] = ()
+    relative_to: StrictStr | None = None
     data: StrictStr | None = None
+    split: StrictStr | None = None
     tokenlens: StrictStr | None = None
     date: StrictStr | None = None
+    command: tuple[StrictStr, ...] | None = None
+    cautions: tuple[StrictStr, ...] | None = None

@@ -38,8 +38,9 @@ from tokenlens.schedule.budget import Budget
 from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.schedule.parts import BudgetNote, Heads, Keep, ModelRef, Part, Scorer, Stage, Why
 from tokenlens.schedule.token_counts import keep_count, stage_tokens
-from tokenlens.storage.files import write_json
 from tokenlens.storage.json_files import one_line, read_object
+from tokenlens.storage.output_claims import schedule_target
+from tokenlens.storage.seals import SEAL, is_broken, write_sealed
 from tokenlens.wording.suggest import one_of
 
 if TYPE_CHECKING:
@@ -100,6 +101,12 @@ class Schedule(Part):
     why: Why | None = None
 
     def __init__(self, **fields: Any) -> None:
+        if is_broken(fields):
+            raise ScheduleError(
+                f"{SEAL}: the schedule is not what was written: it is damaged, or was edited "
+                f"since; where you edited it, delete the line with {SEAL!r}"
+            )
+        fields.pop(SEAL, None)
         try:
             super().__init__(**_of_this_schema(fields))
         except ValidationError as error:
@@ -166,8 +173,15 @@ class Schedule(Part):
             raise ScheduleError(f"{path}: {error}") from None
 
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all; `load` gives an equal schedule back."""
-        write_json(Path(path), self.as_json())
+        """Write the file, whole or not at all; `load` gives an equal schedule back.
+
+        It ends with a hash by which damage is seen. A file that is written by hand needs none;
+        whoever edits this one deletes that line.
+
+        Raises `OutputError` where `path` is, or links to, a folder or a file that is no schedule,
+        lies in the folder of a run, or cannot be written.
+        """
+        write_sealed(schedule_target(Path(path)), self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """The file's content; what is None is left out, but for the model's id and revision."""

@@ -11,7 +11,7 @@ scores are divided by the unpruned model's.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -93,12 +93,16 @@ class Evidence:
         whole: per task the mean score that counts as 1; None where it is the best layer's.
         correlation: float64 [layers, layers], mean rank correlation over all samples.
         n_visual: visual tokens of each sample, int64 [samples].
+        images: where each sample's picture is; an empty name for one in memory.
+        whole_regions: samples whose region covers every visual token.
     """
 
     scores: Mapping[str, Array]
     whole: Mapping[str, float] | None
     correlation: Array
     n_visual: NDArray[np.int64]
+    images: tuple[str, ...] = ()
+    whole_regions: int = 0
 
 
 def check_criterion(name: str) -> None:
@@ -120,31 +124,32 @@ def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidenc
             is not known what they cover, or a capability of another number of layers.
     """
     if isinstance(criterion, Capability):
-        correlation, n_visual, _ = _read(rows, None)
-        if correlation.shape[0] != criterion.layers:
+        read = _read(rows, None)
+        if read.correlation.shape[0] != criterion.layers:
             raise SelectionError(
                 f"capability: got scores of {criterion.layers} layers, expected those of the "
-                f"profile's {correlation.shape[0]}; measure it on the profile's own model"
+                f"profile's {read.correlation.shape[0]}; measure it on the profile's own model"
             )
-        return Evidence(criterion.scores, criterion.unpruned, correlation, n_visual)
+        return replace(read, scores=criterion.scores, whole=criterion.unpruned, whole_regions=0)
     check_criterion(criterion)
     if criterion == CAPABILITY:
         raise SelectionError(
-            "criterion 'capability' is measured by running the model: `tokenlens select-layers "
-            "--criterion capability`, or tokenlens.evaluation.capability from Python"
+            "criterion 'capability' is measured by running the model: run `tokenlens "
+            "select-layers --criterion capability`, or from Python use "
+            "tokenlens.evaluation.capability"
         )
-    correlation, n_visual, scores = _read(rows, criterion)
-    return Evidence(scores, None, correlation, n_visual)
+    return _read(rows, criterion)
 
 
-def _read(
-    rows: Iterable[Row], criterion: str | None
-) -> tuple[Array, NDArray[np.int64], dict[str, Array]]:
+def _read(rows: Iterable[Row], criterion: str | None) -> Evidence:
     """Correlation, visual tokens per sample, and the scores by a criterion where one is named."""
     scores: dict[str, list[Array]] = {}
     correlation: Array | None = None
     n_visual: list[int] = []
+    images: list[str] = []
+    whole_regions = 0
     for row in rows:
+        images.append(getattr(row, "image", ""))
         if criterion is not None and np.isnan(row.boxes).any():
             raise SelectionError(
                 f"criterion {criterion!r} compares importance with regions, and what the visual "
@@ -157,17 +162,22 @@ def _read(
         if criterion is not None and np.asarray(row.region).any():
             score = CRITERIA[criterion](row.importance, row.region)
             scores.setdefault(row.task, []).append(score)
+            whole_regions += bool(np.asarray(row.region).all())
     if correlation is None:
         raise SelectionError("the profile has no samples; make one with `tokenlens profile`")
     if criterion is not None and not scores:
         raise SelectionError(
             f"criterion {criterion!r} compares importance with regions, and none of the "
-            f"{len(n_visual)} profiled samples has one; give boxes or polygons in the manifest"
+            f"{len(n_visual)} profiled samples has one that covers a visual token; give boxes or "
+            "polygons in the manifest"
         )
-    return (
-        correlation / len(n_visual),
-        np.asarray(n_visual, dtype=np.int64),
-        {task: np.stack(values) for task, values in sorted(scores.items())},
+    return Evidence(
+        scores={task: np.stack(values) for task, values in sorted(scores.items())},
+        whole=None,
+        correlation=correlation / len(n_visual),
+        n_visual=np.asarray(n_visual, dtype=np.int64),
+        images=tuple(images),
+        whole_regions=whole_regions,
     )
 
 

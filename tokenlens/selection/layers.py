@@ -9,6 +9,7 @@ under the step function that says whose choice is in force at each depth; the la
 Scores are compared as exact rational numbers, so that equal areas are seen to be equal.
 """
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -179,6 +180,8 @@ def _alike(correlation: ArrayLike | None, limit: float, layers: int) -> NDArray[
     """Which pairs of layers rank tokens more alike than `limit`: bool [layers, layers]."""
     if correlation is None:
         return np.zeros((layers, layers), dtype=np.bool_)
+    if math.isnan(limit):
+        raise SelectionError("max_correlation: got nan, expected a number from -1 to 1")
     matrix = np.asarray(correlation, dtype=np.float64)
     if matrix.shape != (layers, layers) or not np.isfinite(matrix).all():
         raise SelectionError(

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from tokenlens.errors import TokenlensError
+from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of
 
 _EXPECTED = {
@@ -35,7 +36,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         text = first["msg"].removeprefix("Value error, ")
     else:
         expected = _EXPECTED.get(kind, first["msg"].removeprefix("Input should be "))
-        text = f"got {got!r}, expected {expected}"
+        text = f"got {shown(got)}, expected {expected}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return " ".join(f"{path}: {text}{more}".split())
 
@@ -61,10 +62,14 @@ def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[st
         raise error(f"{path}: is not UTF-8, expected a JSON object") from fault
     except json.JSONDecodeError as fault:
         raise error(f"{path}:{fault.lineno}:{fault.colno}: is not JSON: {fault.msg}") from fault
-    except (ValueError, RecursionError) as fault:
-        raise error(f"{path}: is not JSON that can be read: {fault}") from fault
+    except RecursionError as fault:
+        raise error(f"{path}: is not JSON that can be read: nested too deeply; {remedy}") from fault
+    except ValueError as fault:
+        raise error(
+            f"{path}: is not JSON that can be read: a number of over 4300 digits; {remedy}"
+        ) from fault
     if not isinstance(content, dict):
-        raise error(f"{path}: got a JSON {type(content).__name__}, expected an object")
+        raise error(f"{path}: got a JSON {type(content).__name__}, expected an object; {remedy}")
     return content
 
 

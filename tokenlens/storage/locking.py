@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
 from tokenlens.errors import OutputError
 
@@ -16,8 +17,9 @@ except ImportError:  # Windows, where directories cannot be locked
 class DirectoryLock:
     """Holds a directory, made where missing, until it is released or the process ends.
 
-    The lock is the operating system's own (`flock`), so that nothing is left behind, however the
-    process ends. Where the system or the file system has none, nothing is locked.
+    A context manager that releases it. The lock is the operating system's own (`flock`), so that
+    nothing is left behind, however the process ends. Where the system or the file system has none,
+    nothing is locked.
 
     Raises `OutputError` where another writer holds it, or it cannot be made.
     """
@@ -50,6 +52,12 @@ class DirectoryLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def __del__(self) -> None:
         self.release()

@@ -1,13 +1,14 @@
 """Where runs are written unless the user says otherwise, and how the next command finds them."""
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ProfileError, ResultsError
+from tokenlens.storage.run_directory import MANIFEST, read_manifest
+from tokenlens.storage.seals import read_sealed
 
 ROOT = Path("tokenlens-out")
 SCHEDULE = Path("out.json")
@@ -77,16 +78,31 @@ def newest_profile(root: Path = ROOT) -> Path:
     return found
 
 
-def newest_profile_of(config_hash: str, root: Path = ROOT) -> Path | None:
-    """The finished profile of this very model that was written to last; None without one."""
+def newest_profile_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | None:
+    """The finished profile of this very model that was written to last; None without one.
+
+    `model` is what a manifest would say of it (see `same_model`).
+    """
     manifests = [
         path
         for path in root.glob("*/*/manifest.json")
-        if (manifest := _manifest(path)).get("kind") == "profile"
-        and manifest["complete"]
-        and manifest["identity"]["model"]["config_hash"] == config_hash
+        if kind_of(path.parent) == "profile"
+        and (manifest := read_manifest(path.parent, "profile"))["complete"]
+        and same_model(manifest["identity"].get("model"), model)
     ]
     return _latest(manifests, "profile")
+
+
+def same_model(there: Any, here: Mapping[str, Any]) -> bool:
+    """Whether two manifests' `identity.model` are of one checkpoint, in whatever number type.
+
+    By the configuration's hash, and by that of all weights where both have one: manifests of
+    earlier versions do not.
+    """
+    if not isinstance(there, Mapping) or there.get("config_hash") != here["config_hash"]:
+        return False
+    weights = there.get("weights"), here.get("weights")
+    return None in weights or weights[0] == weights[1]
 
 
 def find_runs(directories: Sequence[Path]) -> Runs:
@@ -124,18 +140,16 @@ def find_runs(directories: Sequence[Path]) -> Runs:
 
 
 def kind_of(directory: Path) -> str | None:
-    """What a directory holds by its manifest, `profile` or `comparison`; None for anything else."""
-    kind = _manifest(directory / "manifest.json").get("kind")
+    """What a directory holds by its manifest, `profile` or `comparison`; None for anything else.
+
+    Raises `ResultsError` for a manifest that tokenlens wrote and that is damaged.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = read_sealed(path, ResultsError, "delete it, or its folder, and run it again")
+    kind = manifest.get("kind")
     return kind if isinstance(kind, str) else None
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    """What a manifest says; nothing where there is none, or something else."""
-    try:
-        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def _newest(root: Path, kind: str) -> Path | None:

@@ -6,6 +6,7 @@ finishes with equals, shard by shard, what an uninterrupted run would have left.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +16,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokenlens.errors import OutputError, ProfileError, ResultsError, TokenlensError
-from tokenlens.storage.files import atomic_path, write_json
+from tokenlens.errors import DamagedShardWarning, OutputError, ProfileError, ResultsError
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.invocation import current_command
 from tokenlens.storage.locking import DirectoryLock
+from tokenlens.storage.run_directory import (
+    KINDS,
+    MANIFEST,
+    MANIFEST_SCHEMA,
+    FoundRun,
+    find_run,
+    redo,
+    shard_name,
+)
+from tokenlens.storage.seals import write_sealed
+from tokenlens.storage.shard_files import write_shard
 from tokenlens.storage.versions import versions
 
-MANIFEST = "manifest.json"
-MANIFEST_SCHEMA = 1
-_KINDS: dict[str, tuple[type[TokenlensError], str]] = {
-    "profile": (ProfileError, "tokenlens profile"),
-    "results": (ResultsError, "tokenlens run"),
-}
+__all__ = ["MANIFEST", "ShardReader", "ShardStore", "existing_run"]
 
 
 class ShardReader:
@@ -36,25 +44,24 @@ class ShardReader:
         manifest: The whole manifest.
         identity: What makes the run this one and no other: model, data, options.
         complete: Whether the run that writes here has finished.
+        shards: The files of rows.
+        counts: Their rows.
 
     Raises the kind's error (`ProfileError`, `ResultsError`) where the directory holds no such
-    store, or one that is damaged.
+    store, or one that is damaged: every file is checked against its hash first.
     """
 
     def __init__(self, directory: Path | str, kind: str) -> None:
         self.directory = Path(directory)
-        self._error, command = _KINDS[kind]
-        path = self.directory / MANIFEST
-        if not path.is_file():
-            raise self._error(
-                f"{self.directory} holds no {kind} (no {MANIFEST}); make one with `{command}`"
-            )
-        self.manifest = self._read_manifest(path, kind)
+        self._error = KINDS[kind][0]
+        found = find_run(self.directory, kind)
+        self.manifest = found.manifest
         self.identity: dict[str, Any] = self.manifest["identity"]
         self.complete: bool = self.manifest["complete"]
-        self.shards = sorted(self.directory.glob("shard-*.parquet"))
-        self.counts = [self._parquet(shard).metadata.num_rows for shard in self.shards]
-        self._check_shards()
+        self._redo = redo(found, kind)
+        self._check(found)
+        self.shards = [self.directory / shard_name(place) for place in sorted(found.counts)]
+        self.counts = [found.counts[place] for place in sorted(found.counts)]
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -62,7 +69,7 @@ class ShardReader:
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield every row in the order of the samples; lists of numbers come as numpy arrays."""
         for shard in self.shards:
-            for batch in self._parquet(shard).iter_batches(columns=columns):
+            for batch in self._batches(shard, columns):
                 for row in range(batch.num_rows):
                     yield {
                         name: _python_value(column[row])
@@ -72,48 +79,31 @@ class ShardReader:
     def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The given columns of all rows, in memory."""
         frames = [
-            batch.to_pandas()
-            for shard in self.shards
-            for batch in self._parquet(shard).iter_batches(columns=columns)
+            batch.to_pandas() for shard in self.shards for batch in self._batches(shard, columns)
         ]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
-    def _read_manifest(self, path: Path, kind: str) -> dict[str, Any]:
+    def _batches(self, shard: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         try:
-            manifest = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise self._error(f"cannot read {path}: {error}; delete {path.parent}") from error
-        header = manifest if isinstance(manifest, dict) else {}
-        if (header.get("schema"), header.get("kind")) != (MANIFEST_SCHEMA, kind):
-            raise self._error(
-                f"{path} is of schema {header.get('schema')} and kind {header.get('kind')}, "
-                f"expected schema {MANIFEST_SCHEMA} and kind {kind}; name another directory"
-            )
-        return header
-
-    def _parquet(self, shard: Path) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(shard)
+            yield from pq.ParquetFile(shard).iter_batches(columns=columns)
         except (OSError, pa.ArrowException) as error:
-            raise self._error(
-                f"cannot read {shard} ({error}); delete it and the shards after it, "
-                "and run the same command again"
-            ) from error
+            raise self._error(f"cannot read {shard} ({error}); {self._redo}") from error
 
-    def _check_shards(self) -> None:
-        full = self.manifest["shard_rows"]
-        for index, (shard, count) in enumerate(zip(self.shards, self.counts, strict=True)):
-            last = index == len(self.shards) - 1
-            fits = count == full or (last and 0 < count < full)
-            if not fits or shard.name != _shard_name(index):
+    def _check(self, found: FoundRun) -> None:
+        for shard, reason in found.damaged.items():
+            raise self._error(f"cannot read {shard} ({reason}); {self._redo}")
+        rows = self.manifest["rows"] if self.complete else len(found)
+        for gap in found.missing(rows):
+            if gap.start < max(found.counts, default=0) * self.manifest["shard_rows"]:
+                name = shard_name(gap.start // self.manifest["shard_rows"])
                 raise self._error(
-                    f"{shard} is out of place: expected {_shard_name(index)} with {full} rows; "
-                    "delete it and the shards after it, and run the same command again"
+                    f"a shard of {self.directory} is missing: expected {name} with {len(gap)} "
+                    f"rows; {self._redo}"
                 )
-        if self.complete and len(self) != self.manifest["rows"]:
+        if self.complete and len(found) != rows:
             raise self._error(
-                f"{self.directory} holds {len(self)} rows, its {MANIFEST} says "
-                f"{self.manifest['rows']}; delete {MANIFEST} and the shards, and run it again"
+                f"{self.directory} holds {len(found)} rows, its {MANIFEST} says {rows}; "
+                f"{self._redo}"
             )
 
 
@@ -129,19 +119,30 @@ class ShardStore:
         complete: Whether `finish` was called, by this run or an earlier one.
     """
 
-    def __init__(self, reader: ShardReader, schema: pa.Schema, lock: DirectoryLock) -> None:
+    def __init__(self, found: FoundRun, schema: pa.Schema, lock: DirectoryLock) -> None:
         self._lock = lock
-        self.directory = reader.directory
-        self.count = len(reader)
-        self.complete = reader.complete
-        self._manifest = reader.manifest
+        self.directory = found.directory
+        self.count = len(found)
+        self.complete = found.complete
+        self._found = found
+        self._manifest = found.manifest
+        self._run = hash_json(found.manifest["identity"])
         self._schema = schema
-        self._shard = self.count // self._manifest["shard_rows"]
-        self._stored: list[pa.Table] = [
-            pq.read_table(path).cast(schema) for path in reader.shards[self._shard :]
-        ]
         self._open: list[dict[str, Any]] = []
-        self._written = self.count
+        last = max(found.counts, default=0)
+        self.begin(last * self._manifest["shard_rows"] + found.counts.get(last, 0))
+
+    def missing(self, total: int) -> list[range]:
+        """The rows of `total` that were not there when the store was opened; see `begin`."""
+        return self._found.missing(total)
+
+    def begin(self, row: int) -> None:
+        """Let the row of this index be the next that is appended; what is open is written."""
+        self.close()
+        self._next = row
+        self._shard, stored = divmod(row, self._manifest["shard_rows"])
+        path = self.directory / shard_name(self._shard)
+        self._stored = [pq.read_table(path).cast(self._schema)] if stored else []
 
     @classmethod
     def open(
@@ -186,26 +187,30 @@ class ShardStore:
             raise ValueError(f"a row has columns {sorted(row)}, not {sorted(self._schema.names)}")
         self._open.append(dict(row))
         self.count += 1
-        if self.count == (self._shard + 1) * self._manifest["shard_rows"]:
+        self._next += 1
+        if self._next == (self._shard + 1) * self._manifest["shard_rows"]:
             self.close()
             self._stored = []
             self._shard += 1
 
     def close(self) -> None:
         """Write the open shard, full or not; a run that continues completes it."""
-        if self._written < self.count:
+        if self._open:
             self._stored.append(pa.Table.from_pylist(self._open, schema=self._schema))
             self._open = []
-            shard = pa.concat_tables(self._stored).combine_chunks()
-            with atomic_path(self.directory / _shard_name(self._shard)) as temporary:
-                pq.write_table(shard, temporary, compression="zstd")
-            self._written = self.count
+            rows = pa.concat_tables(self._stored).combine_chunks()
+            path = self.directory / shard_name(self._shard)
+            write_shard(path, rows, self._run, self._shard)
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """Write what is open and mark the run complete, with its number of rows and `summary`."""
+        """Write what is open and mark the run complete, with its number of rows and `summary`.
+
+        A run that was complete before a shard of it was redone keeps its manifest.
+        """
         self.close()
-        self._manifest |= {"complete": True, "rows": self.count, **(summary or {})}
-        write_json(self.directory / MANIFEST, self._manifest)
+        if not self._manifest["complete"]:
+            self._manifest |= {"complete": True, "rows": self.count, **(summary or {})}
+            write_sealed(self.directory / MANIFEST, self._manifest)
         self.complete = True
 
     def __enter__(self) -> Self:
@@ -223,7 +228,7 @@ class ShardStore:
             self._lock.release()
 
 
-def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> ShardReader | None:
+def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> FoundRun | None:
     """The rows that this very run has left in `directory`; None where it can begin.
 
     Raises `OutputError` where the directory is a file, holds something else or another run.
@@ -239,17 +244,23 @@ def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> Sha
             )
         return None
     try:
-        reader = ShardReader(directory, kind)
+        found = find_run(directory, kind)
     except (ProfileError, ResultsError) as error:
         raise OutputError(str(error)) from error
-    there, here = _flat(reader.identity), _flat(json.loads(json.dumps(identity)))
+    there = _flat(found.manifest["identity"])
+    here = _flat(json.loads(json.dumps(identity)))
     for key in [*here, *there]:
+        if key == "model.weights" and key not in there:
+            raise OutputError(
+                f"{directory} holds a {kind} of an earlier tokenlens, which did not record all "
+                "weights; choose another directory with --out, or delete it"
+            )
         if there.get(key) != here.get(key):
             raise OutputError(
                 f"{directory} holds another {kind}: its {key} is {there.get(key)!r}, now "
                 f"{here.get(key)!r}; choose another directory with --out, or delete it"
             )
-    return reader
+    return found
 
 
 def _begun(
@@ -258,10 +269,10 @@ def _begun(
     identity: Mapping[str, Any],
     info: Mapping[str, Any],
     shard_rows: int,
-) -> ShardReader:
+) -> FoundRun:
     """The store in a directory that is locked, begun where there is none."""
-    reader = existing_run(directory, kind, identity)
-    if reader is None:
+    found = existing_run(directory, kind, identity)
+    if found is None:
         manifest = {
             "schema": MANIFEST_SCHEMA,
             "kind": kind,
@@ -269,17 +280,20 @@ def _begun(
             "identity": identity,
             **info,
             "shard_rows": shard_rows,
+            "command": current_command(),
             "versions": versions(),
         }
-        write_json(directory / MANIFEST, manifest)
-        reader = ShardReader(directory, kind)
+        write_sealed(directory / MANIFEST, manifest)
+        found = find_run(directory, kind)
+    for shard, reason in found.damaged.items():
+        warnings.warn(
+            f"{shard} is damaged ({reason}): its rows are made again",
+            DamagedShardWarning,
+            stacklevel=3,
+        )
     for leftover in _temporaries(directory):
         leftover.unlink(missing_ok=True)
-    return reader
-
-
-def _shard_name(index: int) -> str:
-    return f"shard-{index:05d}.parquet"
+    return found
 
 
 def _temporaries(directory: Path) -> list[Path]:

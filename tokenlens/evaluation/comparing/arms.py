@@ -5,22 +5,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleError, SelectionError
+from tokenlens.evaluation.comparing.arm_names import sorted_names
 from tokenlens.evaluation.comparing.comparison import Plan
 from tokenlens.evaluation.running.generation import answer
 from tokenlens.evaluation.running.preparation import Prepared
 from tokenlens.methods import find_method
-from tokenlens.methods.plan import plan
+from tokenlens.methods.plan import Selection, plan
 from tokenlens.methods.swiftvlm import relative_layers
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
 from tokenlens.pruning.cost.decoder_macs import DecoderMacs
-from tokenlens.registry import METHODS
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.selection.solve import Budget, parse_budget
-from tokenlens.storage.output_paths import newest_profile_of
+from tokenlens.selection.solve import Budget
+from tokenlens.storage.output_paths import newest_profile_of, same_model
 
-EVERY = "all"
 OWN = "their own budgets"
 """Of schedule files that meet none of the budgets."""
 _NEAR = 0.01
@@ -70,26 +69,19 @@ def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
 
     Raises `ProfileError` where the directory holds none, or that of another model.
     """
+    here = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
     if directory is None:
-        found = newest_profile_of(vlm.config_hash)
+        found = newest_profile_of(here)
         return Profile(found) if found else None
     profile = Profile(directory)
     of = profile.manifest["identity"]["model"]
-    if of["config_hash"] != vlm.config_hash:
+    if not same_model(of, here):
         raise ProfileError(
             f"{directory} is the profile of {of['id']} ({of['config_hash']}), the model is "
-            f"{vlm.id} ({vlm.config_hash}); make one with `tokenlens profile`"
+            f"{vlm.id} ({here['config_hash']}), or its weights have changed since; make one with "
+            "`tokenlens profile`"
         )
     return profile
-
-
-def budgets_of(text: str) -> list[Budget]:
-    """Budgets with commas between, each once; `BudgetError` for one that is none.
-
-    >>> [str(budget) for budget in budgets_of("33%, 0.33,48 tokens")]
-    ['33 %', '48 tokens']
-    """
-    return list(dict.fromkeys(parse_budget(part) for part in text.split(",")))
 
 
 def comparison_arms(
@@ -123,13 +115,13 @@ def comparison_arms(
         BudgetError: no method at all can be run; the first one's reason.
     """
     arms, first = Arms(), Prepared(vlm, samples[:1])
-    methods, files = _sorted_names(names)
+    methods, files = sorted_names(names)
     for budget in budgets:
         heading = str(budget)
-        layers, n_visual = _chosen_layers(arms, vlm, budget, methods, profile)
+        selection = _selection(arms, vlm, budget, methods, profile)
         for method in methods:
             try:
-                schedule = _preset(arms, vlm, method, budget, layers, n_visual)
+                schedule = _preset(arms, vlm, method, budget, selection)
                 _try(vlm, schedule, first, any_model=any_model)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
@@ -146,45 +138,34 @@ def comparison_arms(
     return arms
 
 
-def _sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Methods and schedule files, each once, in the order given."""
-    methods: dict[str, None] = {}
-    files: dict[Path, None] = {}
-    for name in (name.strip() for name in names):
-        if name == EVERY:
-            methods |= dict.fromkeys(METHODS)
-        elif name not in METHODS and (name.endswith(".json") or Path(name).is_file()):
-            files[Path(name)] = None
-        else:
-            methods[find_method(name).name] = None
-    clash = next((file.stem for file in files if file.stem in methods), None)
-    if clash:
-        raise ScheduleError(f"{clash}.json is called like the method {clash!r}; rename the file")
-    return list(methods), list(files)
-
-
 def _preset(
     arms: Arms,
     vlm: VLM,
     name: str,
     budget: Budget,
-    chosen: Sequence[int] | None,
-    n_visual: int | None,
+    selection: Selection | None,
 ) -> Schedule:
     """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
     method = find_method(name)
-    layers = chosen if method.layers_from == "profile" else None
-    schedule, early = method.build_or_earlier(vlm, budget=budget, layers=layers, n_visual=n_visual)
+    own = selection if method.layers_from == "profile" else None
+    schedule, early = method.build_or_earlier(
+        vlm,
+        budget=budget,
+        layers=own.layers if own else None,
+        n_visual=selection.n_visual if selection else None,
+    )
+    if own is not None:
+        schedule = schedule.replace(why=own.schedule.why)
     if early is not None:
         listed = ", ".join(map(str, early))
         arms.add_layer_note(budget, f"{name}: layers {listed}, those published for small budgets")
     return schedule
 
 
-def _chosen_layers(
+def _selection(
     arms: Arms, vlm: VLM, budget: Budget, methods: Sequence[str], profile: Profile | None
-) -> tuple[Sequence[int] | None, int | None]:
-    """Layers for the methods without their own, and visual tokens per sample; said in `arms`."""
+) -> Selection | None:
+    """The layers for the methods without their own, if a profile chooses them; said in `arms`."""
     planned = ", ".join(name for name in methods if find_method(name).layers_from == "profile")
     if profile is None:
         if planned:
@@ -194,7 +175,7 @@ def _chosen_layers(
                 f"{planned}: layers {layers}, the published relative depths (no "
                 "profile of this model; `tokenlens profile` makes one)",
             )
-        return None, None
+        return None
     try:
         selection = plan(profile, budget=budget, meter=lambda _: DecoderMacs.of(vlm))
     except _REFUSALS as error:
@@ -203,11 +184,11 @@ def _chosen_layers(
             f"{planned}: the published relative depths, since the profile "
             f"{profile.directory} chooses none: {error}",
         )
-        return None, None
+        return None
     if planned:
         layers = ", ".join(map(str, selection.layers))
         arms.add_layer_note(budget, f"{planned}: layers {layers}, chosen from {profile.directory}")
-    return selection.layers, selection.n_visual
+    return selection
 
 
 def _try(vlm: VLM, schedule: Schedule, prepared: Prepared, *, any_model: bool) -> None:

@@ -1,10 +1,9 @@
 """The unpruned model and pruned ones side by side on the same samples."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from math import isnan
+from dataclasses import asdict, dataclass, field, replace
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,22 +12,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tokenlens.errors import OutputError, ResultsError
+from tokenlens.evaluation.comparing.cautions import choice_cautions, score_cautions
 from tokenlens.evaluation.comparing.statistics import score_statistics
+from tokenlens.evaluation.comparing.timing import FILE as TIMING
 from tokenlens.evaluation.comparing.timing import Timing, time_arms
+from tokenlens.evaluation.metrics.agreement import agreement, agreement_statistics
 from tokenlens.evaluation.metrics.set_metrics import Figure, set_figures
 from tokenlens.evaluation.running.answer_cache import answers_within
 from tokenlens.evaluation.running.results import KIND as RESULTS
-from tokenlens.evaluation.running.results import Results, task_groups
+from tokenlens.evaluation.running.results import MACRO, Results, task_groups
 from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
-from tokenlens.storage.files import hash_json, write_json
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.invocation import current_command
+from tokenlens.storage.locking import DirectoryLock
 from tokenlens.storage.output_paths import kind_of, slug
-from tokenlens.storage.shards import existing_run
+from tokenlens.storage.seals import read_sealed, require, write_sealed
+from tokenlens.storage.shards import MANIFEST, existing_run
 from tokenlens.storage.versions import versions
 
-KIND = "comparison"
+KIND, SUMMARY = "comparison", "summary.json"
 UNPRUNED = "unpruned"
 _SCHEMA = 1
 _COSTS = ("macs", "scoring_macs", "merging_macs", "kv_bytes")
@@ -57,11 +62,15 @@ class Comparison:
         arms: results by the arm's name, the unpruned model's first.
         timing: what the arms took, side by side; None where that was not measured.
         plan: what was compared with what; None where the arms were given by name alone.
+        cautions: what the samples cannot tell, a sentence each.
+        command: the words of the command line that made it; None where a Python program did.
     """
 
     arms: Mapping[str, Results]
     timing: Timing | None = None
     plan: Plan | None = None
+    cautions: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -71,46 +80,73 @@ class Comparison:
             raise ResultsError(
                 f"{directory} holds no results; make some with `tokenlens run --out {directory}`"
             )
-        try:
-            summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-            names = list(summary["arms"])
-        except FileNotFoundError as error:
+        summary = read_summary(directory)
+        arms = {name: Results.load(directory / slug(name)) for name in summary["arms"]}
+        plan, command = summary.get("plan"), summary.get("command")
+        timing = Timing.load(directory)
+        if timing is None and summary.get("timed"):
             raise ResultsError(
-                f"{directory} holds an unfinished run; finish it by the same command that began it"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ResultsError(
-                f"cannot read {directory / 'summary.json'}: {error}; run the same command again"
-            ) from error
-        arms = {name: Results.load(directory / slug(name)) for name in names}
-        plan = summary.get("plan")
-        return cls(arms, Timing.load(directory), Plan(**plan) if plan else None)
+                f"{directory / TIMING} is missing; run the same command again, which times again"
+            )
+        return cls(
+            arms,
+            timing,
+            Plan(**plan) if plan else None,
+            tuple(summary.get("cautions", ())),
+            tuple(command) if command else None,
+        )
 
     def table(self) -> pd.DataFrame:
         """Scores, what is retained of the unpruned model's, and costs: one row per task and arm.
 
         Columns: `task` (each task, then `all` and `macro`), `arm`, `samples`, `unscored` (samples
-        without ground truth), `score` and `retained` with the ends of their paired bootstrap
-        intervals (`_low`, `_high`, 95 %), and means per sample: `tokens` (visual tokens entering a
+        without ground truth), `score` and `retained` of those with ground truth and `agreement`
+        with the unpruned model's answers of all (`evaluation.agreement`; `macro` is over all
+        tasks), each with the ends of its paired bootstrap interval (`_low`, `_high`, 95 %), and
+        means per sample: `tokens` (visual tokens entering a
         layer, mean over layers), `macs` (scoring and merging included), `scoring_macs`,
         `merging_macs`, `kv_bytes`, `prefill_s`, `decode_s`. The two times are those of `timing`,
         which has batches of all tasks: they are the same in every task's row, and NaN where nothing
         was timed.
         """
         costs = {arm: self._costs(arm) for arm in self.arms}
-        rows = [
-            {
-                "task": task,
-                "arm": arm,
-                "samples": sum(map(len, strata)),
-                "unscored": sum(int(stratum["score"].isna().sum()) for stratum in strata),
-                **statistics,
-                **_macro_mean([costs[arm].loc[stratum.index] for stratum in strata]),
-            }
-            for task, strata in task_groups(next(iter(self.arms.values())).rows)
-            for arm, statistics in zip(self.arms, self._statistics(strata), strict=True)
-        ]
+        unpruned = next(iter(self.arms.values())).rows
+        tasks = [group for _, group in unpruned.groupby("task", sort=False)]
+        rows = []
+        for task, strata in task_groups(unpruned):
+            agreed = agreement_statistics(
+                self.agreements(tasks if task == MACRO else strata), len(self.arms)
+            )
+            for arm, statistics, same in zip(
+                self.arms, self._statistics(strata), agreed, strict=True
+            ):
+                rows.append(
+                    {
+                        "task": task,
+                        "arm": arm,
+                        "samples": sum(map(len, strata)),
+                        "unscored": sum(int(stratum["score"].isna().sum()) for stratum in strata),
+                        **statistics,
+                        **same,
+                        **_macro_mean([costs[arm].loc[stratum.index] for stratum in strata]),
+                    }
+                )
         return pd.DataFrame(rows)
+
+    def agreement(self, arm: str) -> pd.Series:
+        """Whether an arm's answers are the unpruned model's, 1.0 or 0.0 per sample.
+
+        NaN where the rows do not hold the answers.
+        """
+        rows, unpruned = self.arms[arm].rows, next(iter(self.arms.values())).rows
+        if "prediction" not in rows or "prediction" not in unpruned:
+            return pd.Series(nan, index=rows.index)
+        return agreement(rows["prediction"], unpruned["prediction"])
+
+    def agreements(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
+        """Agreement [samples, arms] of all samples of each stratum (rows of the unpruned model)."""
+        every = pd.DataFrame({arm: self.agreement(arm) for arm in self.arms})
+        return [every.loc[stratum.index].to_numpy() for stratum in strata]
 
     def scores(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
         """Scores [samples, arms] of the samples that have ground truth, for strata that have any.
@@ -216,23 +252,29 @@ def compare(
     run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress, timed=False)
     run.check(arms.values())
     _claim(out)
-    directories = {out / slug(name): schedule for name, schedule in arms.items()}
-    with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
-        results = run.into(directories, place)
-    timing = Timing.load(out)
-    if timed and not (timing and timing.covers(arms)):
-        timing = time_arms(
-            vlm,
-            samples,
-            arms,
-            max_new_tokens=max_new_tokens,
-            any_model=any_model,
-            show_progress=show_progress,
+    command = current_command()
+    with DirectoryLock(out):
+        directories = {out / slug(name): schedule for name, schedule in arms.items()}
+        with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
+            results = run.into(directories, place)
+        timing = Timing.load(out)
+        if timed and not (timing and timing.covers(arms)):
+            timing = time_arms(
+                vlm,
+                samples,
+                arms,
+                max_new_tokens=max_new_tokens,
+                any_model=any_model,
+                show_progress=show_progress,
+            )
+            timing.save(out)
+        comparison = Comparison(
+            dict(zip(arms, results, strict=True)), timing, plan, command=command
         )
-        timing.save(out)
-    comparison = Comparison(dict(zip(arms, results, strict=True)), timing, plan)
-    write_json(out / "summary.json", _summary(comparison))
-    write_json(out / "manifest.json", _manifest())
+        cautions = _cautions(comparison, samples, schedules.values())
+        comparison = replace(comparison, cautions=cautions)
+        write_sealed(out / SUMMARY, _summary(comparison))
+        write_sealed(out / MANIFEST, _manifest())
     return comparison
 
 
@@ -260,6 +302,35 @@ def free_directory(
     return wanted
 
 
+def _cautions(
+    comparison: Comparison, samples: Sequence[Sample], schedules: Iterable[Schedule | None]
+) -> tuple[str, ...]:
+    rows = next(iter(comparison.arms.values())).rows
+    source, split = (getattr(samples, name, None) for name in ("source", "split"))
+    return (
+        *score_cautions(comparison.table(), rows["image"]),
+        *choice_cautions(schedules, source, split),
+    )
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The summary of a finished comparison; `ResultsError` where there is none, or a damaged one.
+
+    Its keys `arms`, `versions` and, where there is one, `plan` are what they should be.
+    """
+    path = directory / SUMMARY
+    if not path.exists():
+        raise ResultsError(
+            f"{directory} holds an unfinished run; finish it by the same command that began it"
+        )
+    summary = read_sealed(path, ResultsError, "run the same command again")
+    require(summary, path, ResultsError, {"arms": dict, "versions": dict})
+    if summary.get("plan"):
+        parts = {f"plan.{part}": dict for part in summary["plan"].keys() | {"budgets"}}
+        require(summary, path, ResultsError, parts)
+    return summary
+
+
 def _check_names(arms: Mapping[str, Any]) -> None:
     """Refuse arms that would share a directory, and a schedule in the unpruned model's place."""
     slugs = [slug(name) for name in arms]
@@ -271,12 +342,17 @@ def _check_names(arms: Mapping[str, Any]) -> None:
 
 
 def _claim(out: Path) -> None:
-    """Make `out` a directory of comparisons, or find that it is one."""
-    if kind_of(out) == KIND:
-        return
-    if out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
+    """Make `out` a directory of comparisons, or find that it is one, also without its manifest."""
+    try:
+        if kind_of(out) == KIND:
+            return
+        orphaned = kind_of(out) is None and kind_of(out / slug(UNPRUNED)) == RESULTS
+    except ResultsError as error:
+        raise OutputError(str(error)) from error
+    foreign = not out.is_dir() or any(out.glob("[!.]*"))
+    if out.exists() and foreign and not orphaned:
         raise OutputError(f"{out} exists and holds no results; choose another directory with --out")
-    write_json(out / "manifest.json", _manifest())
+    write_sealed(out / MANIFEST, _manifest())
 
 
 def _manifest() -> dict[str, Any]:
@@ -290,6 +366,9 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         "versions": versions(),
         "arms": {name: results.identity for name, results in comparison.arms.items()},
         "plan": comparison.plan and asdict(comparison.plan),
+        "command": comparison.command,
+        "cautions": comparison.cautions,
+        "timed": comparison.timing is not None,
         "tokens_per_layer": {
             name: results.tokens_per_layer.tolist() for name, results in comparison.arms.items()
         },

@@ -5,7 +5,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from tokenlens.evaluation.comparing.table_text import csv_text, markdown_text
 from tokenlens.evaluation.comparing.tables import (
+    AGREEMENT,
     LOCALISATION,
     MACS,
     OTHER,
@@ -16,6 +18,7 @@ from tokenlens.evaluation.comparing.tables import (
     Column,
 )
 from tokenlens.storage.files import write_text
+from tokenlens.wording.printable import printable
 
 NAMES = ("table.md", "table.csv", "table.tex")
 _NONE = "\N{EN DASH}"
@@ -24,6 +27,10 @@ _ESCAPES = str.maketrans(
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "`": r"\textasciigrave{}",
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
         "\N{EN DASH}": "--",
     }
@@ -70,8 +77,16 @@ def lines(table: BudgetTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:
 
 def notes(table: BudgetTable) -> list[str]:
     """What must be said of how a table is to be read, a sentence or two each."""
+    units = {
+        "score": "its own scores in %",
+        "tokens": "visual tokens",
+        "macs": "MACs in G",
+        "time": "prefill in ms",
+    }
+    kinds = {column.kind for column in table.columns}
+    *first, last = (text for kind, text in units.items() if kind in kinds)
     said = [
-        "Unpruned: its own scores in %, visual tokens, MACs in G and prefill in ms, per sample; "
+        f"Unpruned: {', '.join(first)} and {last}, per sample; "
         "methods: in % of these, tokens as they are. In brackets 95 % paired bootstrap intervals, "
         "samples drawn anew within their task."
     ]
@@ -80,6 +95,12 @@ def notes(table: BudgetTable) -> list[str]:
             said.append(
                 f"The {column.name} is the ratio of the macro averages over "
                 f"{', '.join(column.tasks)}."
+            )
+        if column.name == AGREEMENT:
+            said.append(
+                "Not all samples have ground truth: scores are of those that have, and agreement, "
+                f"the share of answers that are the unpruned model's own, of all {column.samples} "
+                "(macro average over tasks)."
             )
     said.append(
         "Bold: the best of its column, where the 95 % interval of its paired difference from every "
@@ -106,9 +127,11 @@ def markdown(tables: Sequence[BudgetTable]) -> str:
             texts = [f"{figure} {interval}".rstrip() for figure, interval, _ in cells]
             marks = ["**" if best else "" for _, _, best in cells]
             bold = [f"{mark}{text}{mark}" for mark, text in zip(marks, texts, strict=True)]
-            rows.append([name, *bold])
-        parts += [f"### {title(table)}", "\n".join(_markdown_row(row) for row in rows)]
-        parts.append("\n".join(f"- {note}" for note in (*notes(table), *own_notes(table))))
+            rows.append([markdown_text(name), *bold])
+        rows[0] = [markdown_text(heading) for heading in rows[0]]
+        parts += [f"### {title(table)}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        said = (*notes(table), *own_notes(table))
+        parts.append("\n".join(f"- {markdown_text(note, code=True)}" for note in said))
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,7 +139,8 @@ def comma_separated(tables: Sequence[BudgetTable]) -> str:
     """The figures of all tables, a line each, unrounded: shares, tokens, MACs and seconds.
 
     Columns: budget, method, column, kind, samples, value, low, high, best. The unpruned model's are
-    its own figures, a method's scores, MACs and times are shares of them.
+    its own figures, a method's scores, MACs and times are shares of them. Names are as `csv_text`
+    writes them.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -127,8 +151,8 @@ def comma_separated(tables: Sequence[BudgetTable]) -> str:
         for name, cells in (("unpruned", table.unpruned), *table.rows.items()):
             for column, cell in zip(table.columns, cells, strict=True):
                 numbers = ["" if cell.empty else f"{number:.6g}" for number in _numbers(cell)]
-                about = (table.budget, name, column.name, column.kind, column.samples)
-                writer.writerow([*about, *numbers, int(cell.best)])
+                about = (csv_text(table.budget), csv_text(name), csv_text(column.name))
+                writer.writerow([*about, column.kind, column.samples, *numbers, int(cell.best)])
     return stream.getvalue()
 
 
@@ -174,7 +198,7 @@ def _texts(cell: Cell, column: Column, *, own: bool) -> tuple[str, str]:
     """A figure and its interval as people read them."""
     if cell.empty:
         return _NONE, ""
-    shares = {"score": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
+    shares = {"score": 100.0, "agreement": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
     scale = shares[column.kind] if own or column.kind == "tokens" else 100.0
     value, low, high = (f"{scale * number:.{_digits(column, own)}f}" for number in _numbers(cell))
     return value, f"[{low}, {high}]"
@@ -188,11 +212,6 @@ def _numbers(cell: Cell) -> tuple[float, float, float]:
     return cell.value, cell.low, cell.high
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    texts = (" ".join(cell.split()).replace("|", r"\|") for cell in cells)
-    return f"| {' | '.join(texts)} |"
-
-
 def _printed(figure: str, interval: str, best: bool) -> str:
     text = _escaped(figure)
     text = rf"\textbf{{{text}}}" if best else text
@@ -201,4 +220,4 @@ def _printed(figure: str, interval: str, best: bool) -> str:
 
 def _escaped(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return text.translate(_ESCAPES)
+    return printable(text).translate(_ESCAPES)

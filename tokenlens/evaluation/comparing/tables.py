@@ -17,9 +17,10 @@ from tokenlens.evaluation.running.results import task_groups
 from tokenlens.measures.intervals import Resampled
 
 LOCALISATION, OTHER = "localisation average", "other average"
+AGREEMENT = "agreement"
 TOKENS, MACS, TIME = "visual tokens per layer", "MACs", "prefill time"
-Kind = Literal["score", "tokens", "macs", "time"]
-_BETTER: Mapping[str, int] = {"score": 1, "time": -1}
+Kind = Literal["score", "agreement", "tokens", "macs", "time"]
+_BETTER: Mapping[str, int] = {"score": 1, "agreement": 1, "time": -1}
 """Kinds of columns that can be won, by a high (1) or by a low figure (-1). A budget sets the
 tokens, and all but sets the MACs."""
 
@@ -52,9 +53,9 @@ class Column:
 
     Attributes:
         name: its heading.
-        kind: `score`, `tokens`, `macs` or `time`.
+        kind: `score`, `agreement`, `tokens`, `macs` or `time`.
         samples: how many it is taken over; batches for a time.
-        tasks: whose scores are averaged.
+        tasks: whose scores or agreements are averaged.
     """
 
     name: str
@@ -141,6 +142,12 @@ def _drawn(comparison: Comparison) -> list[tuple[Column, Resampled]]:
             strata = comparison.scores([tasks[task] for task in members])
             column = Column(name, "score", sum(map(len, strata)), tuple(members))
             found.append((column, Resampled.of(strata)))
+    if unpruned["score"].isna().any():
+        every = dict(tuple(unpruned.groupby("task", sort=False)))
+        agreed = comparison.agreements(list(every.values()))
+        if all(np.isfinite(stratum).all() for stratum in agreed):
+            column = Column(AGREEMENT, "agreement", len(unpruned), tuple(map(str, every)))
+            found.append((column, Resampled.of(agreed)))
     arms = [results.rows for results in comparison.arms.values()]
     tokens = [[layers.mean() for layers in rows["tokens_per_layer"]] for rows in arms]
     macs = [rows["macs"] for rows in arms]

@@ -24,8 +24,8 @@ from tokenlens.progress import progress
 from tokenlens.samples.sample import Sample
 from tokenlens.samples.subset import choose_subset
 from tokenlens.schedule import Schedule
-from tokenlens.storage.files import hash_json, write_json
-from tokenlens.storage.json_files import read_object
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.seals import read_sealed, require, write_sealed
 
 FILE = "timing.json"
 _BATCHES, _BATCH_SIZE, _REPEATS = 4, 8, 3
@@ -55,17 +55,15 @@ class Timing:
         """What `save` wrote into a directory of results; None where nothing was timed."""
         if not (directory / FILE).exists():
             return None
-        content = read_object(directory / FILE, ResultsError, "`tokenlens run` writes one")
-        try:
-            return cls(**content)
-        except TypeError as error:
-            raise ResultsError(
-                f"{directory / FILE} is damaged; delete it and run the same command again"
-            ) from error
+        path = directory / FILE
+        content = read_sealed(path, ResultsError, "delete it and run the same command again")
+        keys = {"arms": dict, "samples": int, "repeats": int, "machine": str}
+        require(content, path, ResultsError, keys)
+        return cls(**{key: content[key] for key in keys})
 
     def save(self, directory: Path) -> None:
         """Write the file, whole or not at all."""
-        write_json(directory / FILE, asdict(self))
+        write_sealed(directory / FILE, asdict(self))
 
     def of(self, name: str, arms: Sequence[str]) -> NDArray[np.float64]:
         """`prefill_s` or `decode_s` of some arms: [batches, arms]."""

@@ -24,7 +24,9 @@ import torch
 from tokenlens.errors import DamagedAnswersWarning
 from tokenlens.evaluation.running.generation import Answer
 from tokenlens.models.layout import Layout
-from tokenlens.storage.files import atomic_path, hash_json, write_json
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.seals import write_sealed
+from tokenlens.storage.shard_files import DamagedShardError, check_shard, write_shard
 
 IDENTITY = "identity.json"
 _SHARD_ROWS = 128
@@ -79,10 +81,12 @@ class AnswerCache:
     """
 
     def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
-        self.directory = root / hash_json(identity)
         self._identity = identity
+        self._run = hash_json(identity)
+        self.directory = root / self._run
         self._open: list[dict[str, Any]] = []
-        self.known = {key for table in self._shards(["key"]) for key in table["key"].to_pylist()}
+        self._sound = [path for path in sorted(self.directory.glob("*.parquet")) if self._try(path)]
+        self.known = {key for table in self._tables(["key"]) for key in table["key"].to_pylist()}
 
     def add(self, key: str, answered: Answered) -> None:
         """Keep the answer to the sample of this key."""
@@ -108,10 +112,10 @@ class AnswerCache:
         if not self._open:
             return
         if not (self.directory / IDENTITY).exists():
-            write_json(self.directory / IDENTITY, self._identity)
-        table = pa.Table.from_pylist(self._open, schema=_SCHEMA)
-        with atomic_path(self.directory / f"{uuid4().hex}.parquet") as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            write_sealed(self.directory / IDENTITY, self._identity)
+        path = self.directory / f"{uuid4().hex}.parquet"
+        write_shard(path, pa.Table.from_pylist(self._open, schema=_SCHEMA), self._run, 0)
+        self._sound.append(path)
         self._open = []
 
     def read(self, keys: Sequence[str]) -> Iterator[Answered]:
@@ -119,7 +123,7 @@ class AnswerCache:
         self.write()
         tables = [
             table.filter(pc.is_in(table["key"], pa.array(sorted(set(keys)), pa.string())))
-            for table in self._shards(_SCHEMA.names)
+            for table in self._tables(_SCHEMA.names)
         ]
         table = pa.concat_tables([_SCHEMA.empty_table(), *tables])
         places = {key: place for place, key in enumerate(table["key"].to_pylist())}
@@ -138,17 +142,21 @@ class AnswerCache:
     ) -> None:
         self.write()
 
-    def _shards(self, columns: list[str]) -> Iterable[pa.Table]:
-        """The shards that can be read: one that cannot is answered anew."""
-        for path in sorted(self.directory.glob("*.parquet")):
-            try:
-                yield pq.read_table(path, columns=columns)
-            except (OSError, pa.ArrowException):
-                warnings.warn(
-                    f"{path} is damaged: what it held is asked again; delete it",
-                    DamagedAnswersWarning,
-                    stacklevel=2,
-                )
+    def _tables(self, columns: list[str]) -> Iterable[pa.Table]:
+        return (pq.read_table(path, columns=columns) for path in self._sound)
+
+    def _try(self, path: Path) -> bool:
+        """Whether a shard is as it was written: what one that is not held is answered anew."""
+        try:
+            check_shard(path, self._run, 0)
+        except DamagedShardError as error:
+            warnings.warn(
+                f"{path} is damaged ({error}): what it held is asked again; delete it",
+                DamagedAnswersWarning,
+                stacklevel=3,
+            )
+            return False
+        return True
 
 
 def own_answers(directory: Path) -> Path:

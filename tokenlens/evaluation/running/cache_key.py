@@ -4,15 +4,16 @@ Whatever bears on an answer is in one of two hashes; what does not (right answer
 batch, why a schedule was chosen) is in neither, so that it can change and the answer still holds.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
 from tokenlens.models.aliases import BUNDLED
+from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 from tokenlens.registry import DISPOSALS, SCORERS
@@ -20,20 +21,23 @@ from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import hash_bytes, hash_json
+from tokenlens.storage.versions import versions
 
 _NOTES = {"schema", "method", "model", "budget", "why"}
 """Keys of a schedule that say nothing of what it does to a picture."""
-_PACKAGES = ("torch", "transformers")
+_PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "torchvision", "accelerate")
+"""Those that bear on an answer, where they are installed."""
 _READ_WHOLE = 1 << 20
-"""Bytes up to which a model's file is told by its content; larger ones by size and date."""
-_CODE = (
-    "models",
-    "probing",
-    "pruning",
-    "evaluation/running/generation.py",
-    "registry.py",
-    "schedule",
-)
+"""Bytes up to which a file beside a model's weights is told by its content."""
+EXEMPT = {
+    "analyses": "reads what was recorded and answered",
+    "cli": "says what to ask, which the identity holds",
+    "data": "makes the bundled models and pictures, which are hashed themselves",
+    "methods": "makes schedules, which the identity holds",
+    "reports": "reads what was recorded and answered",
+    "selection": "makes schedules, which the identity holds",
+}
+"""Packages of tokenlens that decide no answer, wherever they lie in it, and why; all else does."""
 
 
 def sample_key(sample: Sample) -> str:
@@ -45,34 +49,33 @@ def sample_key(sample: Sample) -> str:
 
 
 def generation_identity(
-    vlm: VLM, schedule: Schedule | None, generation: dict[str, Any]
+    vlm: VLM,
+    schedule: Schedule | None,
+    generation: dict[str, Any],
+    model: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What decides how a model answers: JSON values.
 
-    Covers the weights (some values of each, and for a local directory its files), the processor,
-    the number type, the kind of device, the schedule's scorer, stages and all else that it does,
-    the generation options, the versions of torch and transformers, tokenlens's own code, and the
-    packages that added what the schedule names.
+    Covers the model (every weight, its adapters and buffers, the number type, the attention's
+    implementation, the processor; see `model_identity`), the kind of device, the schedule's scorer,
+    stages and all else that it does, the generation options, the versions of the packages that
+    compute, tokenlens's own code, and the packages that added what the schedule names.
+
+    Args:
+        vlm: what answers.
+        schedule: what prunes it; None for the unpruned model.
+        generation: options.
+        model: its `model_identity` where that was just made; it is made anew otherwise.
     """
-    processor = vlm.processor
     return {
         "model": {
-            "id": vlm.id,
-            "revision": vlm.revision,
-            "config_hash": vlm.config_hash,
+            **(model or model_identity(vlm)),
             "files": _local_files(vlm.id),
-            "processor": hash_json(
-                [
-                    str(getattr(processor, "chat_template", None)),
-                    str(getattr(processor, "image_processor", None)),
-                ]
-            ),
-            "dtype": str(vlm.dtype).removeprefix("torch."),
             "device": vlm.device.type,
         },
         "generation": generation,
         "schedule": schedule and effective_schedule(schedule),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: found for name, found in versions().items() if name in _PACKAGES},
         "code": code_hash(),
         "packages": _packages(schedule),
     }
@@ -93,29 +96,28 @@ def effective_schedule(schedule: Schedule) -> dict[str, Any]:
 
 @cache
 def code_hash() -> str:
-    """Hash of the code that answers depend on; presets are not among it, they make schedules."""
+    """Hash of the code that answers depend on: all of tokenlens but what is `EXEMPT`."""
     root = Path(str(resources.files("tokenlens")))
-    files = [
-        file
-        for place in (root / name for name in _CODE)
-        for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])
-    ]
     return hash_json(
-        [[str(file.relative_to(root)), hash_bytes(file.read_bytes())] for file in files]
+        [[name, hash_bytes((root / name).read_bytes())] for name in deciding_files(root)]
     )
 
 
-def _local_files(name: str | None) -> list[list[Any]] | None:
-    """Name, size and content or date of every file of a local model; None for any other."""
+def deciding_files(root: Path) -> list[str]:
+    """The modules under `root` that are not `EXEMPT`, as paths from there."""
+    files = (file.relative_to(root) for file in root.rglob("*.py"))
+    return sorted(file.as_posix() for file in files if not EXEMPT.keys() & set(file.parts))
+
+
+def _local_files(name: str | None) -> list[list[str]] | None:
+    """Name and content of the small files of a local model (its code, its templates); else None."""
     if name is None or not (name in BUNDLED or Path(name).is_dir()):
         return None
-    found: list[list[Any]] = []
-    for file in sorted(find_source(name).folder.iterdir()):
-        if file.is_file():
-            size, date = file.stat().st_size, file.stat().st_mtime_ns
-            content = hash_bytes(file.read_bytes()) if size <= _READ_WHOLE else date
-            found.append([file.name, size, content])
-    return found
+    return [
+        [file.name, hash_bytes(file.read_bytes())]
+        for file in sorted(find_source(name).folder.iterdir())
+        if file.is_file() and file.stat().st_size <= _READ_WHOLE
+    ]
 
 
 def _picture_bytes(sample: Sample) -> bytes:

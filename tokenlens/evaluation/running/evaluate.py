@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +27,9 @@ def evaluate(
 ) -> Results:
     """Answer all samples by greedy decoding, pruned where there is a schedule, and score them.
 
+    Where samples have no ground truth, a pruned run asks the unpruned model too: the `agreement` of
+    the results' metrics is then what is measured instead of a score.
+
     Args:
         vlm: a model with its processor.
         samples: at least one.
@@ -46,4 +50,11 @@ def evaluate(
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
         answers = stack.enter_context(answers_within(directory))
-        return run.into({directory: schedule}, answers)[0]
+        results = run.into({directory: schedule}, answers)[0]
+        if not results.rows["score"].isna().any():
+            return results
+        if schedule is None:
+            return replace(results, reference=results.rows["prediction"])
+        aside = Path(stack.enter_context(TemporaryDirectory()))
+        unpruned = run.into({aside: None}, answers)[0]
+        return replace(results, reference=unpruned.rows["prediction"])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BatchFeature, GenerationConfig
 
+from tokenlens.evaluation.running.finite_logits import FiniteLogits
 from tokenlens.models.batch import Batch
 from tokenlens.models.structure import image_token_id, video_token_id, visual_mask
 from tokenlens.models.vlm import VLM
@@ -72,7 +73,9 @@ def answer(
         stack.enter_context(torch.inference_mode())
         with _stopwatch(vlm.model) as laps:
             sequences = vlm.model.generate(
-                **batch.inputs, generation_config=_greedy(vlm, max_new_tokens)
+                **batch.inputs,
+                generation_config=_greedy(vlm, max_new_tokens),
+                logits_processor=[FiniteLogits()],
             )
     if trace is None:
         tokens, cost = _unpruned(vlm, batch.inputs)
@@ -107,6 +110,7 @@ def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
     ends = _end_tokens(vlm)
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
+        use_cache=True,
         do_sample=False,
         num_beams=1,
         temperature=1.0,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,13 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError
+from tokenlens.evaluation.metrics.agreement import agreement
 from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics.sample_metrics import score
 from tokenlens.evaluation.metrics.set_metrics import set_figures
 from tokenlens.evaluation.running.answer_cache import Answered
 from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
 from tokenlens.samples.sample import Sample
-from tokenlens.storage.shards import ShardReader
+from tokenlens.storage.seals import require
+from tokenlens.storage.shards import MANIFEST, ShardReader
 
 KIND = "results"
 ALL, MACRO = "all", "macro"
@@ -45,6 +47,18 @@ ROW_SCHEMA = pa.schema(
 )
 """A row: the sample with its metric and group, its score (null without ground truth), and its
 `Answer`, whose field `selected` is JSON here; times are null where they were not taken."""
+_MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+    "identity.model.id": (str, type(None)),
+    "identity.model.revision": (str, type(None)),
+    "identity.model.config_hash": str,
+    "identity.data.source": (str, type(None)),
+    "identity.data.split": (str, type(None)),
+    "identity.data.hash": str,
+    "identity.data.samples": int,
+    "identity.generation": dict,
+    "identity.schedule": (dict, type(None)),
+    "schedule": (dict, type(None)),
+}
 _MAY_LACK = ("score", "prefill_s", "decode_s")
 
 
@@ -72,10 +86,13 @@ class Results:
     Attributes:
         rows: one row per sample, in the samples' order, with the columns of `ROW_SCHEMA`.
         identity: model, data, generation options and schedule of the run.
+        reference: the unpruned model's answers to the same samples, by the index of `rows`; None
+            where they were not asked for.
     """
 
     rows: pd.DataFrame
     identity: Mapping[str, Any]
+    reference: pd.Series | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -85,6 +102,7 @@ class Results:
             raise ResultsError(
                 f"{directory} holds an unfinished run; finish it by the same command that began it"
             )
+        require(reader.manifest, reader.directory / MANIFEST, ResultsError, _MANIFEST_KEYS)
         rows = reader.table(ROW_SCHEMA.names)
         # Runs of before samples could name a metric or a group have no such columns.
         return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
@@ -99,16 +117,19 @@ class Results:
         """Means over the run, JSON values throughout.
 
         `score` per task, over `all` samples and as `macro` average of the tasks, None where no
-        sample has ground truth; `figures`, what benchmarks report of the whole set, per task (see
+        sample has ground truth; `agreement` with the unpruned model's answers likewise (see
+        `evaluation.agreement`), over all samples, None where there is no `reference`; `figures`,
+        what benchmarks report of the whole set, per task (see
         `evaluation.set_metrics`); `samples` and how many of them are `unscored`; and per sample
         `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
         """
         scores = {
-            name: float(np.mean([rows["score"].mean() for rows in strata]))
+            name: float(np.mean([rows["score"].mean() for rows in strata])) if strata else nan
             for name, strata in task_groups(self.rows)
         }
         return {
             "score": {name: None if isnan(value) else value for name, value in scores.items()},
+            "agreement": self._agreement(),
             "figures": self._figures(),
             "samples": len(self.rows),
             "unscored": int(self.rows["score"].isna().sum()),
@@ -118,6 +139,15 @@ class Results:
                 for name in ("macs", "kv_bytes", "prefill_s", "decode_s")
             },
         }
+
+    def _agreement(self) -> dict[str, float] | None:
+        """Mean agreement per task, over all samples, and as mean of the tasks."""
+        if self.reference is None:
+            return None
+        agreed = agreement(self.rows["prediction"], self.reference)
+        tasks = agreed.groupby(self.rows["task"], sort=False).mean()
+        means = {str(task): float(mean) for task, mean in tasks.items()}
+        return {**means, ALL: float(agreed.mean()), MACRO: float(tasks.mean())}
 
     def _figures(self) -> dict[str, dict[str, float | None]]:
         found: dict[str, dict[str, float | None]] = {}

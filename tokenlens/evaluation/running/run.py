@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from tokenlens.evaluation.metrics.boxes import box_reader
 from tokenlens.evaluation.metrics.sample_metrics import find_metric
 from tokenlens.evaluation.running.answer_cache import AnswerCache
 from tokenlens.evaluation.running.batches import Arm, BatchedRun
-from tokenlens.evaluation.running.cache_key import generation_identity, sample_key
+from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
 from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
+from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.pruning.refusals import refuse_model, refuse_schedule
 from tokenlens.samples.sample import Sample, check_regions
@@ -100,56 +102,87 @@ class Run:
                 )
                 for directory, schedule in arms.items()
             }
-            unfinished = [directory for directory in arms if not stores[directory].complete]
+            unfinished = {
+                directory: schedule
+                for directory, schedule in arms.items()
+                if not stores[directory].complete
+            }
             if unfinished:
-                keys = [sample_key(sample) for sample in self.samples]
-                asked: dict[Path, Arm] = {}
-                kept: dict[Path, AnswerCache] = {}
-                for directory in unfinished:
-                    schedule = arms[directory]
-                    identity = generation_identity(self.vlm, schedule, self.generation)
-                    store = AnswerCache(answers, identity)
-                    # Arms that do the same are asked once.
-                    kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
-                batched = BatchedRun(
-                    self.vlm,
-                    self.samples,
-                    keys,
-                    self.batch_size,
-                    self.max_new_tokens,
-                    self.any_model,
-                    self.timed,
-                )
-                batched.fill(list(asked.values()), self.show_progress)
-                for directory in unfinished:
-                    self._write(stores[directory], kept[directory], keys)
+                self._finish(unfinished, stores, answers)
         return [Results.load(directory) for directory in arms]
+
+    def _finish(
+        self,
+        arms: Mapping[Path, Schedule | None],
+        stores: Mapping[Path, ShardStore],
+        answers: Path,
+    ) -> None:
+        """Answer what any store lacks, and write the rows."""
+        count = len(self.samples)
+        lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
+        chosen: Sequence[Sample] = self.samples
+        if len(lacking) < count:
+            chosen = [self.samples[row] for row in sorted(lacking)]
+        keys = [self._keys[row] for row in sorted(lacking)]
+        asked: dict[Path, Arm] = {}
+        kept: dict[Path, AnswerCache] = {}
+        for directory, schedule in arms.items():
+            store = AnswerCache(answers, self._answering(schedule))
+            # Arms that do the same are asked once.
+            kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
+        batched = BatchedRun(
+            self.vlm,
+            chosen,
+            keys,
+            self.batch_size,
+            self.max_new_tokens,
+            self.any_model,
+            self.timed,
+        )
+        batched.fill(list(asked.values()), self.show_progress)
+        for directory in arms:
+            self._write(stores[directory], kept[directory])
 
     def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
         """How many answers `into` would find made already, of samples times arms.
 
         Raises `OutputError` where a directory holds another run.
         """
-        keys = [sample_key(sample) for sample in self.samples]
+        keys = self._keys
         found = 0
         for directory, schedule in arms.items():
             there = existing_run(directory, KIND, self.identity(schedule))
             if there is not None and there.complete:
                 found += len(keys)
                 continue
-            identity = generation_identity(self.vlm, schedule, self.generation)
+            identity = self._answering(schedule)
             known = AnswerCache(answers, identity).known
             found += sum(key in known for key in keys)
         return found
 
-    def _write(self, store: ShardStore, kept: AnswerCache, keys: Sequence[str]) -> None:
-        """Score the answers to all samples and write the rows that a store does not hold yet."""
-        samples = self.samples[store.count :]
-        for sample, answered in zip(samples, kept.read(keys[store.count :]), strict=True):
-            check_regions(sample, answered.size)
-            reader = box_reader(self.vlm, answered.layout)
-            store.append(result_row(sample, answered, reader))
+    def _write(self, store: ShardStore, kept: AnswerCache) -> None:
+        """Score the answers to the samples whose rows a store does not hold yet, and write them."""
+        for rows in store.missing(len(self.samples)):
+            store.begin(rows.start)
+            samples, keys = self.samples[rows.start : rows.stop], self._keys[rows.start : rows.stop]
+            for sample, answered in zip(samples, kept.read(keys), strict=True):
+                check_regions(sample, answered.size)
+                reader = box_reader(self.vlm, answered.layout)
+                store.append(result_row(sample, answered, reader))
         store.finish()
+
+    @cached_property
+    def _model(self) -> dict[str, Any]:
+        """What the model is, hashed once a run, when the run begins."""
+        return model_identity(self.vlm)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        """Of the samples, by which their answers are known again."""
+        return [sample_key(sample) for sample in self.samples]
+
+    def _answering(self, schedule: Schedule | None) -> dict[str, Any]:
+        return generation_identity(self.vlm, schedule, self.generation, self._model)
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -157,36 +190,30 @@ class Run:
         return {"decoding": "greedy", "max_new_tokens": self.max_new_tokens}
 
     def identity(self, schedule: Schedule | None) -> dict[str, Any]:
-        """What makes a run this one: model, data, generation options and what the schedule does.
+        """What makes a run this one: model, data, generation, what the schedule does, and the code.
 
         The batch size is not among it: it does not change the answers. Nor is why the schedule was
         chosen.
         """
         notes = {"why", "budget"}
         return {
-            "model": {
-                "id": self.vlm.id,
-                "revision": self.vlm.revision,
-                "config_hash": self.vlm.config_hash,
-                "dtype": str(self.vlm.dtype).removeprefix("torch."),
-            },
+            "model": self._model,
             "data": {
                 "source": getattr(self.samples, "source", None),
                 "split": getattr(self.samples, "split", None),
                 "samples": len(self.samples),
                 "hash": getattr(self.samples, "hash", None) or _hash(self.samples),
+                "pictures": hash_json(self._keys),
             },
             "generation": self.generation,
             "schedule": schedule
             and {key: value for key, value in schedule.as_json().items() if key not in notes},
+            "code": code_hash(),
         }
 
 
 def _hash(samples: Sequence[Sample]) -> str:
     """Hash of samples that come from no data set, without their pictures."""
     return hash_json(
-        [
-            [sample.id, sample.question, sample.answers, sample.task, sample.boxes]
-            for sample in samples
-        ]
+        [{key: held for key, held in vars(sample).items() if key != "image"} for sample in samples]
     )

@@ -37,9 +37,11 @@ def shared_features(model: PreTrainedModel) -> Iterator[None]:
         if any(module._forward_hooks or module._forward_pre_hooks for module in tower):
             return original(*args, **kwargs)
         call = [*args, *sorted(kwargs.items()), _attention(owner)]
-        if not kept or not _same(kept[0][0], call):
-            kept[:] = [(call, original(*args, **kwargs))]
-        return copy(kept[0][1])
+        last = kept[0] if kept else None
+        if last is None or not _same(last[0], call):
+            last = (call, original(*args, **kwargs))
+            kept[:] = [last]
+        return copy(last[1])
 
     setattr(owner, _NAME, remembered)
     try:

@@ -7,12 +7,8 @@ To add a family, write one function that says which part of its picture every vi
 from tokenlens.models.adapters.adapter import Adapter, AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import grid_boxes
 from tokenlens.models.adapters.families import ADAPTERS
-from tokenlens.models.adapters.support import (
-    find_adapter,
-    required_shrinking,
-    required_tower,
-    support_table,
-)
+from tokenlens.models.adapters.support import find_adapter, required_shrinking, required_tower
+from tokenlens.models.families import support_table
 
 __all__ = [
     "ADAPTERS",

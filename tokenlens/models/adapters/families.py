@@ -1,5 +1,7 @@
 """The families, one adapter each. The probe and the engine know nothing of them."""
 
+from typing import Any
+
 from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.anyres import next_tiles, onevision_tiles
 from tokenlens.models.adapters.cropped import centre_crop
@@ -26,6 +28,7 @@ from tokenlens.models.adapters.towers import (
     stacked_tower,
     windowed_tower,
 )
+from tokenlens.models.families import FAMILIES
 
 _PALIGEMMA_PROMPT = (
     "{% for message in messages %}{% for part in message.content %}"
@@ -34,111 +37,79 @@ _PALIGEMMA_PROMPT = (
 )
 """Pictures, then the question; the processor adds the start token and the line's end."""
 
-_DYNAMIC = "dynamic grid, patches merged"
-_TILED = "tiles, then an overview; patches shuffled together"
 _MERGED = Shrinking(merged_pictures, any_size)
+
+
+def _adapter(model_type: str, **rest: Any) -> Adapter:
+    """The adapter of a family that `FAMILIES` names."""
+    return Adapter(model_type=model_type, **FAMILIES[model_type]._asdict(), **rest)
+
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.model_type: adapter
     for adapter in (
-        Adapter(
-            family="Qwen2-VL",
-            model_type="qwen2_vl",
-            architecture="Qwen2VLForConditionalGeneration",
-            tokens=_DYNAMIC,
+        _adapter(
+            "qwen2_vl",
             pictures=merged_grids,
             videos=merged_frames,
             tower=merging_tower,
             shrinking=_MERGED,
         ),
-        Adapter(
-            family="Qwen2.5-VL",
-            model_type="qwen2_5_vl",
-            architecture="Qwen2_5_VLForConditionalGeneration",
-            tokens=_DYNAMIC,
+        _adapter(
+            "qwen2_5_vl",
             pictures=merged_grids,
             videos=merged_frames,
             tower=windowed_tower,
             shrinking=_MERGED,
         ),
-        Adapter(
-            family="Qwen3-VL",
-            model_type="qwen3_vl",
-            architecture="Qwen3VLForConditionalGeneration",
-            tokens=_DYNAMIC,
+        _adapter(
+            "qwen3_vl",
             pictures=merged_grids,
             videos=merged_frames,
             tower=merging_tower,
             shrinking=_MERGED,
         ),
-        Adapter(
-            family="LLaVA-1.5",
-            model_type="llava",
-            architecture="LlavaForConditionalGeneration",
-            tokens="fixed grid of a centre crop",
+        _adapter(
+            "llava",
             pictures=centre_crop,
             tower=stacked_tower,
             shrinking=Shrinking(cropped_pictures, fixed_positions),
         ),
-        Adapter(
-            family="LLaVA-NeXT",
-            model_type="llava_next",
-            architecture="LlavaNextForConditionalGeneration",
-            tokens="an overview, then unpadded tiles with newline tokens",
+        _adapter(
+            "llava_next",
             pictures=next_tiles,
         ),
-        Adapter(
-            family="LLaVA-OneVision",
-            model_type="llava_onevision",
-            architecture="LlavaOnevisionForConditionalGeneration",
-            tokens="as LLaVA-NeXT, interpolated above a limit; several pictures: one grid each",
+        _adapter(
+            "llava_onevision",
             pictures=onevision_tiles,
         ),
-        Adapter(
-            family="InternVL",
-            model_type="internvl",
-            architecture="InternVLForConditionalGeneration",
-            tokens=_TILED,
+        _adapter(
+            "internvl",
             pictures=internvl_tiles,
             tower=shuffled_tower,
         ),
-        Adapter(
-            family="SmolVLM",
-            model_type="smolvlm",
-            architecture="SmolVLMForConditionalGeneration",
-            tokens=_TILED,
+        _adapter(
+            "smolvlm",
             pictures=idefics3_tiles,
             tower=scaled_tower,
         ),
-        Adapter(
-            family="Idefics3",
-            model_type="idefics3",
-            architecture="Idefics3ForConditionalGeneration",
-            tokens=_TILED,
+        _adapter(
+            "idefics3",
             pictures=idefics3_tiles,
             tower=scaled_tower,
         ),
-        Adapter(
-            family="Gemma3",
-            model_type="gemma3",
-            architecture="Gemma3ForConditionalGeneration",
-            tokens="fixed grid, patches averaged",
+        _adapter(
+            "gemma3",
             pictures=square_grid,
             tower=averaged_tower,
         ),
-        Adapter(
-            family="Mistral3",
-            model_type="mistral3",
-            architecture="Mistral3ForConditionalGeneration",
-            tokens="dynamic grid, patches merged; break tokens are text",
+        _adapter(
+            "mistral3",
             pictures=pixtral_rows,
             shrinking=Shrinking(broken_pictures, any_size),
         ),
-        Adapter(
-            family="PaliGemma",
-            model_type="paligemma",
-            architecture="PaliGemmaForConditionalGeneration",
-            tokens="fixed grid",
+        _adapter(
+            "paligemma",
             pictures=square_grid,
             tower=stacked_tower,
             chat_template=_PALIGEMMA_PROMPT,

@@ -1,4 +1,4 @@
-"""Which families are supported: finding an adapter, and the table that people read."""
+"""Which families are supported: finding the adapter of a model, and what it must say."""
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -7,7 +7,6 @@ from tokenlens.models.adapters.adapter import Adapter
 from tokenlens.models.adapters.families import ADAPTERS
 from tokenlens.models.adapters.shrinking import Shrinking
 from tokenlens.models.adapters.towers import Tower, no_tower
-from tokenlens.models.aliases import BUNDLED, HUB_IDS
 
 
 def find_adapter(config: PreTrainedConfig) -> Adapter | None:
@@ -56,19 +55,3 @@ Qwen2.5-VL, Qwen3-VL, LLaVA-1.5, Mistral3
             f"use another method, such as 'stride', or a model of {known}"
         )
     return adapter.shrinking
-
-
-def support_table() -> list[dict[str, str]]:
-    """One row per family with its bundled models and the aliases of its hub ids, for printing."""
-    return [
-        {
-            "family": adapter.family,
-            "model type": adapter.model_type,
-            "architecture": adapter.architecture,
-            "tokens": adapter.tokens,
-            "bundled": ", ".join(n for n, of in BUNDLED.items() if of == adapter.family) or "-",
-            "alias": "\n".join(HUB_IDS.get(adapter.family, {})),
-            "hub id": "\n".join(HUB_IDS.get(adapter.family, {}).values()),
-        }
-        for adapter in ADAPTERS.values()
-    ]

@@ -1,17 +1,21 @@
 """What a schedule costs in a model, part by part, beside the unpruned model and as published."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.models.prompt_lengths import USUAL_SIZE, PromptLengths, typical_prompt
 from tokenlens.models.structure import text_config
 from tokenlens.models.vlm import VLM
 from tokenlens.pruning.cost.forecast import Forecast, forecast
 from tokenlens.pruning.cost.formulas import FORMULAS, Formula, published_macs
+from tokenlens.pruning.cost.request import refuse_both
 from tokenlens.pruning.refusals import refuse_schedule
 from tokenlens.schedule import BudgetNote, Schedule
+
+ASSUMED_VISUAL = 576
+"""Visual tokens of a prompt where nothing says how many there are: those of LLaVA-1.5."""
+ASSUMED_TEXT = 64
+"""Text tokens, likewise: a question of a line in a chat template."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def prompt_for(
     """The prompt to count for.
 
     Args:
-        vlm: a model with a processor; its weights are not needed.
+        vlm: a model; its weights are not needed. Without a processor, which says how long prompts
+            are, what is not given or noted is assumed; see `assumption`.
         note: of a schedule, for the numbers it was solved for.
         picture: width and height of a picture, where its tokens are to be counted.
         n_visual: visual tokens, where they are known; by default the note's, or those of a square
@@ -100,12 +105,11 @@ def prompt_for(
 
     Raises:
         BudgetError: both `picture` and `n_visual`.
+        ModelError: a `picture` for a model without a processor.
     """
-    if picture is not None and n_visual is not None:
-        raise BudgetError(
-            f"a picture of {picture[0]}x{picture[1]} and {n_visual} visual tokens exclude each "
-            "other: give one"
-        )
+    refuse_both(picture, n_visual)
+    if vlm.processor is None and picture is None:
+        return _assumed_prompt(note, n_visual, n_text)
     prompt = typical_prompt(vlm, picture or USUAL_SIZE)
     noted = note.n_visual if note is not None and picture is None else None
     prompt = prompt._replace(visual=n_visual or noted or prompt.visual)
@@ -113,46 +117,46 @@ def prompt_for(
     return prompt if text is None else prompt.with_text(text)
 
 
-def asked_schedule(
-    file: Path | None, method: str | None, budget: str | None, default: Path
-) -> Schedule | None:
-    """The schedule in a file, by default `default`; None where a method is to make one.
-
-    Raises `ScheduleError` where both are asked for, or a budget without a method.
-    """
-    if method is None:
-        if budget is not None:
-            raise ScheduleError(
-                f"the budget {budget!r} is of a method: name one (see `tokenlens methods`), or "
-                "leave it out, since a schedule file has its own"
-            )
-        return Schedule.load(file or default)
-    if file is not None:
-        raise ScheduleError(
-            f"the schedule {file} and the method {method!r} exclude each other: give one"
-        )
-    return None
+def _assumed_prompt(
+    note: BudgetNote | None, n_visual: int | None, n_text: int | None
+) -> PromptLengths:
+    """As given, as noted, or as assumed, in this order; all text stands after the picture."""
+    visual = n_visual or (note and note.n_visual) or ASSUMED_VISUAL
+    return PromptLengths(0, visual, n_text or (note and note.n_text) or ASSUMED_TEXT)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height, from "WxH"; `BudgetError` for anything else.
-
-    >>> parse_size("1024x768")
-    (1024, 768)
-    """
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise BudgetError(f"picture: got {text!r}, expected width x height such as '1024x768'")
-    width, height = map(int, sides)
-    if not (0 < width <= 20_000 and 0 < height <= 20_000):
-        raise BudgetError(f"picture: got {text!r}, expected sides of 1 to 20000 pixels")
-    return width, height
+def assumption(
+    vlm: VLM,
+    note: BudgetNote | None = None,
+    *,
+    n_visual: int | None = None,
+    n_text: int | None = None,
+) -> str | None:
+    """What `prompt_for` assumes of a model without a processor, as a sentence; None for nothing."""
+    assumed = []
+    if not (n_visual or (note and note.n_visual)):
+        assumed.append(f"{ASSUMED_VISUAL} visual tokens (--visual-tokens)")
+    if not (n_text or (note and note.n_text)):
+        assumed.append(f"{ASSUMED_TEXT} text tokens (--text-tokens)")
+    if vlm.processor is not None or not assumed:
+        return None
+    return (
+        "the model came without a processor, which says how long its prompts are, so "
+        f"{' and '.join(assumed)} are assumed"
+    )
 
 
 def cost_report(
-    schedule: Schedule, vlm: VLM, prompt: PromptLengths, *, any_model: bool = False
+    schedule: Schedule,
+    vlm: VLM,
+    prompt: PromptLengths,
+    *,
+    any_model: bool = False,
+    assumed: str | None = None,
 ) -> CostReport:
     """Count what `prompt` costs under `schedule`; the model's weights are not needed.
+
+    `assumed` is what the reader should know of `prompt`, a sentence.
 
     Raises:
         ScheduleError: the schedule is for another model.
@@ -178,12 +182,16 @@ def cost_report(
         pruned=pruned,
         unpruned=forecast((), schedule.scorer, config, prompt, element_size=size),
         published=published,
-        notes=tuple(_notes(schedule, pruned)),
+        notes=(*([assumed] if assumed else []), *_notes(schedule, pruned, vlm)),
     )
 
 
-def _notes(schedule: Schedule, pruned: Forecast) -> list[str]:
-    notes = []
+def _notes(schedule: Schedule, pruned: Forecast, vlm: VLM) -> list[str]:
+    dtype = str(vlm.dtype).removeprefix("torch.")
+    notes = [
+        "this is one prompt of so many tokens; `tokenlens run` counts every sample's own, and its "
+        f"cache in the dtype it runs in, which is {dtype} here (--dtype)"
+    ]
     if schedule.budget is not None and schedule.budget.reached is not None:
         notes.append("the budget is met as nearly as whole tokens allow, by more than 1 % not")
     if not pruned.keys_exact:

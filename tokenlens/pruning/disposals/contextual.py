@@ -23,7 +23,9 @@ def contextual(decision: StageDecision) -> Disposed:
     if not any(decision.merging):
         return drop(decision)
     if decision.tower_reading is None:
-        raise PruningError("disposal 'contextual': nothing was read from the vision tower")
+        raise PruningError(
+            "disposal 'contextual': nothing was read from the vision tower; choose another disposal"
+        )
     rest = decision.rest()
     slots = rest.slots
     target_of = seed_places(slots, decision.merging, _by_steps)

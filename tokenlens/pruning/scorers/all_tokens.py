@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from tokenlens.pruning.scoring import Prompt, RowScoring
+from tokenlens.registry import SCORER_SUMMARIES
 
 
 def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
@@ -10,4 +11,4 @@ def all_rows(prompt: Prompt, _: Tensor) -> Tensor:
     return prompt.within(prompt.attended.clone())
 
 
-SCORER = RowScoring(all_rows, summary="the rows of all tokens of the prompt")
+SCORER = RowScoring(all_rows, summary=SCORER_SUMMARIES["all"])

@@ -11,6 +11,7 @@ from tokenlens.pruning.scoring import (
     accumulation_dtype,
 )
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -44,6 +45,8 @@ def pick_diverse(features: Tensor, count: int) -> Tensor:
     >>> pick_diverse(torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0], [1, 0]]), 4).tolist()
     [2, 0, 3, 1]
     """
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=features.device)
     unit = torch.nn.functional.normalize(features.to(accumulation_dtype(features)), dim=-1)
     distances = 1 - unit @ unit.T
     nearest = distances.clone().fill_diagonal_(torch.inf).amin(dim=0)
@@ -54,7 +57,7 @@ def pick_diverse(features: Tensor, count: int) -> Tensor:
         nearest = far if not picks else torch.minimum(nearest, far)
         picks.append(pick)
         nearest = nearest.index_fill(0, torch.stack(picks), -torch.inf)
-    return torch.stack(picks) if picks else torch.empty(0, dtype=torch.int64, device=unit.device)
+    return torch.stack(picks)
 
 
 def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
@@ -62,6 +65,4 @@ def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
     return visual**2 * hidden
 
 
-SCORER = DirectScoring(
-    diverse_scores, macs=_compared, summary="tokens unlike each other (DivPrune)"
-)
+SCORER = DirectScoring(diverse_scores, macs=_compared, summary=SCORER_SUMMARIES["diverse"])

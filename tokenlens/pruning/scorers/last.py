@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from tokenlens.pruning.scoring import Prompt, RowScoring
+from tokenlens.registry import SCORER_SUMMARIES
 
 
 def last_row(prompt: Prompt, _: Tensor) -> Tensor:
@@ -13,4 +14,4 @@ def last_row(prompt: Prompt, _: Tensor) -> Tensor:
     return rows
 
 
-SCORER = RowScoring(last_row, summary="the row of the last prompt token")
+SCORER = RowScoring(last_row, summary=SCORER_SUMMARIES["last"])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -28,4 +29,4 @@ def random_scores(prompt: Prompt, tokens: Tokens, context: StageContext, scorer:
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(random_scores, summary="a seeded draw; no attention is read")
+SCORER = DirectScoring(random_scores, summary=SCORER_SUMMARIES["random"])

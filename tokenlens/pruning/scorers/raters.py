@@ -6,6 +6,7 @@ from torch import Tensor
 from tokenlens.pruning.scorers.text import text_rows
 from tokenlens.pruning.scoring import Prompt, RowScoring, accumulation_dtype
 from tokenlens.pruning.tokens import arrange, take_rows
+from tokenlens.registry import SCORER_SUMMARIES
 
 
 def rater_rows(prompt: Prompt, embeddings: Tensor) -> Tensor:
@@ -38,6 +39,6 @@ def rater_rows(prompt: Prompt, embeddings: Tensor) -> Tensor:
 
 SCORER = RowScoring(
     rater_rows,
-    summary="the rows of the words among these that are near to the picture (SparseVLM)",
+    summary=SCORER_SUMMARIES["raters"],
     macs=lambda visual, text, hidden: visual * text * hidden,
 )

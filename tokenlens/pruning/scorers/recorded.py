@@ -6,6 +6,7 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -35,4 +36,4 @@ def recorded_scores(prompt: Prompt, tokens: Tokens, _: StageContext, scorer: Sco
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(recorded_scores, summary="what a layer of the unpruned model saw")
+SCORER = DirectScoring(recorded_scores, summary=SCORER_SUMMARIES["recorded"])

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from tokenlens.errors import PruningError
 from tokenlens.pruning.scoring import Prompt, RowScoring
+from tokenlens.registry import SCORER_SUMMARIES
 
 
 def text_rows(prompt: Prompt, _: Tensor) -> Tensor:
@@ -18,4 +19,4 @@ def text_rows(prompt: Prompt, _: Tensor) -> Tensor:
     return rows
 
 
-SCORER = RowScoring(text_rows, summary="the rows of the text after the last visual token")
+SCORER = RowScoring(text_rows, summary=SCORER_SUMMARIES["text"])

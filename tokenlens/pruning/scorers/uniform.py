@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -23,4 +24,4 @@ def uniform_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer)
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(uniform_scores, summary="tokens at even distances; no attention is read")
+SCORER = DirectScoring(uniform_scores, summary=SCORER_SUMMARIES["uniform"])

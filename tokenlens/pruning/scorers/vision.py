@@ -5,6 +5,7 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning.scoring import DirectScoring, Prompt, StageContext
 from tokenlens.pruning.tokens import Tokens
+from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
 
@@ -15,11 +16,11 @@ def vision_scores(prompt: Prompt, tokens: Tokens, _: StageContext, __: Scorer) -
     by the engine; see `tower_reader`.
     """
     if prompt.tower_reading is None:
-        raise PruningError("scorer.query 'vision': nothing was read from the vision tower")
+        raise PruningError(
+            "scorer.query 'vision': nothing was read from the vision tower; choose another scorer"
+        )
     index = tokens.slots.index
     return prompt.tower_reading.importance.to(index.device).gather(1, index)
 
 
-SCORER = DirectScoring(
-    vision_scores, tower=True, summary="what the vision tower attends to (VisionZip)"
-)
+SCORER = DirectScoring(vision_scores, tower=True, summary=SCORER_SUMMARIES["vision"])

@@ -28,7 +28,7 @@ BENCHMARKS: Mapping[str, str] = MappingProxyType(
 )
 """Name of each benchmark and the module that has it among its `BENCHMARKS`, imported when used."""
 
-_ADDRESS = re.compile(r"(?P<name>[\w+-]{2,})(?:/(?P<split>\w+))?:(?P<place>.+)", re.DOTALL)
+_ADDRESS = re.compile(r"(?P<name>[\w+-]{2,})(?:/(?P<split>[\w+]+))?:(?P<place>.+)", re.DOTALL)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -67,13 +67,18 @@ class Address:
         if not _HUB_ID.fullmatch(found["place"]) or folder.exists():
             raise SampleError(
                 f"{data}: {found['place']} is no directory and no hub id; expected "
-                f"{benchmark.name}:DIRECTORY or {benchmark.name}:{benchmark.hub_id}"
+                f"{benchmark.name}:DIRECTORY or {benchmark.name}:{' or '.join(benchmark.hub_ids)}"
             )
         return cls(benchmark, found["split"], found["place"], benchmark.hub)
 
     def __str__(self) -> str:
         split = f"/{self.split}" if self.split else ""
         return f"{self.benchmark.name}{split}:{self.place}"
+
+    def split_for(self, use: str) -> str:
+        """The split that layers are chosen on ("calibration") or judged on ("held-out")."""
+        layout = self.layout
+        return layout.calibration if use == "calibration" else layout.held_out
 
     def rows(self, split: str) -> Iterator[Row]:
         """The rows of a split; `SampleError` naming the place of one that cannot be used."""

@@ -28,14 +28,14 @@ def checked(rows: Iterable[Row], limit: int | None) -> tuple[list[Sample], str]:
     """
     listed = list(rows)
     places: dict[str, str] = {}
-    for place, sample in listed:
+    for place, sample, _ in listed:
         if sample.id in places:
             raise SampleError(f"{place}: id {sample.id!r} was used in {places[sample.id]} already")
         places[sample.id] = place
     sizes: dict[Path | StoredPicture, tuple[int, int]] = {}
     samples, content = [], []
-    for index in choose_subset([sample for _, sample in listed], limit):
-        place, sample = listed[index]
+    for index in choose_subset([row.sample for row in listed], limit):
+        place, sample, _ = listed[index]
         image = sample.image
         try:
             if isinstance(image, Image.Image):

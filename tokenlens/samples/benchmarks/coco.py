@@ -167,6 +167,7 @@ def _hub(place: str, split: str) -> Iterator[Row]:
                 name = names[kind] if names and isinstance(kind, int) else str(kind)
                 yield row(
                     where,
+                    picture=str(fields.image_id),
                     id=f"{fields.image_id}/{name}",
                     image=table.picture(index),
                     question=REGION + name,

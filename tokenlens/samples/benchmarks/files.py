@@ -25,8 +25,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise SampleError(f"{path}:{error.lineno}: is not JSON ({error.msg})") from error
-    except RecursionError as error:
-        raise SampleError(f"{path}: is not JSON that can be read (nested too deeply)") from error
+    except (ValueError, RecursionError) as error:
+        raise SampleError(f"{path}: is not JSON that can be read ({error})") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -36,8 +36,15 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
             place = f"{path}:{number}"
             try:
                 yield place, json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise SampleError(f"{place}: is not JSON ({error})") from error
+
+
+def read_list(path: Path) -> Iterator[tuple[str, Any]]:
+    """The values of a file that is one JSON array, or has a value a line; each with its place."""
+    if not read_text(path).lstrip().startswith("["):
+        return read_lines(path)
+    return ((f"{path}: [{index}]", entry) for index, entry in enumerate(read_json(path)))
 
 
 def entries(path: Path, key: str) -> Iterator[tuple[str, Any]]:

@@ -33,6 +33,7 @@ class _HubPicture(Fields):
 def _row(where: str, name: str, fields: _Entry, image: Path | StoredPicture) -> Row:
     return row(
         where,
+        picture=fields.imageId,
         id=name,
         image=image,
         question=fields.question + SHORT,

@@ -2,7 +2,8 @@
 
 Source: Fu et al., arXiv 2306.13394, `MME_Benchmark_release_version`: a directory per subtask with a
 text file beside every picture, one `question<tab>Yes` a line; five subtasks keep them apart in
-`images` and `questions_answers_YN`. Mirror: lmms-lab/MME. The questions end with MME's own "Please
+`images` and `questions_answers_YN`. As its archive unpacks, they lie in a folder `MME_Benchmark`
+deeper. Mirror: lmms-lab/MME. The questions end with MME's own "Please
 answer yes or no.". A split is one of the subtasks, or `test` for all of them.
 """
 
@@ -39,6 +40,13 @@ COGNITION = (
     "code_reasoning",
 )
 ALL = "test"
+_DEEPER = (
+    (),
+    ("MME_Benchmark",),
+    ("MME_Benchmark_release_version",),
+    ("MME_Benchmark_release_version", "MME_Benchmark"),
+)
+"""Where the subtasks are found, from the folder that is named."""
 _SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
@@ -75,11 +83,12 @@ def _subtasks(split: str) -> tuple[str, ...]:
 
 
 def _files(place: str, split: str) -> Iterator[Row]:
-    top = Path(place)
-    top = top / "MME_Benchmark_release_version" if not _held(top, ALL) else top
+    tops = [Path(place, *deeper) for deeper in _DEEPER]
+    top = next((top for top in tops if _held(top, ALL)), tops[0])
     held = _held(top, split)
     if not held:
-        raise SampleError(f"{place} holds no subtask of MME; expected existence, count, position …")
+        what = "subtask" if split == ALL else f"subtask {split}"
+        raise SampleError(f"{top} holds no {what} of MME; expected existence, count, position …")
     for folder in held:
         apart = folder / "questions_answers_YN"
         for path in sorted((apart if apart.is_dir() else folder).glob("*.txt")):

@@ -2,8 +2,9 @@
 
 Source: Li et al., "Evaluating Object Hallucination in Large Vision-Language Models" (arXiv
 2305.10355), github.com/AoiDragon/POPE: `output/coco/coco_pope_{random,popular,adversarial}.json`,
-one JSON object a line, over pictures of COCO val2014. Mirror: lmms-lab/POPE. A split is one of the
-three, or `test` for all of them, each a task of its own.
+one JSON object a line, over pictures of COCO val2014; and `output/seem/*/*_pope_seem_*.json`, one
+array, over pictures of A-OKVQA or GQA. Mirror: lmms-lab/POPE. A split is one of the three, or
+`test` for all of them, each a task of its own.
 """
 
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from typing import Literal
 
 from tokenlens.errors import SampleError
 from tokenlens.samples.benchmarks.benchmark import Benchmark, Fields, Layout, Row, parse, row
-from tokenlens.samples.benchmarks.files import PictureFolder, find, read_lines
+from tokenlens.samples.benchmarks.files import PictureFolder, find, read_list
 from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.benchmarks.wording import SHORT
 from tokenlens.wording.suggest import one_of
 
 KINDS = ("random", "popular", "adversarial")
 ALL = "test"
+_PICTURES = ("val2014", "coco/val2014", "images", "images/val2014", "allImages/images", ".")
 
 
 class _Line(Fields):
@@ -43,11 +45,10 @@ def _kinds(split: str) -> tuple[str, ...]:
 
 def _files(place: str, split: str) -> Iterator[Row]:
     top = Path(place)
-    pictures = PictureFolder((top,), ("val2014", "coco/val2014", "images", "."))
+    pictures = PictureFolder((top, top.parent), _PICTURES)
     for kind in _kinds(split):
-        name = f"coco_pope_{kind}.json"
-        path = find(top, (name, f"coco/{name}", f"output/coco/{name}"), f"file of POPE's {kind}")
-        for where, line in read_lines(path):
+        path = _questions(top, kind)
+        for where, line in read_list(path):
             fields = parse(_Line, line, where)
             yield row(
                 where,
@@ -58,6 +59,27 @@ def _files(place: str, split: str) -> Iterator[Row]:
                 task=kind,
                 metric="pope",
             )
+
+
+def _questions(top: Path, kind: str) -> Path:
+    """The file of one kind of questions; `SampleError` where there are those of several sets."""
+    name, seem = f"coco_pope_{kind}.json", f"*_pope_seem_{kind}.json"
+    patterns = (
+        name,
+        f"coco/{name}",
+        f"output/coco/{name}",
+        seem,
+        f"*/{seem}",
+        f"output/seem/*/{seem}",
+    )
+    path = find(top, patterns, f"file of POPE's {kind}")
+    same = sorted(path.parent.parent.glob(f"*/{seem}")) if "_seem_" in path.name else []
+    if len(same) > 1 and path.parent != top:
+        raise SampleError(
+            f"{top} holds the questions of {len(same)} sets of pictures; name the folder of one, "
+            f"such as {path.parent}"
+        )
+    return path
 
 
 def _hub(place: str, split: str) -> Iterator[Row]:

@@ -4,14 +4,16 @@ Source: Yu et al. 2016 and Mao et al. 2016, in the layout of github.com/lichengu
 set a directory (`refcoco`, `refcoco+`, `refcocog`) with `refs(unc).p` (`refs(umd).p` or
 `refs(google).p` for RefCOCOg) and `instances.json`, over pictures of COCO train2014. Mirrors:
 lmms-lab/RefCOCO, RefCOCOplus and RefCOCOg. Every phrase is a sample. Splits: val, testA, testB (val
-and test of RefCOCOg; train where the layout has it); `test` takes testA and testB.
+and test of RefCOCOg; train where the layout has it), and several with a plus between them: RefCOCO
+and RefCOCO+ are judged on testA+testB. In the published files `test` takes both; on the mirrors it
+is a split of its own, of RefCOCO one that nobody reports.
 
 The published metric is Acc@0.5: the share of boxes with an IoU of at least 0.5.
 """
 
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.benchmarks.wording import REGION
 from tokenlens.wording.suggest import one_of
 
+_BOTH = ("testA", "testB")
+"""What RefCOCO and RefCOCO+ are judged on: people, and everything else."""
 _PICTURES = ("images/mscoco/images/train2014", "train2014", "images/train2014", "images", ".")
 
 
@@ -47,6 +51,12 @@ class _HubRow(Fields):
     answer: list[str]
     bbox: tuple[float, float, float, float]
     segmentation: list[float] = Field(default=[])
+    file_name: str = ""
+
+    @property
+    def picture(self) -> str:
+        """The picture of COCO, which the file is named after; what follows is the box's number."""
+        return self.file_name.rpartition("_")[0]
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -62,10 +72,11 @@ def _files(name: str, place: str, split: str) -> Iterator[Row]:
     path = find(own, ("refs(unc).p", "refs(umd).p", "refs(google).p"), f"references of {name}")
     instances = Instances.read(own / "instances.json")
     pictures = PictureFolder((top, top.parent), _PICTURES)
+    wanted = set(_BOTH if split == "test" else split.split("+"))
     seen = set()
     for where, ref in _refs(path):
         seen.add(ref.split)
-        if ref.split != split and not (split == "test" and ref.split in ("testA", "testB")):
+        if ref.split not in {*wanted, split}:
             continue
         if ref.ann_id not in instances.annotations or ref.image_id not in instances.images:
             raise SampleError(
@@ -77,6 +88,7 @@ def _files(name: str, place: str, split: str) -> Iterator[Row]:
         for sentence in ref.sentences:
             yield row(
                 where,
+                picture=str(ref.image_id),
                 id=str(sentence.sent_id),
                 image=picture,
                 question=REGION + sentence.sent,
@@ -85,7 +97,7 @@ def _files(name: str, place: str, split: str) -> Iterator[Row]:
                 polygons=outlines(annotation.segmentation),
                 metric="box",
             )
-    if split not in seen and not (split == "test" and seen & {"testA", "testB"}):
+    if not seen & {*wanted, split}:
         raise SampleError(f"{path}: no split {split!r}: expected {one_of(split, sorted(seen))}")
 
 
@@ -103,35 +115,64 @@ def _refs(path: Path) -> Iterator[tuple[str, _Ref]]:
 
 
 def _hub(name: str, place: str, split: str) -> Iterator[Row]:
-    table = Table(place, split)
-    for where, index, columns in table.rows():
-        fields = parse(_HubRow, columns, where)
-        for number, phrase in enumerate(fields.answer):
-            yield row(
-                where,
-                id=f"{index}/{number}",
-                image=table.picture(index),
-                question=REGION + phrase,
-                task=name,
-                boxes=(xyxy(fields.bbox),),
-                polygons=outlines([fields.segmentation]),
-                metric="box",
-            )
+    parts = split.split("+")
+    for part in parts:
+        table = Table(place, part)
+        prefix = f"{part}/" if len(parts) > 1 else ""
+        for where, index, columns in table.rows():
+            fields = parse(_HubRow, columns, where)
+            for number, phrase in enumerate(fields.answer):
+                yield row(
+                    where,
+                    picture=fields.picture,
+                    id=f"{prefix}{index}/{number}",
+                    image=table.picture(index),
+                    question=REGION + phrase,
+                    task=name,
+                    boxes=(xyxy(fields.bbox),),
+                    polygons=outlines([fields.segmentation]),
+                    metric="box",
+                )
 
 
-def _benchmark(name: str, about: str, hub_id: str) -> Benchmark:
+def _benchmark(name: str, about: str, hub_id: str, notes: Mapping[str, str]) -> Benchmark:
+    both = "+".join(_BOTH)
+    of_g = name == "refcocog"
     return Benchmark(
         name=name,
         about=f"{about}: Acc@0.5",
         metric="box",
-        files=Layout(partial(_files, name), "train", "val"),
-        hub=Layout(partial(_hub, name), "val", "test"),
+        files=Layout(partial(_files, name), "train", "val" if of_g else both),
+        hub=Layout(partial(_hub, name), "val", "test" if of_g else both, notes),
         hub_id=hub_id,
     )
 
 
 BENCHMARKS = (
-    _benchmark("refcoco", "boxes of what a phrase describes", "lmms-lab/RefCOCO"),
-    _benchmark("refcoco+", "the same, phrases without words of place", "lmms-lab/RefCOCOplus"),
-    _benchmark("refcocog", "the same, longer phrases", "lmms-lab/RefCOCOg"),
+    _benchmark(
+        "refcoco",
+        "boxes of what a phrase describes",
+        "lmms-lab/RefCOCO",
+        {
+            "val": "the mirror's val has 8,811 boxes: the published 3,811 and 5,000 of another "
+            "split of RefCOCO; choose layers on it, and report testA and testB",
+            "test": "the mirror's test, 5,000 boxes, is no split that is reported; report testA "
+            "and testB",
+        },
+    ),
+    _benchmark(
+        "refcoco+",
+        "the same, phrases without words of place",
+        "lmms-lab/RefCOCOplus",
+        {},
+    ),
+    _benchmark(
+        "refcocog",
+        "the same, longer phrases",
+        "lmms-lab/RefCOCOg",
+        {
+            "val": "the mirror's val has 7,573 boxes: the published 2,573 and 5,000 of another "
+            "split of RefCOCOg; choose layers on it, and report test",
+        },
+    ),
 )

@@ -1,6 +1,6 @@
 """ScienceQA: school questions with options; those that have a picture.
 
-Source: Lu et al. 2022, `problems.json` and `pid_splits.json` beside `images/{split}/{id}`
+Source: Lu et al. 2022, `problems.json` and `pid_splits.json` beside `images/{train,val,test}/{id}`
 (lupantech/ScienceQA on GitHub, `data/scienceqa`). Mirror: lmms-lab/ScienceQA, configuration
 ScienceQA-IMG. The metric is the accuracy of the choice.
 """
@@ -17,6 +17,9 @@ from tokenlens.samples.benchmarks.tables import Table
 from tokenlens.samples.benchmarks.wording import LETTERS, with_options
 from tokenlens.samples.pictures import StoredPicture
 from tokenlens.wording.suggest import one_of
+
+_PICTURES = ("images/train", "images/val", "images/test", "images")
+"""A problem's number says which: the other splits (trainval, minival, …) are made of these."""
 
 
 class _Problem(Fields):
@@ -57,8 +60,7 @@ def _files(place: str, split: str) -> Iterator[Row]:
         raise SampleError(f"{listed.parent}: pid_splits.json and problems.json must be objects")
     if split not in splits:
         raise SampleError(f"{listed}: no split {split!r}: expected {one_of(split, splits)}")
-    # minival and minitest are parts of val and test, and have no pictures of their own.
-    pictures = PictureFolder((listed.parent,), (f"images/{split.removeprefix('mini')}", "images"))
+    pictures = PictureFolder((listed.parent,), _PICTURES)
     for name in splits[split]:
         where = f"{path}: {name}"
         problem = parse(_Problem, problems.get(str(name)), where)

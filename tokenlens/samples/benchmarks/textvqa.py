@@ -29,6 +29,7 @@ class _Entry(Fields):
 def _row(where: str, fields: _Entry, image: Path | StoredPicture) -> Row:
     return row(
         where,
+        picture=fields.image_id,
         id=str(fields.question_id),
         image=image,
         question=fields.question + SHORT,

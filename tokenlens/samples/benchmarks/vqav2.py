@@ -50,6 +50,7 @@ def _row(
 ) -> Row:
     return row(
         where,
+        picture=str(asked.image_id),
         id=str(asked.question_id),
         image=image,
         question=asked.question + SHORT,

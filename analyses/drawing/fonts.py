@@ -1,0 +1,131 @@
+"""Fonts for whatever script a question, a task or an id is written in.
+
+Matplotlib falls back from one font to the next where it is given several. Here every text of a
+figure gets, beside the usual font, an installed one for each letter that this lacks; scripts that
+no installed font has are named once, and their letters are shown as boxes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, fontManager
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+
+from tokenlens.errors import MissingScriptWarning
+
+USUAL = "DejaVu Sans"
+"""Ships with Matplotlib."""
+_PLACEHOLDERS = "Last Resort"
+"""Draws a box for every letter, and ships with Matplotlib too."""
+_UNSEEN = ("C", "Z", "M")
+"""Categories of Unicode that are no letters of their own: controls, spaces, marks."""
+_SCRIPTS = {
+    "CJK": "Chinese or Japanese characters (CJK)",
+    "HIRAGANA": "Japanese kana",
+    "KATAKANA": "Japanese kana",
+    "HANGUL": "Korean (Hangul)",
+}
+
+
+@contextmanager
+def fitting_fonts(figure: Figure) -> Iterator[None]:
+    """Give every text of a figure fonts that have its letters; draw the figure inside.
+
+    Warns with `MissingScriptWarning`, a line for each script that no installed font has, in place
+    of Matplotlib's line for each letter.
+    """
+    scripts = set()
+    for text in figure.findobj(Text):
+        families, lacking = fonts_for(text.get_text())
+        if families:
+            text.set_fontfamily([USUAL, *families])
+        scripts |= {script_of(letter) for letter in lacking}
+    for script in sorted(scripts):
+        warnings.warn(
+            f"no installed font has {script}: figures show boxes in their place; install one, such "
+            "as Noto Sans CJK or Noto Emoji, and draw them again",
+            MissingScriptWarning,
+            stacklevel=3,
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ ")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support")
+        yield
+
+
+def fonts_for(text: str) -> tuple[list[str], list[str]]:
+    """The families that have what the usual font lacks of a text, and the letters that none has."""
+    families: dict[str, None] = {}
+    lacking = []
+    for letter in _letters(text):
+        family = _family_with(letter)
+        if family is None:
+            lacking.append(letter)
+        elif family != USUAL:
+            families[family] = None
+    return list(families), lacking
+
+
+def script_of(letter: str) -> str:
+    """What the script of a letter is called.
+
+    >>> script_of("犬"), script_of("강"), script_of("ক"), script_of("🙂")
+    ('Chinese or Japanese characters (CJK)', 'Korean (Hangul)', 'Bengali', 'emoji and symbols')
+    """
+    if unicodedata.category(letter).startswith("S"):
+        return "emoji and symbols"
+    first = unicodedata.name(letter, "UNNAMED").split()[0]
+    return _SCRIPTS.get(first, first.capitalize())
+
+
+def _letters(text: str) -> Iterable[str]:
+    return sorted(
+        letter for letter in set(text) if not unicodedata.category(letter).startswith(_UNSEEN)
+    )
+
+
+@cache
+def _family_with(letter: str) -> str | None:
+    """The first installed family that has a letter, the usual one before all others."""
+    found = (font.name for font in _installed() if ord(letter) in _codes(font.fname))
+    return next(found, None)
+
+
+@cache
+def _installed() -> tuple[FontEntry, ...]:
+    """Upright fonts that can be drawn at any size, in an order that is the same everywhere."""
+    fonts = [
+        font
+        for font in fontManager.ttflist
+        if font.style == "normal" and not font.name.startswith(_PLACEHOLDERS)
+    ]
+    return tuple(
+        sorted(
+            fonts,
+            key=lambda font: (
+                font.name != USUAL,
+                not font.name.startswith("Noto Sans"),
+                font.name,
+                abs(int(font.weight) - 400) if str(font.weight).isdigit() else 0,
+                font.fname,
+            ),
+        )
+    )
+
+
+@cache
+def _codes(path: str) -> frozenset[int]:
+    """The code points that a font has; none of one that cannot be read or is of pixels."""
+    try:
+        font = FT2Font(path)
+        font.set_size(8, 72)
+        return frozenset(font.get_charmap())
+    except (OSError, RuntimeError, ValueError):
+        return frozenset()

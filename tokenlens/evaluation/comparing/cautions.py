@@ -1,0 +1,57 @@
+"""What a comparison's samples cannot tell, from its table, its rows and its schedules."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from tokenlens.evaluation.running.results import ALL, MACRO
+from tokenlens.schedule import Schedule
+from tokenlens.wording import cautions
+
+
+def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
+    """Of the scores.
+
+    Args:
+        table: of `Comparison.table`, the unpruned model first.
+        images: the picture of each sample, an empty name for one in memory.
+    """
+    tasks = table[~table["task"].isin([ALL, MACRO])]
+    unpruned = tasks[tasks["arm"] == table["arm"].iloc[0]]
+    scored = unpruned["samples"] - unpruned["unscored"]
+    pruned = tasks["arm"] != table["arm"].iloc[0]
+    flat = tasks[_is_flat(tasks, "score") | (pruned & _is_flat(tasks, "retained"))]
+    return [
+        *cautions.on_few(dict(zip(unpruned["task"], scored.astype(int), strict=True))),
+        *cautions.on_pictures(list(images)),
+        *cautions.on_zero_baseline(unpruned.loc[unpruned["score"] == 0, "task"].to_list()),
+        *cautions.on_flat_intervals(
+            f"{cautions.named(arm)} in {cautions.named(task)}"
+            for task, arm in zip(flat["task"], flat["arm"], strict=True)
+        ),
+    ]
+
+
+def choice_cautions(
+    schedules: Iterable[Schedule | None], source: str | None, split: str | None
+) -> list[str]:
+    """Of the layers: what their choice could not tell, and whether it is judged on its own data.
+
+    Args:
+        schedules: what was run.
+        source: the samples' data set; None for samples in memory.
+        split: of the data set; None where it has none.
+    """
+    said: list[str] = []
+    for schedule in schedules:
+        why = schedule.why if schedule else None
+        if why is None:
+            continue
+        if why.scores and source is not None and (why.data, why.split) == (source, split):
+            said += cautions.on_own_samples(f"{source}, {split}" if split else source)
+        said += [f"On the choice of layers: {sentence}" for sentence in why.cautions or ()]
+    return list(dict.fromkeys(said))
+
+
+def _is_flat(table: pd.DataFrame, figure: str) -> pd.Series:
+    return table[f"{figure}_low"] == table[f"{figure}_high"]

@@ -1,0 +1,86 @@
+"""Agreement: how often a model answers what the unpruned model answered.
+
+It needs no ground truth, so it is what a run measures beside the cost where samples have none. Two
+answers agree where they are equal as `metrics.normalise` writes them (case, spare spaces and outer
+punctuation count for nothing), whatever the metric of the sample: a box agrees with the same box.
+"""
+
+from collections.abc import Sequence
+from math import nan
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tokenlens.evaluation.metrics.sample_metrics import normalise
+from tokenlens.measures.intervals import Resampled
+
+NAMES = ("agreement", "agreement_low", "agreement_high")
+
+
+def agreement(predictions: pd.Series, reference: pd.Series) -> pd.Series:
+    """1.0 for every prediction that is the reference's, else 0.0, by their common index.
+
+    >>> agreement(pd.Series(["Red.", "two"]), pd.Series(["red", "three"])).to_list()
+    [1.0, 0.0]
+    """
+    return (predictions.map(normalise) == reference.map(normalise)).astype(float)
+
+
+def agreement_statistics(
+    strata: Sequence[NDArray[np.float64]], arms: int
+) -> list[dict[str, float]]:
+    """Per arm the mean of the strata's means and its 95 % bootstrap interval, under `NAMES`.
+
+    Args:
+        strata: per stratum the agreement [samples, arms] of every arm over the same samples.
+        arms: how many there are.
+
+    Returns:
+        NaN throughout where any agreement is not known.
+    """
+    if not all(np.isfinite(stratum).all() for stratum in strata):
+        return [dict.fromkeys(NAMES, nan)] * arms
+    drawn = Resampled.of(strata)
+    return [dict(zip(NAMES, map(float, drawn[arm].interval()), strict=True)) for arm in range(arms)]
+
+
+def unscored_tasks(rows: pd.DataFrame) -> list[str]:
+    """The tasks of which no sample has ground truth, from the rows of a result."""
+    scored = rows["score"].notna().groupby(rows["task"], sort=False).any()
+    return [str(task) for task, has_any in scored.items() if not has_any]
+
+
+def scores_or_agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy of a comparison's table in which agreement stands in for scores that are not there."""
+    filled = table.copy()
+    for score, own in zip(("score", "score_low", "score_high"), NAMES, strict=True):
+        filled[score] = filled[score].fillna(filled[own])
+    return filled
+
+
+def scoring_note(rows: pd.DataFrame) -> str:
+    """What is measured where samples have no ground truth, a sentence; empty where all have."""
+    without = int(rows["score"].isna().sum())
+    if not without:
+        return ""
+    if without == len(rows):
+        return (
+            "No sample has ground truth: agreement, the share of answers that are the unpruned "
+            "model's own, stands in for the score"
+        )
+    return (
+        f"{without} of {len(rows)} samples have no ground truth: scores are of the others, "
+        "agreement with the unpruned model's own answers is of all"
+    )
+
+
+def reference_note(rows: pd.DataFrame) -> str:
+    """Which tasks are measured by agreement instead of a score, a sentence; empty where none is."""
+    tasks = unscored_tasks(rows)
+    if not tasks:
+        return ""
+    return (
+        f"No ground truth in {', '.join(tasks)}: the unpruned model's own answers are taken as "
+        "right there"
+    )

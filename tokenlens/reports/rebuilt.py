@@ -1,0 +1,66 @@
+"""The command lines that would make a report's inputs, by the settings kept with them.
+
+They stand in where no command was kept: results of a Python program, or of an earlier tokenlens.
+"""
+
+from typing import Any
+
+from tokenlens.evaluation.comparing.arms import OWN
+from tokenlens.evaluation.comparing.comparison import Plan
+from tokenlens.registry import METHODS
+from tokenlens.reports.inputs import Inputs
+from tokenlens.schedule import BudgetNote, Schedule
+
+
+def profile_command(identity: dict[str, Any]) -> list[str]:
+    """The words that would make this profile."""
+    words = ["tokenlens", "profile", *_run_options(identity)]
+    return [*words, "--per-head"] if identity["options"]["per_head"] else words
+
+
+def select_command(profile: str, schedule: Schedule) -> list[str]:
+    """The words that would choose these layers by the profile again."""
+    words = ["tokenlens", "select-layers", profile, "--stages", str(len(schedule.stages))]
+    if schedule.why and schedule.why.criterion:
+        words += ["--criterion", schedule.why.criterion]
+    if schedule.budget:
+        words += ["--budget", _budget(schedule.budget)]
+    return words
+
+
+def run_command(identity: Any, plan: Plan | None) -> list[str]:
+    """The words that would make these results; a schedule file has its default name."""
+    return ["tokenlens", "run", *_what_ran(plan), *_run_options(dict(identity))]
+
+
+def report_command(inputs: Inputs) -> list[str]:
+    """The words that would make this page."""
+    folders = [str(inputs.profile.directory)] if inputs.profile else []
+    folders += [str(inputs.results)] if inputs.results else []
+    return ["tokenlens", "report", *folders]
+
+
+def _what_ran(plan: Plan | None) -> list[str]:
+    """The schedule file, or the methods and budgets that were compared."""
+    if plan is None:
+        return ["--schedule", "out.json"]
+    rows = [*plan.budgets.values(), *plan.left_out.values()]
+    names = dict.fromkeys(method for methods in rows for method in methods)
+    budgets = [budget for budget in {**plan.budgets, **plan.left_out} if budget != OWN]
+    files = [name if name in METHODS else f"{name}.json" for name in names]
+    words = ["--compare", ",".join(files)]
+    return [*words, "--budget", ",".join(budgets).replace(" %", "%")] if budgets else words
+
+
+def _run_options(identity: dict[str, Any]) -> list[str]:
+    model, data = identity["model"], identity["data"]
+    options = [("--model", model["id"]), ("--revision", model["revision"])]
+    options += [("--data", data["source"]), ("--limit", str(data["samples"]))]
+    return [word for name, value in options if value for word in (name, value)]
+
+
+def _budget(note: BudgetNote) -> str:
+    """As a user writes it."""
+    target, unit = (note.average, "") if note.macs is None else (note.macs, " MACs")
+    ratio = isinstance(target, float) and target <= 1
+    return f"{100 * target:.4g}%{unit}" if ratio else f"{target}{unit}"

@@ -1,0 +1,57 @@
+"""How a command ends when it is told to: what was computed is written first."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit codes of a command that SIGINT ended, or whose reader went away: 128 and the signal."""
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ENDED = frozenset({INTERRUPTED, *(128 + number for number in _SIGNALS)})
+"""Exit codes of a command that was told to end and that can go on."""
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: open rows are written.
+
+    Schedulers send the one, a terminal that is closed the other. A signal that is ignored, as under
+    `nohup`, stays ignored.
+    """
+
+    def end(number: int, _: object) -> NoReturn:
+        for one in _SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def pipe_was_closed(error: BaseException) -> bool:
+    """Whether `error` came of writing to a reader that has gone away, as `head` does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BrokenPipeError):
+            return True
+        seen = seen.__context__
+    return False
+
+
+def end_quietly() -> NoReturn:
+    """End as commands do whose reader has gone away: without a word, with the code 141."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(null, stream.fileno())
+    raise SystemExit(PIPE_CLOSED)

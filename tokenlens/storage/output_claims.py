@@ -1,0 +1,97 @@
+"""Where output may go: nothing is replaced that tokenlens did not write as that kind of thing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import OutputError, ResultsError
+from tokenlens.storage.seals import read_sealed, write_sealed
+
+MANIFEST = "manifest.json"
+_SCHEDULE_KEYS = {"schema", "method", "model"}
+_REPORT_MARK = b'<meta name="generator" content="tokenlens">'
+_REPORT_KIND = "report"
+_FIGURE_MARKS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<svg"}
+
+
+def schedule_target(path: Path) -> Path:
+    """The file to write a schedule to: `path`, or where it points as a link.
+
+    Raises `OutputError` for a folder, for a file that is no schedule, and for a place in the folder
+    of a run.
+    """
+    target = path.resolve()
+    if target.is_dir():
+        raise OutputError(f"{path} is a folder, expected a schedule file; name one with --out")
+    refuse_run_folder(target.parent, path, "a schedule")
+    if target.exists() and target.stat().st_size and not _is_schedule(target):
+        raise OutputError(
+            f"{path} exists and is no schedule; choose another file with --out, or delete it"
+        )
+    return target
+
+
+def claim_report(folder: Path) -> None:
+    """Make a folder one of reports, or find that it is one; its files may then be replaced.
+
+    Raises `OutputError` for a file, for the folder of a run, and for a folder with files of the
+    same names that are not a report's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder; choose another place with --out")
+    page = folder / "report.html"
+    ours = _kind(folder) == _REPORT_KIND or (page.is_file() and _REPORT_MARK in page.read_bytes())
+    if not ours:
+        refuse_run_folder(folder, folder, "a report")
+        taken = [name for name in ("report.html", "figures", MANIFEST) if (folder / name).exists()]
+        if taken:
+            raise OutputError(
+                f"{folder / taken[0]} exists and is no report's; choose another folder with --out"
+            )
+    if not (folder / MANIFEST).exists():
+        write_sealed(folder / MANIFEST, {"schema": 1, "kind": _REPORT_KIND})
+
+
+def figure_target(path: Path) -> Path:
+    """The file to write a figure to: `path`, or where it points as a link.
+
+    Raises `OutputError` for another kind of file than .png and .svg, for a folder, and for a file
+    that is no picture of its kind.
+    """
+    target, mark = path.resolve(), _FIGURE_MARKS.get(path.suffix)
+    if mark is None:
+        raise OutputError(f"{path}: got the kind {path.suffix!r}, expected .png or .svg")
+    if target.is_dir():
+        raise OutputError(f"{path} is a folder, expected a file; choose another")
+    if target.exists() and target.stat().st_size and mark not in target.read_bytes()[:2000]:
+        raise OutputError(f"{path} exists and is no {path.suffix} figure; choose another file")
+    return target
+
+
+def refuse_run_folder(folder: Path, path: Path, what: str) -> None:
+    """Raise `OutputError` where `folder` holds a run, to say that `what` does not go to `path`."""
+    kind = _kind(folder)
+    if kind is not None and kind != _REPORT_KIND:
+        raise OutputError(
+            f"{path} is in the folder of a {kind}, where {what} does not belong; choose another "
+            "place with --out"
+        )
+
+
+def _kind(folder: Path) -> str | None:
+    """What a folder's manifest says it is; None without one that can be read."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        kind = read_sealed(folder / MANIFEST, ResultsError, "delete it").get("kind")
+    except ResultsError:
+        return "run"
+    return kind if isinstance(kind, str) else None
+
+
+def _is_schedule(path: Path) -> bool:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() >= _SCHEDULE_KEYS

@@ -1,0 +1,120 @@
+"""What a directory of rows holds: its manifest, and which of its shards are sound."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ProfileError, ResultsError, TokenlensError
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.seals import read_sealed, require
+from tokenlens.storage.shard_files import DamagedShardError, check_shard
+
+MANIFEST = "manifest.json"
+MANIFEST_SCHEMA = 1
+KINDS: dict[str, tuple[type[TokenlensError], str]] = {
+    "profile": (ProfileError, "tokenlens profile"),
+    "results": (ResultsError, "tokenlens run"),
+}
+"""Per kind of rows the error of what cannot be read, and the command that makes them."""
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run's directory as it stands.
+
+    Attributes:
+        directory: where the manifest and the shards are.
+        manifest: the whole manifest.
+        counts: rows of every sound shard, by its place in the run.
+        damaged: by its path why a shard is not sound.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    counts: dict[int, int]
+    damaged: dict[Path, str]
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has finished, and all that it wrote is there."""
+        return bool(self.manifest["complete"]) and not self.missing(self.manifest["rows"])
+
+    def missing(self, total: int) -> list[range]:
+        """The rows of `total` that no sound shard holds: whole shards, and what comes last."""
+        full, last = self.manifest["shard_rows"], max(self.counts, default=-1)
+        holes = [range(i * full, (i + 1) * full) for i in range(last) if i not in self.counts]
+        end = last * full + self.counts[last] if self.counts else 0
+        return [*holes, range(end, total)] if end < total else holes
+
+
+def find_run(directory: Path, kind: str) -> FoundRun:
+    """Look at every file of a run; `ProfileError` or `ResultsError` for a manifest of no use."""
+    manifest = read_manifest(directory, kind)
+    full, run = manifest["shard_rows"], hash_json(manifest["identity"])
+    counts: dict[int, int] = {}
+    damaged: dict[Path, str] = {}
+    for path in sorted(directory.glob("shard-*.parquet")):
+        place = path.stem.removeprefix("shard-")
+        try:
+            if not place.isascii() or not place.isdigit() or path.name != shard_name(int(place)):
+                raise DamagedShardError("it is called like no shard")
+            counts[int(place)] = check_shard(path, run, int(place))
+        except DamagedShardError as error:
+            damaged[path] = str(error)
+    last = max(counts, default=-1)
+    for index, rows in list(counts.items()):
+        if not 0 < rows <= full or (index != last and rows != full):
+            damaged[directory / shard_name(index)] = f"it has {rows} rows, expected {full}"
+            del counts[index]
+    return FoundRun(directory, manifest, counts, damaged)
+
+
+def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a run of this kind; its kind's error where it is missing or of no use."""
+    error, command = KINDS[kind]
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise error(f"{directory} holds no {kind} (no {MANIFEST}); make one with `{command}`")
+    manifest = read_sealed(path, error, f"delete {directory} and run `{command}` again")
+    if (manifest.get("schema"), manifest.get("kind")) != (MANIFEST_SCHEMA, kind):
+        raise error(
+            f"{path} is of schema {manifest.get('schema')} and kind {manifest.get('kind')}, "
+            f"expected schema {MANIFEST_SCHEMA} and kind {kind}; name another directory"
+        )
+    keys: dict[str, type] = {"identity": dict, "complete": bool, "shard_rows": int}
+    require(manifest, path, error, keys | ({"rows": int} if manifest.get("complete") else {}))
+    return manifest
+
+
+def redo(found: FoundRun, kind: str) -> str:
+    """How the shards that are damaged or missing are made again, and no others."""
+    command = shlex.join(_command(kind, found.manifest["identity"], found.directory))
+    return f"run the command that made it again ({command}), which redoes this shard alone"
+
+
+def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[str]:
+    """The command that made a run, as far as its manifest tells."""
+    model, data = identity.get("model") or {}, identity.get("data") or {}
+    if kind != "profile":
+        return ["tokenlens", "run", "--out", str(directory.parent)]
+    options = {
+        "--model": model.get("id"),
+        "--revision": model.get("revision"),
+        "--dtype": model.get("dtype"),
+        "--data": data.get("source"),
+        "--limit": data.get("samples"),
+        "--out": directory,
+    }
+    words = [word for name, value in options.items() if value for word in (name, str(value))]
+    per_head = (identity.get("options") or {}).get("per_head")
+    return ["tokenlens", "profile", *words, *(["--per-head"] if per_head else [])]
+
+
+def shard_name(index: int) -> str:
+    """The file of the shard at a place in its run, from 0."""
+    return f"shard-{index:05d}.parquet"

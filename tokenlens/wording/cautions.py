@@ -1,0 +1,132 @@
+"""What a small or a one-sided set of samples cannot tell, a sentence each.
+
+Figures come with intervals, and intervals say less than they seem to where samples are few, alike,
+or the very ones that a choice was made on. Terminal, report and JSON say it in these words.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tokenlens.wording.printable import shown
+
+FEW = 30
+"""Samples of a task below which its mean and its bootstrap interval say little."""
+_NAMED = 4
+
+
+def named(name: str) -> str:
+    """A task or an arm inside a sentence."""
+    return shown(name, 40)
+
+
+def on_few(samples: Mapping[str, int]) -> list[str]:
+    """Tasks of fewer than `FEW` samples, from the number of samples of each.
+
+    >>> on_few({"text": 12, "colour": 40})
+    ["Fewer than 30 samples of 'text' (12): scores and intervals say little of other samples."]
+    """
+    few = {task: count for task, count in samples.items() if 0 < count < FEW}
+    if not few:
+        return []
+    tasks = _listed(f"{named(task)} ({count})" for task, count in few.items())
+    return [
+        f"Fewer than {FEW} samples of {tasks}: scores and intervals say little of other samples."
+    ]
+
+
+def on_pictures(images: Sequence[str]) -> list[str]:
+    """Several samples of one picture, from the picture of each; an empty name is not known."""
+    if len(images) < 2 or len(set(images)) > 1 or not images[0]:
+        return []
+    return [
+        f"All {len(images)} samples ask about one picture: intervals tell of other questions about "
+        "it, not of other pictures."
+    ]
+
+
+def on_flat_intervals(figures: Iterable[str]) -> list[str]:
+    """Figures whose interval has no width, by name."""
+    flat = list(dict.fromkeys(figures))
+    if not flat:
+        return []
+    return [
+        f"An interval of zero width ({_listed(flat)}): one sample, or samples that all agree; it "
+        "does not make the figure certain."
+    ]
+
+
+def on_zero_baseline(tasks: Sequence[str]) -> list[str]:
+    """Tasks in which the unpruned model scores 0."""
+    if not tasks:
+        return []
+    zero = _listed(map(named, tasks))
+    return [f"The unpruned model scores 0 in {zero}: no share of that can be retained."]
+
+
+def on_own_samples(where: str) -> list[str]:
+    """Layers chosen on the samples, or the split, that they are judged on."""
+    return [
+        f"The layers were chosen on the data they are judged on ({where}): other samples may "
+        "retain less."
+    ]
+
+
+def on_overlap(
+    chosen: Sequence[int], low: Sequence[float], high: Sequence[float], first: int
+) -> list[str]:
+    """Chosen layers whose score's interval meets that of a layer which was not chosen.
+
+    Args:
+        chosen: layers, counted from 1.
+        low: low end of every layer's interval.
+        high: high end.
+        first: the first layer that could be chosen.
+
+    >>> on_overlap([3, 5], [0, 0, 0.5, 0.4, 0.9], [0, 0, 0.6, 0.55, 1.0], first=3)
+    ['The 95 % interval of a chosen layer meets that of others (3 with 4): other samples could \
+choose other layers.']
+    """
+    others = [layer for layer in range(first, len(low) + 1) if layer not in chosen]
+    pairs = []
+    for layer in chosen:
+        meets = [
+            other
+            for other in others
+            if low[other - 1] <= high[layer - 1] and low[layer - 1] <= high[other - 1]
+        ]
+        if meets:
+            pairs.append(f"{layer} with {_listed(map(str, meets))}")
+    if not pairs:
+        return []
+    return [
+        f"The 95 % interval of a chosen layer meets that of others ({'; '.join(pairs)}): other "
+        "samples could choose other layers."
+    ]
+
+
+def on_whole_regions(whole: int, samples: int) -> list[str]:
+    """Regions that cover every visual token: `whole` of the `samples` that have a region."""
+    if not whole:
+        return []
+    return [
+        f"In {whole} of {samples} samples the region covers every visual token: they cannot tell "
+        "one layer from another."
+    ]
+
+
+def on_no_scores(scores: Sequence[float]) -> list[str]:
+    """Layers of which none scores."""
+    if any(score > 0 for score in scores):
+        return []
+    return ["No layer scores above 0: the choice of layers rests on nothing."]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in a row, of many the first and how many more.
+
+    >>> _listed("abcdefg")
+    'a, b, c, d and 3 more'
+    """
+    found = list(names)
+    if len(found) <= _NAMED + 1:
+        return " and ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
+    return f"{', '.join(found[:_NAMED])} and {len(found) - _NAMED} more"
