@@ -39,7 +39,8 @@ def read_picture(image: str, size: tuple[int, int]) -> tuple[Image.Image, str | 
     try:
         if not image:
             raise SampleError(
-                "the picture was given in memory and is not on disk; save it to a file"
+                "the picture was given in memory and is not on disk; save it to a file to see it "
+                "here"
             )
         picture = open_picture(find_picture(image))
         if picture.size != size:
