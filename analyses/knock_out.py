@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.capability import FIRST_PRUNED, SHARE, left_from, own_left
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED
 from tokenlens.evaluation.metrics.agreement import scores_or_agreement
 from tokenlens.evaluation.running.results import MACRO
 from tokenlens.schedule import ModelRef, Schedule, Scorer

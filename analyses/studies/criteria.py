@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tokenlens.evaluation.capability import capability_of, measure
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
 from tokenlens.methods.plan import Selection, plan
 from tokenlens.selection.criteria import CAPABILITY, CRITERIA, Capability

@@ -16,7 +16,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
 
 from ..drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed

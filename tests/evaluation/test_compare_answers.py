@@ -15,7 +15,7 @@ from PIL import Image
 import tokenlens.evaluation.running.batches as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import DamagedAnswersWarning, OutputError, SampleError
-from tokenlens.evaluation.comparing.comparison import compare, free_directory
+from tokenlens.evaluation.comparing.compare import compare, free_directory
 from tokenlens.evaluation.running.answer_cache import AnswerCache
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
 from tokenlens.models.loading import load

@@ -10,7 +10,7 @@ from PIL import Image
 
 import tokenlens.evaluation.comparing.timing as timing_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
-from tokenlens.evaluation.comparing.comparison import compare
+from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.timing import Timing, time_arms
 from tokenlens.evaluation.running.generation import answer
 from tokenlens.evaluation.running.shared_features import shared_features

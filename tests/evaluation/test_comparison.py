@@ -11,7 +11,8 @@ from PIL import Image
 import tokenlens.evaluation.running.batches as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, ResultsError
-from tokenlens.evaluation.comparing.comparison import Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.running.evaluate import evaluate
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample

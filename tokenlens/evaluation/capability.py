@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.errors import ResultsError, SelectionError
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.metrics.agreement import unscored_tasks
 from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.run import Run

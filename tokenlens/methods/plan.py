@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenlens.errors import SelectionError
+from tokenlens.methods import plan_notes
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
-from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
-from tokenlens.schedule.token_counts import stage_counts
+from tokenlens.schedule import ModelRef, Schedule, Why
 from tokenlens.selection.criteria import (
     CAPABILITY,
     Capability,
@@ -30,11 +30,8 @@ from tokenlens.wording.printable import shown
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
 
-BEST_LAYER = "each task's best layer"
 UNPRUNED_SCORE = "the unpruned model's score"
 """What a layer's score is relative to."""
-_CROWDED = 0.4
-"""Merged tokens' share of what the first stage leaves, above which there is a note."""
 
 
 @dataclass(frozen=True)
@@ -169,17 +166,7 @@ def plan(
     layers = choice.layers
     said = tuple(_cautions(evidence, interval, layers))
     schedule = choice.schedule.replace(
-        why=Why(
-            criterion=name,
-            scores=scores,
-            relative_to=UNPRUNED_SCORE if measured else BEST_LAYER,
-            data=measured.data if measured else identity["data"]["source"],
-            split=_split(identity["data"], measured),
-            tokenlens=version("tokenlens"),
-            date=datetime.now(UTC).date().isoformat(),
-            command=current_command(),
-            cautions=said or None,
-        )
+        why=_why(name, scores, measured, identity["data"], cautions=said or None)
     )
     feasible = feasible_layers(scores)
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
@@ -196,12 +183,33 @@ def plan(
         schedule=schedule,
         notes=(
             *choice.notes,
-            *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
-            *_notes_on_sizes(evidence, n_visual),
-            *_notes_on_budget(target, schedule.budget),
-            *_notes_on_merging(schedule, n_visual),
+            *(plan_notes.on_reruns(measured) if measured else plan_notes.on_regions(evidence)),
+            *plan_notes.on_sizes(evidence, n_visual),
+            *plan_notes.on_budget(target, schedule.budget),
+            *plan_notes.on_merging(schedule, n_visual),
         ),
         cautions=said,
+    )
+
+
+def _why(
+    criterion: str,
+    scores: list[float],
+    measured: Capability | None,
+    data: Mapping[str, Any],
+    cautions: tuple[str, ...] | None,
+) -> Why:
+    """The note of a schedule on how its layers were chosen; `data` are those of the profile."""
+    return Why(
+        criterion=criterion,
+        scores=scores,
+        relative_to=UNPRUNED_SCORE if measured else plan_notes.BEST_LAYER,
+        data=measured.data if measured else data["source"],
+        split=_split(data, measured),
+        tokenlens=version("tokenlens"),
+        date=datetime.now(UTC).date().isoformat(),
+        command=current_command(),
+        cautions=cautions,
     )
 
 
@@ -285,58 +293,3 @@ def _reason(
     if layer == layers[0] + 1:
         return f"follows layer {layers[0]}, whose choice would act on no layer"
     return "the chosen layers have the larger area"
-
-
-def _notes_on_regions(evidence: Evidence) -> list[str]:
-    scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
-    notes = [f"scores are relative to {BEST_LAYER}: 1 is a layer that is the best in every task"]
-    if scored != profiled:
-        notes.append(
-            f"{scored} of {profiled} samples have a region that covers a visual token and are "
-            "scored by"
-        )
-    return notes
-
-
-def _notes_on_reruns(capability: Capability) -> list[str]:
-    scored = sum(map(len, capability.scores.values()))
-    notes = [f"scores are relative to the unpruned model's, over {scored} samples"]
-    if capability.left_out:
-        tasks = ", ".join(map(repr, capability.left_out))
-        notes.append(f"the unpruned model scores 0 in {tasks}: not counted")
-    return notes
-
-
-def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
-    least, most = evidence.n_visual.min(), evidence.n_visual.max()
-    if least == most:
-        return []
-    return [
-        f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
-        f"{n_visual}, and in the same ratios elsewhere"
-    ]
-
-
-def _notes_on_merging(schedule: Schedule, n_visual: int) -> list[str]:
-    """Where merged tokens crowd out kept ones; docs/results/ablation.md has what that costs."""
-    first = stage_counts(schedule.stages, n_visual)[0]
-    share = first.merged / first.alive
-    if share <= _CROWDED:
-        return []
-    return [
-        f"{first.merged} of the {first.alive} visual tokens after the first stage are merged ones "
-        f"({share:.0%}), which is much; --merge 0 gives their place to tokens that are kept"
-    ]
-
-
-def _notes_on_budget(target: Budget, note: BudgetNote | None) -> list[str]:
-    notes = []
-    if note is not None and note.n_text is not None:
-        notes.append(
-            f"{target} are of the prefill of {note.n_visual} visual and {note.n_text} text tokens, "
-            "those of a question of 15 words in the model's chat template"
-        )
-    if note is not None and note.reached is not None:
-        came_to = Budget(note.reached, target.unit)
-        notes.append(f"of {target}, {came_to} is the nearest that whole tokens come to")
-    return notes

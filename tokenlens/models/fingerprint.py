@@ -8,7 +8,7 @@ about 2 s on one core (measured: bfloat16 2.0 s, float32 2.4 s), BLAKE2b takes 3
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from accelerate.utils import align_module_device, has_offloaded_params
@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenlens.storage.files import hash_json
-
-if TYPE_CHECKING:
-    from tokenlens.models.vlm import VLM
 
 _BLOCK = 1 << 21
 """Values that are hashed at a time."""
@@ -36,7 +33,31 @@ _UNHEARD = ("transformers_version", "_from_model_config")
 """Keys of a generation configuration that change nothing."""
 
 
-def model_identity(vlm: "VLM") -> dict[str, Any]:
+class Checkpoint(Protocol):
+    """A model with its processor and what it is called; `tokenlens.VLM` is one.
+
+    Attributes:
+        model: the Hugging Face model.
+        processor: its processor, or None.
+        id: bundled name, hub id or directory; None for a model without a name.
+        revision: commit of a hub model, else None.
+    """
+
+    model: PreTrainedModel
+    processor: Any
+    id: str | None
+    revision: str | None
+
+    @property
+    def config_hash(self) -> str:
+        """Stands for the configuration and some of the weights."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+
+
+def model_identity(vlm: Checkpoint) -> dict[str, Any]:
     """What tells a model from every other, as JSON values.
 
     `weights` are the same in every number type that holds the checkpoint exactly; `dtype` says

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleError, SelectionError
 from tokenlens.evaluation.comparing.arm_names import sorted_names
-from tokenlens.evaluation.comparing.comparison import Plan
+from tokenlens.evaluation.comparing.summary import Plan
 from tokenlens.evaluation.running.generation import answer
 from tokenlens.evaluation.running.preparation import Prepared
 from tokenlens.methods import find_method
