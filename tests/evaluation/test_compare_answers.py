@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import tokenlens.evaluation.running.batches as asking_module
+import tokenlens.evaluation.running.generation as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import DamagedAnswersWarning, OutputError, SampleError
 from tokenlens.evaluation.comparing.compare import compare, free_directory
@@ -287,7 +287,7 @@ def test_sigterm_loses_no_more_than_ctrl_c(tmp_path):
     script = textwrap.dedent(
         """
         import sys, time
-        import tokenlens.evaluation.running.batches as asking
+        import tokenlens.evaluation.running.generation as asking
         from tokenlens.cli.main import main
         real, count = asking.answer, 0
 

@@ -194,7 +194,7 @@ def plan(
 
 def _why(
     criterion: str,
-    scores: list[float],
+    scores: Sequence[float],
     measured: Capability | None,
     data: Mapping[str, Any],
     cautions: tuple[str, ...] | None,
@@ -202,7 +202,7 @@ def _why(
     """The note of a schedule on how its layers were chosen; `data` are those of the profile."""
     return Why(
         criterion=criterion,
-        scores=scores,
+        scores=tuple(scores),
         relative_to=UNPRUNED_SCORE if measured else plan_notes.BEST_LAYER,
         data=measured.data if measured else data["source"],
         split=_split(data, measured),

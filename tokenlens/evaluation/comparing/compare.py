@@ -12,6 +12,7 @@ from tokenlens.evaluation.comparing.comparison import KIND, SCHEMA, UNPRUNED, Co
 from tokenlens.evaluation.comparing.summary import Plan
 from tokenlens.evaluation.comparing.timing import Timing, time_arms
 from tokenlens.evaluation.running.answer_cache import answers_within
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND as RESULTS
 from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
@@ -68,7 +69,13 @@ def compare(
     out = Path(out)
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **schedules}
     _check_names(arms)
-    run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress, timed=False)
+    options = RunOptions(
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        any_model=any_model,
+        show_progress=show_progress,
+    )
+    run = Run(vlm, samples, options)
     run.check(arms.values())
     _claim(out)
     command = current_command()
@@ -78,14 +85,7 @@ def compare(
             results = run.into(directories, place)
         timing = Timing.load(out)
         if timed and not (timing and timing.covers(arms)):
-            timing = time_arms(
-                vlm,
-                samples,
-                arms,
-                max_new_tokens=max_new_tokens,
-                any_model=any_model,
-                show_progress=show_progress,
-            )
+            timing = time_arms(vlm, samples, arms, options)
             timing.save(out)
         comparison = Comparison(
             dict(zip(arms, results, strict=True)), timing, plan, command=command
@@ -109,7 +109,7 @@ def free_directory(
 
     The same comparison always gets the same directory.
     """
-    run = Run(vlm, samples, 1, max_new_tokens, True, False, timed=False)
+    run = Run(vlm, samples, RunOptions(max_new_tokens=max_new_tokens))
     arms = {
         name: run.identity(schedule) for name, schedule in {UNPRUNED: None, **schedules}.items()
     }

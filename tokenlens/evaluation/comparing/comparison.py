@@ -1,10 +1,10 @@
 """The unpruned model and pruned ones side by side on the same samples."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,8 @@ UNPRUNED = "unpruned"
 SCHEMA = 1
 _COSTS = ("macs", "scoring_macs", "merging_macs", "kv_bytes")
 
+Computed = TypeVar("Computed")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -45,6 +47,7 @@ class Comparison:
     plan: Plan | None = None
     cautions: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
+    _computed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -105,8 +108,21 @@ class Comparison:
         layer, mean over layers), `macs` (scoring and merging included), `scoring_macs`,
         `merging_macs`, `kv_bytes`, `prefill_s`, `decode_s`. The two times are those of `timing`,
         which has batches of all tasks: they are the same in every task's row, and NaN where nothing
-        was timed.
+        was timed. It is computed once; what is given is a copy.
         """
+        return self.once("table", Comparison._table).copy()
+
+    def once(self, name: str, make: Callable[[Self], Computed]) -> Computed:
+        """What `make` computes of this comparison, computed at the first call for `name` alone.
+
+        Bootstraps are what takes time: the terminal, the files and the report share them.
+        """
+        if name not in self._computed:
+            self._computed[name] = make(self)
+        found: Computed = self._computed[name]
+        return found
+
+    def _table(self) -> pd.DataFrame:
         costs = {arm: self._costs(arm) for arm in self.arms}
         unpruned = next(iter(self.arms.values())).rows
         tasks = [group for _, group in unpruned.groupby("task", sort=False)]
