@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -20,6 +21,7 @@ from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
 
+from ..drawing.canvas import panels
 from ..drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
 from . import command
 from .paired_difference import interval_cell, markdown_table, paired_difference
@@ -125,19 +127,25 @@ def _paired_difference(
     return paired_difference(comparison, ours, theirs, task)
 
 
-def plot(table: pd.DataFrame, names: Mapping[str, str], *, theme: Theme = LIGHT) -> Figure:
+def plot(
+    table: pd.DataFrame,
+    names: Mapping[str, str],
+    *,
+    axes: Sequence[Axes] | None = None,
+    theme: Theme = LIGHT,
+) -> Figure:
     """What each of `names` retains of the unpruned score, with its interval: budgets by tasks."""
     table = table[(table["task"] != MACRO) & (table["method"] != UNPRUNED)]
     budgets, tasks = table["budget"].unique(), table["task"].unique()
     places = {method: place for place, method in enumerate(names)}
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.5 + 1.1 * len(budgets)), layout="constrained")
-        grid = figure.subplots(len(budgets), len(tasks), sharex=True, sharey=True, squeeze=False)
+        size, shape = (PAGE, 0.5 + 1.1 * len(budgets)), (len(budgets), len(tasks))
+        figure, grid = panels(axes, size, shape, sharex=True, sharey=True)
         for (budget, task), part in table.groupby(["budget", "task"], sort=False):
-            axes = grid[list(budgets).index(budget), list(tasks).index(task)]
-            axes.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
+            panel = grid[list(budgets).index(budget), list(tasks).index(task)]
+            panel.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
             for row in part.itertuples():
-                axes.errorbar(
+                panel.errorbar(
                     row.retained,
                     places[row.method],
                     xerr=[[row.retained - row.retained_low], [row.retained_high - row.retained]],
@@ -146,12 +154,12 @@ def plot(table: pd.DataFrame, names: Mapping[str, str], *, theme: Theme = LIGHT)
                     markersize=4,
                     capsize=2,
                 )
-            axes.grid(axis="x")
-            axes.spines[["top", "right"]].set_visible(False)
-        for axes, task in zip(grid[0], tasks, strict=True):
-            axes.set_title(shorten(task, 14))
-        for axes, budget in zip(grid[:, 0], budgets, strict=True):
-            axes.set_ylabel(budget)
+            panel.grid(axis="x")
+            panel.spines[["top", "right"]].set_visible(False)
+        for panel, task in zip(grid[0], tasks, strict=True):
+            panel.set_title(shorten(task, 14))
+        for panel, budget in zip(grid[:, 0], budgets, strict=True):
+            panel.set_ylabel(budget)
         grid[0, 0].set_yticks(list(places.values()), list(names.values()))
         grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
         grid[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
