@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance
 
+from tokenlens.wording.figures import percent
+
 from .drawing.picture_sheet import REGION, Outline, Strip, Tile, plot_sheet
-from .drawing.style import LIGHT, Theme, percent, themed
+from .drawing.style import LIGHT, Theme, themed
 from .drawing.token_raster import lay_over, rasterise, shrunk
 
 if TYPE_CHECKING:

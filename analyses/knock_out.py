@@ -29,9 +29,10 @@ from tokenlens.evaluation.comparing.comparison import UNPRUNED
 from tokenlens.evaluation.metrics.agreement import scores_or_agreement
 from tokenlens.evaluation.running.results import MACRO
 from tokenlens.schedule import ModelRef, Schedule, Scorer
+from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
 from .studies.paired_difference import markdown_table
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.comparing.tables import LOCALISATION, OTHER, budget_tables
+from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.overlap import region_scores
+from tokenlens.wording.figures import percent
 
 from .drawing.canvas import root_figure
-from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

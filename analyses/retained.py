@@ -12,9 +12,10 @@ from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from tokenlens.evaluation.metrics.agreement import NAMES
+from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
+from .drawing.style import LIGHT, PAGE, Theme, arm_colours, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison

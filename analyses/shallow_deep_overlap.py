@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenlens.measures.overlap import shallow_deep_overlap
+from tokenlens.wording.figures import percent
 
 from .drawing.layer_grid import layer_frame, plot_grid
-from .drawing.style import LIGHT, Theme, percent
+from .drawing.style import LIGHT, Theme
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile

@@ -24,11 +24,12 @@ from matplotlib.ticker import FuncFormatter
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.regions import region_tokens
+from tokenlens.wording.figures import interval_cell, percent
 
 from ..drawing.canvas import single
-from ..drawing.style import LIGHT, PAGE, Theme, percent, themed
+from ..drawing.style import LIGHT, PAGE, Theme, themed
 from . import command
-from .paired_difference import interval_cell, markdown_table
+from .paired_difference import markdown_table
 
 
 def compute(comparison: Comparison, tasks: Sequence[str] = ()) -> pd.DataFrame:

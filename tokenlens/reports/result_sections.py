@@ -13,14 +13,14 @@ from tokenlens.analyses import (
     retained,
     tokens_per_layer,
 )
-from tokenlens.analyses.drawing.style import percent
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.table_files import headings, lines, notes, own_notes, title
 from tokenlens.evaluation.comparing.tables import budget_tables
 from tokenlens.evaluation.metrics.agreement import scoring_note
 from tokenlens.evaluation.running.results import ALL
 from tokenlens.reports.figures import FigureFolder, Plate
-from tokenlens.reports.wording import amount, interval, saving
+from tokenlens.reports.wording import amount, saving
+from tokenlens.wording.figures import percent, percent_interval
 
 _NONE = "\N{EM DASH}"
 
@@ -96,7 +96,7 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
 def _retained(before: pd.Series, after: pd.Series) -> tuple[str, str]:
     """What an arm retains, and its interval or why there is nothing to retain."""
     if not isnan(after["retained"]):
-        ends = interval(after["retained_low"], after["retained_high"])
+        ends = percent_interval(after["retained_low"], after["retained_high"])
         return percent(after["retained"], 1), f"{ends}, 95 % interval"
     if isnan(before["score"]):
         return _NONE, "no sample has ground truth"
@@ -203,11 +203,13 @@ def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
         "arm": row["arm"],
         "samples": row["samples"] - row["unscored"],
         "score": percent(row["score"], 1) if scored else _NONE,
-        "score_interval": interval(row["score_low"], row["score_high"]) if scored else "",
+        "score_interval": percent_interval(row["score_low"], row["score_high"]) if scored else "",
         "retained": percent(row["retained"], 1) if ratio else _NONE,
-        "retained_interval": interval(row["retained_low"], row["retained_high"]) if ratio else "",
+        "retained_interval": percent_interval(row["retained_low"], row["retained_high"])
+        if ratio
+        else "",
         "agreement": percent(row["agreement"], 1),
-        "agreement_interval": interval(row["agreement_low"], row["agreement_high"]),
+        "agreement_interval": percent_interval(row["agreement_low"], row["agreement_high"]),
     }
 
 
@@ -232,8 +234,8 @@ def _agreed(row: pd.Series) -> Stat:
     return Stat(
         "agreement",
         percent(row["agreement"], 1),
-        f"{interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers that are "
-        "the unpruned model's own, since no sample has ground truth",
+        f"{percent_interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers "
+        "that are the unpruned model's own, since no sample has ground truth",
     )
 
 
