@@ -141,8 +141,8 @@ def run(
     samples = load_samples(source, "held-out", limit, task or ())
 
     from tokenlens.evaluation.comparing.arms import Arms, comparison_arms, profile_for
-    from tokenlens.evaluation.comparing.comparison import compare as run_arms
-    from tokenlens.evaluation.comparing.comparison import free_directory
+    from tokenlens.evaluation.comparing.compare import compare as run_arms
+    from tokenlens.evaluation.comparing.compare import free_directory
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
     from tokenlens.evaluation.running.run import many_at_once

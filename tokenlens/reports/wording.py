@@ -4,21 +4,11 @@ import json
 import re
 from typing import Any
 
-from tokenlens.analyses.drawing.style import percent
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Keep, MassKeep, Stage
+from tokenlens.wording.figures import percent
 
-_DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
-
-
-def interval(low: float, high: float) -> str:
-    """A 95 % interval of shares.
-
-    >>> interval(0.951, 0.99)
-    '95.1–99.0\N{NO-BREAK SPACE}%'
-    """
-    return f"{100 * low:.1f}{_DASH}{percent(high, 1)}"
 
 
 def signed(value: float) -> str:

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.evaluation.comparing.arms import comparison_arms
+from tokenlens.evaluation.comparing.compare import compare as compare_schedules
 from tokenlens.evaluation.comparing.comparison import Comparison
-from tokenlens.evaluation.comparing.comparison import compare as compare_schedules
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
 from tokenlens.samples.sample import Sample
