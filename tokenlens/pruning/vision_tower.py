@@ -24,7 +24,7 @@ def reads_tower(schedule: Schedule) -> bool:
     """Whether a scorer or a disposal of a schedule reads the vision tower."""
     disposals = (DISPOSALS[stage.disposal] for stage in schedule.stages)
     scorings = (SCORERS[scorer.query] for scorer in schedule.scorers)
-    return any(one.tower for one in (*scorings, *disposals))
+    return any(one.tower for one in scorings) or any(one.tower for one in disposals)
 
 
 class TowerReader:
