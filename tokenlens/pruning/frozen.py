@@ -10,7 +10,7 @@ the sequence, under the layer's own mask.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,7 @@ def _query_width(attention: nn.Module, projection: nn.Module) -> int:
 
     A head's are enough where it is told apart head by head. A norm over all heads takes them all.
     """
-    full = int(projection.out_features)
+    full = int(cast(Any, projection).out_features)
     head = int(getattr(attention, "head_dim", full))
     norm = getattr(getattr(attention, "q_norm", None), "weight", None)
     return head if norm is None or len(norm) == head else full
