@@ -28,9 +28,9 @@ reads every sample alone and at full length (`tests/references/full_length.py`).
 - **probe**: largest difference of any head's row from eager attention's (weights of 0 to 1).
 - **keep everything**: whether prefill and eight decoded tokens are the same bits as without
   tokenlens, in float32 and float64, alone and in the batch.
-- **drop, merge, recycle, bypass**: largest difference of any logit, after the prompt and eight
-  tokens more, over early, late and repeated stages; those that merge or bypass often end with a
-  drop.
+- **drop, merge, recycle, bypass, freeze**: largest difference of any logit, after the prompt and
+  eight tokens more, over early, late and repeated stages; those that merge or bypass often end with
+  a drop.
 - **combinations**: the same for sampled schedules in which every two options of a schedule meet.
 - **scale**: the largest logit of the unpruned model, to compare the differences with.
 - **control**: the difference when the reference keeps other tokens at one stage, where it is
@@ -40,7 +40,7 @@ reads every sample alone and at full length (`tests/references/full_length.py`).
 """
 COLUMNS = (
     *("family", "probe", "keep everything", "drop", "merge", "recycle", "bypass"),
-    *("combinations", "scale", "control", "choices"),
+    *("freeze", "combinations", "scale", "control", "choices"),
 )
 
 
@@ -62,7 +62,8 @@ class Tally:
 def row(name: str) -> list[str]:
     """The table's row of a family."""
     found = case(name, RAGGED)
-    tallies = {kind: Tally() for kind in ("drop", "merge", "recycle", "bypass", "combinations")}
+    kinds = ("drop", "merge", "recycle", "bypass", "freeze", "combinations")
+    tallies = {kind: Tally() for kind in kinds}
     plans = named_plans(found.family.merges_from)
     for plan_name, stages in plans.items():
         tallies[plan_name.split()[0]].add(found, stages, {}, 8)

@@ -12,7 +12,7 @@ def check(found):
     by_name = dict(zip(COLUMNS, found, strict=True))
     assert by_name["keep everything"] == "identical"
     assert by_name["choices"].startswith("0 of ")
-    for column in ("probe", "drop", "merge", "recycle", "bypass", "combinations"):
+    for column in ("probe", "drop", "merge", "recycle", "bypass", "freeze", "combinations"):
         assert float(by_name[column]) < 1e-10
     assert float(by_name["control"]) > 1e-6
 

@@ -72,7 +72,7 @@ class DisposalEntry(Entry, Protocol):
 
     @property
     def readable(self) -> bool:
-        """Whether the tokens stay readable meanwhile."""
+        """Whether what is set aside stays readable."""
 
 
 class MethodEntry(Entry, Protocol):

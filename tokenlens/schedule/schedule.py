@@ -41,9 +41,6 @@ from tokenlens.schedule.budget import Budget
 from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.schedule.parts import (
     BudgetNote,
-    Heads,
-    Keep,
-    MassKeep,
     ModelRef,
     Part,
     Scorer,
@@ -62,18 +59,7 @@ if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
 
 
-__all__ = [
-    "BudgetNote",
-    "Heads",
-    "Keep",
-    "MassKeep",
-    "ModelRef",
-    "Schedule",
-    "Scorer",
-    "Stage",
-    "Why",
-    "require_schedule",
-]
+__all__ = ["Schedule", "require_schedule"]
 
 
 def _check_image_scale(value: Any) -> float:

@@ -165,7 +165,7 @@ def _beside_macs(
     """What a scorer takes beside reading attention."""
     if scoring.macs is None:
         return 0.0
-    counts = np.float64(candidates), np.float64(prompt.after)
+    counts = np.asarray(candidates, np.float64), np.asarray(prompt.after, np.float64)
     return float(scoring.macs(*counts, config.hidden_size))
 
 
