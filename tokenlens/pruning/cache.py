@@ -39,7 +39,7 @@ class PrunedLayer(DynamicLayer):
     """
 
     def __init__(self, lease: Lease, slots: Slots, length: int, window: int | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # transformers leaves it unannotated
         self.lease = lease
         self.window = window
         self.index = slots.index
