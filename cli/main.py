@@ -101,7 +101,7 @@ def _run(arguments: list[str]) -> None:
         warnings.showwarning = _show_warning
         with running(["tokenlens", *arguments]):
             code = app(args=arguments or ["--help"], standalone_mode=False)
-    raise SystemExit(code if arguments else 2)
+    raise SystemExit((code or 0) if arguments else 2)
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:

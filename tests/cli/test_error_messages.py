@@ -3,13 +3,12 @@
 import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.support.repository import ROOT
 from tokenlens.wording.printable import MESSAGE_LIMIT, is_control
 
-ROOT = Path(__file__).parent.parent
 ESCAPE = "x\x1b[2J\x07\x9b\u202e\u2028y"
 """A name that would clear the terminal, ring, turn the text and begin a line."""
 HUGE = "9" * 5000

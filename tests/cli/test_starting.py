@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.repository import ROOT
 
 HEAVY = ("torch", "transformers")
 LISTING = [["models"], ["methods"], ["benchmarks"], ["env"], ["--version"], ["run", "--help"]]
@@ -76,7 +77,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "empty").mkdir()
     (folder / "nothing.jsonl").write_text("\n")
     (folder / "outline").mkdir()
-    bundled = Path(__file__).parent.parent / "data" / "tiny-qwen2-vl"
+    bundled = ROOT / "data" / "tiny-qwen2-vl"
     (folder / "outline" / "config.json").write_text((bundled / "config.json").read_text())
     commands = [*LISTING, *REFUSED.values()]
     done = subprocess.run(

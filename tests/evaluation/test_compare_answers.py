@@ -312,6 +312,7 @@ def test_sigterm_loses_no_more_than_ctrl_c(tmp_path):
         text=True,
     )
     assert process.stdout
+    assert process.stdout.readline().startswith("Running tiny-qwen2-vl on 8 samples")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

@@ -11,8 +11,9 @@ import pytest
 
 from tests.conftest import Ended
 from tests.support.broken_models import BROKEN, NAMED
+from tests.support.repository import ROOT
 
-BUNDLED = Path(__file__).parent.parent / "data" / "tiny-qwen2-vl"
+BUNDLED = ROOT / "data" / "tiny-qwen2-vl"
 LIMIT_S = 10
 SCHEDULE = {
     "schema": 1,

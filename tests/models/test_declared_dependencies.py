@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.support.repository import ROOT
 
 _PROGRAM = '''
 import importlib.metadata as metadata, re, sys
@@ -58,7 +59,7 @@ def undeclared(*left_out: str) -> str:
     """The families whose processors cannot be made where only declared packages are found."""
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, ",".join(left_out)],
-        cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -51,7 +51,7 @@ def _tokens(target: Budget, n_visual: int, meter: MacsCounter | None) -> float:
             raise BudgetError(
                 f"budget: a layer average of {tokens:.4g} tokens ({tokens / n_visual:.1%} of "
                 f"{n_visual}) is out of reach: with a smaller picture it can be 1 to {n_visual} "
-                f"tokens ({1 / n_visual:.1%} to 100.0%)"
+                f"tokens ({1 / n_visual:.1%} to 100.0%); choose a budget in between"
             )
         return tokens
     counting = needed(meter, target)
@@ -64,7 +64,8 @@ def _tokens(target: Budget, n_visual: int, meter: MacsCounter | None) -> float:
     if not least <= goal <= whole * (1 + 1e-9):
         raise BudgetError(
             f"budget: {target} is out of reach: with a smaller picture of 1 to {n_visual} visual "
-            f"tokens it can be {least / whole:.1%} to 100.0% of the unpruned prefill's MACs"
+            f"tokens it can be {least / whole:.1%} to 100.0% of the unpruned prefill's MACs; "
+            "choose a budget in between"
         )
     above = min(n_visual, 1 + bisect_left(range(1, n_visual + 1), goal, key=macs))
     return min((max(1, above - 1), above), key=lambda tokens: abs(macs(tokens) - goal))

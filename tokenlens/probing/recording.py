@@ -223,7 +223,7 @@ class Recording:
             return
         for name in ("s_aux", "position_bias"):
             if options.get(name) is not None:
-                raise ProbeError(f"attention with {name} cannot be recorded yet")
+                raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
         causal = options.get("is_causal")
         left = max(0, self._cached + self._queries - key.shape[2])  # behind, by a sliding window
         rows = []
@@ -252,7 +252,7 @@ class Recording:
 
     def _check_begun(self) -> None:
         if not self._positions:
-            raise ProbeError(f"nothing was recorded: {self._reason}")
+            raise ProbeError(f"nothing was recorded; {self._reason}")
 
     def _stacked(self) -> list[Tensor]:
         self._check_begun()

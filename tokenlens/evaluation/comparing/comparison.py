@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
@@ -326,7 +326,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
     summary = read_sealed(path, ResultsError, "run the same command again")
     require(summary, path, ResultsError, {"arms": dict, "versions": dict})
     if summary.get("plan"):
-        parts = {f"plan.{field.name}": dict for field in fields(Plan)}
+        parts = {f"plan.{part}": dict for part in summary["plan"].keys() | {"budgets"}}
         require(summary, path, ResultsError, parts)
     return summary
 
