@@ -1,5 +1,6 @@
 """README and the site: Python runs, commands run or are understood, tables are the code's own."""
 
+import doctest
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import typer
 from typer.exceptions import TyperException
 
 import tokenlens as tl
-from tests.support.documents import PAGES, ROOT, Page, between
+from tests.support.documents import PAGES, Page, between
+from tests.support.repository import ROOT
+from tokenlens import errors
 from tokenlens.cli.main import app
 from tokenlens.models.adapters import support_table
 from tokenlens.registry import METHODS
@@ -34,7 +37,15 @@ def test_a_command_with_an_unknown_option_is_not_understood() -> None:
         _understood(["profile", "--no-such-option"])
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/python.md", "docs/methods.md"])
+WITH_PYTHON = ["README.md", "docs/python.md", "docs/methods.md", "docs/errors.md", "docs/extend.md"]
+
+
+def test_every_page_with_python_is_run() -> None:
+    pages = [path for path in PAGES if Page.read(path).blocks("python")]
+    assert sorted(str(path.relative_to(ROOT)) for path in pages) == sorted(WITH_PYTHON)
+
+
+@pytest.mark.parametrize("name", WITH_PYTHON)
 def test_the_python_runs(name: str) -> None:
     names: dict = {}
     blocks = Page.read(ROOT / name).blocks("python")
@@ -46,6 +57,45 @@ def test_the_python_runs(name: str) -> None:
         (answer,) = names["vlm"].decode(names["answer"][:, prompt:])
         assert answer in names["sample"].answers
         assert names["trace"].cost.total_macs < names["trace"].cost.unpruned.total_macs
+
+
+def _wrong_examples(page: Page) -> list[str]:
+    """What the examples that show an error, or what mends it, print beside what the page says."""
+    names: dict = {}
+    for code in page.blocks("python"):
+        exec(compile(code, page.path.name, "exec"), names)  # noqa: S102 - our own examples
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
+    for number, block in enumerate(page.blocks("pycon")):
+        name = f"{page.path.name}, block {number}"
+        example = doctest.DocTestParser().get_doctest(block, names, name, None, 0)
+        runner.run(example, out=report.append, clear_globs=False)
+        names.update(example.globs)
+    return report
+
+
+def test_the_errors_are_raised_as_the_page_shows_them(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Page.read(ROOT / "docs" / "errors.md")
+    assert len(page.blocks("pycon")) > 10
+    assert _wrong_examples(page) == []
+
+
+def test_an_error_that_the_page_shows_otherwise_is_found() -> None:
+    text = "```pycon\n>>> int('x')\nTraceback (most recent call last):\nValueError: no\n\n```\n"
+    assert "invalid literal" in "".join(_wrong_examples(Page(Path("wrong.md"), text)))
+
+
+def test_every_error_and_warning_has_its_place_on_the_page() -> None:
+    text = Page.read(ROOT / "docs" / "errors.md").text
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert [kind.__name__ for kind in kinds if kind.__name__ not in text] == []
+
+
+def test_every_public_name_has_its_place_on_the_page() -> None:
+    text = Page.read(ROOT / "docs" / "python.md").text
+    missing = [name for name in tl.__all__ if not re.search(rf"tokenlens\.{name}\b", text)]
+    assert missing == [], "add a line `::: tokenlens.NAME` to docs/python.md for each"
 
 
 @pytest.mark.slow
