@@ -38,8 +38,9 @@ wheel: install
 	rm -rf build/lib dist
 	$(BIN)/python -m build --wheel
 
-# The wheel, in an environment and a folder of its own. Its dependencies are read where make install put
-# them; whether they are all declared, tests/models/test_declared_dependencies.py holds.
+# The demo's commands on few samples, from the wheel in an environment and a folder of its own. Its
+# dependencies are read where make install put them; that all are declared,
+# tests/models/test_declared_dependencies.py holds.
 wheel-check: wheel
 	rm -rf build/fresh
 	$(BIN)/python -m venv build/fresh
@@ -47,8 +48,8 @@ wheel-check: wheel
 	$(BIN)/python -c 'import sys; print(*(p for p in sys.path if p.endswith("site-packages")), sep="\n")' \
 		> $$(build/fresh/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth
 	mkdir build/fresh/run
-	cd build/fresh/run && ../bin/tokenlens demo --limit 16
-	test -s build/fresh/run/tokenlens-out/demo/report/report.html
+	cd build/fresh/run && ../bin/tokenlens profile --limit 24 && ../bin/tokenlens select-layers \
+		&& ../bin/tokenlens run --schedule out.json --limit 8 && ../bin/tokenlens report
 
 clean:
 	rm -rf build dist .venv tokenlens-out out.json *.egg-info
