@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint format docs wheel wheel-check clean
+.PHONY: install demo test lint format docs coverage wheel wheel-check clean
 
 install: $(INSTALLED)
 
@@ -30,6 +30,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Of the packages of maths alone, whose tests are quick: tracing slows tests down.
+coverage: install
+	$(BIN)/python -m pytest -q tests/measures tests/selection --cov=tokenlens.measures --cov=tokenlens.selection
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site

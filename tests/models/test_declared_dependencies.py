@@ -44,8 +44,8 @@ class Declared:
     find_distributions = PathFinder.find_distributions
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Declared
-sys.path.insert(0, "tests")
-from layout_families import FAMILIES
+sys.path.insert(0, ".")
+from tests.support.layout_families import FAMILIES
 
 for name, family in FAMILIES.items():
     try:
