@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint format wheel clean
+.PHONY: install demo test lint format docs coverage wheel wheel-check clean
 
 install: $(INSTALLED)
 
@@ -31,8 +31,29 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Of the packages of maths alone, whose tests are quick: tracing slows tests down.
+coverage: install
+	$(BIN)/python -m pytest -q tests/measures tests/selection --cov=tokenlens.measures --cov=tokenlens.selection
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site
+
 wheel: install
+	rm -rf build/lib dist
 	$(BIN)/python -m build --wheel
+
+# The demo's commands on few samples, from the wheel in an environment and a folder of its own. Its
+# dependencies are read where make install put them; that all are declared,
+# tests/models/test_declared_dependencies.py holds.
+wheel-check: wheel
+	rm -rf build/fresh
+	$(BIN)/python -m venv build/fresh
+	build/fresh/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	$(BIN)/python -c 'import sys; print(*(p for p in sys.path if p.endswith("site-packages")), sep="\n")' \
+		> $$(build/fresh/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth
+	mkdir build/fresh/run
+	cd build/fresh/run && ../bin/tokenlens profile --limit 24 && ../bin/tokenlens select-layers \
+		&& ../bin/tokenlens run --schedule out.json --limit 8 && ../bin/tokenlens report
 
 clean:
 	rm -rf build dist .venv tokenlens-out out.json *.egg-info

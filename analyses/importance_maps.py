@@ -67,7 +67,8 @@ class Scale:
         """Colours of importances: uint8 [..., 4], RGBA; not-a-number becomes transparent."""
         colours = GLOW(self.norm(np.nan_to_num(values)))
         colours[..., 3] = np.where(np.isnan(values), 0, colours[..., 3])
-        return np.round(colours * 255).astype(np.uint8)
+        painted: np.ndarray = np.round(colours * 255).astype(np.uint8)
+        return painted
 
     @property
     def ticks(self) -> list[float]:

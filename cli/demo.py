@@ -1,5 +1,6 @@
 """`tokenlens demo`: the whole road on the bundled model and scenes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def demo(
     """Profile the bundled model, choose layers, run the schedule and write the report."""
     folders = {name: out / name for name in ("profile", "results", "report")}
     schedule = out / "out.json"
-    steps = [
+    steps: list[tuple[list[object], Callable[[], object]]] = [
         (
             ["profile", "--model", model, "--data", DEFAULT_DATA, "--out", folders["profile"]],
             lambda: profile(model=model, data=DEFAULT_DATA, out=folders["profile"]),

@@ -46,7 +46,7 @@ DeviceMap = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="`scenes`, a JSON Lines manifest, a directory holding one (README: Your data), or a "
+        help="`scenes`, a JSON Lines manifest, a directory holding one (docs/your-data.md), or a "
         "benchmark such as pope:DIR (see `tokenlens benchmarks`)."
     ),
 ]

@@ -98,7 +98,9 @@ def _model() -> Qwen2VLForConditionalGeneration:
         image_token_id=_IMAGE,
     )
     torch.manual_seed(0)
-    return Qwen2VLForConditionalGeneration(config).eval()
+    model = Qwen2VLForConditionalGeneration(config)
+    model.eval()
+    return model
 
 
 def _inputs(model: Qwen2VLForConditionalGeneration, visual_tokens: int) -> BatchFeature:

@@ -87,7 +87,10 @@ class Llava(Family):
             vision_feature_select_strategy="default",
             tie_word_embeddings=True,
         )
-        return LlavaForConditionalGeneration._from_config(config, dtype=torch.float32)
+        model: LlavaForConditionalGeneration = LlavaForConditionalGeneration._from_config(
+            config, dtype=torch.float32
+        )
+        return model
 
     def decoder(self, model: PreTrainedModel) -> Any:
         """The text decoder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,11 +53,11 @@ class Optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> list[dict]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """The state of both, for a checkpoint."""
         return [optimiser.state_dict() for _, optimiser in self.parts]
 
-    def load_state_dict(self, states: list[dict]) -> None:
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Take up the state of a checkpoint."""
         for (_, optimiser), state in zip(self.parts, states, strict=True):
             optimiser.load_state_dict(state)

@@ -64,7 +64,8 @@ class Packer:
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text."""
-        return self._tokenizer(text)["input_ids"]
+        ids: list[int] = self._tokenizer(text)["input_ids"]
+        return ids
 
     def segment(self, question: str, answer: str) -> tuple[list[int], list[int]]:
         """Input ids and labels of one question, the chat template's words behind it."""

@@ -91,7 +91,10 @@ class Qwen2VL(Family):
             vision_end_token_id=ids["<|vision_end|>"],
         )
         config.eos_token_id, config.pad_token_id = ids[END], ids[PAD]
-        return Qwen2VLForConditionalGeneration._from_config(config, dtype=torch.float32)
+        model: Qwen2VLForConditionalGeneration = Qwen2VLForConditionalGeneration._from_config(
+            config, dtype=torch.float32
+        )
+        return model
 
     def decoder(self, model: PreTrainedModel) -> Any:
         """The text decoder."""
@@ -99,7 +102,8 @@ class Qwen2VL(Family):
 
     def tower(self, model: PreTrainedModel) -> nn.Module:
         """The vision tower with its merger."""
-        return model.model.visual
+        tower: nn.Module = model.model.visual
+        return tower
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Float32 patches [pictures x 144, 1176] and the grid int64 [pictures, 3]."""
@@ -115,7 +119,8 @@ class Qwen2VL(Family):
 
     def see(self, model: PreTrainedModel, pixels: dict[str, torch.Tensor]) -> torch.Tensor:
         """Visual tokens [pictures x 144, WIDTH]."""
-        return self.tower(model)(**pixels).pooler_output
+        tokens: torch.Tensor = self.tower(model)(**pixels).pooler_output
+        return tokens
 
     def positions(self, place: torch.Tensor, start: int) -> torch.Tensor:
         """M-RoPE positions [3, ...]: a picture moves the text behind it on by SIDE."""

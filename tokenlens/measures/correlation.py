@@ -43,6 +43,6 @@ def sample_rank_correlation(importance: ArrayLike) -> NDArray[np.float64]:
     ranks -= ranks.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(ranks, axis=1, keepdims=True)
     directions = np.divide(ranks, lengths, out=np.zeros_like(ranks), where=lengths > 0)
-    correlation = np.clip(directions @ directions.T, -1.0, 1.0)
+    correlation: NDArray[np.float64] = np.clip(directions @ directions.T, -1.0, 1.0)
     np.fill_diagonal(correlation, 1.0)
     return correlation

@@ -170,4 +170,7 @@ def _pairs(baseline: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
 def _ratio(baseline: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     """NaN where the baseline is 0."""
     nothing = np.full(np.shape(other), np.nan)
-    return np.divide(other, baseline, out=nothing, where=np.asarray(baseline) != 0)
+    shares: NDArray[np.float64] = np.divide(
+        other, baseline, out=nothing, where=np.asarray(baseline) != 0
+    )
+    return shares

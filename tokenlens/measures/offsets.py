@@ -86,7 +86,8 @@ def group_offsets(
 
 def _means(states: Floats, belongs: Floats) -> Floats:
     """Mean state of each group: [groups, hidden]; `belongs` is 0 or 1, [groups, tokens]."""
-    return belongs @ states / belongs.sum(axis=1, keepdims=True)
+    means: NDArray[np.float64] = belongs @ states / belongs.sum(axis=1, keepdims=True)
+    return means
 
 
 def _cosine(a: Floats, b: Floats) -> Floats:

@@ -21,31 +21,38 @@ Scores = NDArray[np.float64]
 def _recall(importance: Scores, region: NDArray[np.bool_], top: float) -> Scores:
     """Share of the region's tokens that are in the top share."""
     chosen = top_ranks(importance) < top_count(top, region.size)
-    return (chosen & region).sum(axis=1) / region.sum()
+    shares: NDArray[np.float64] = (chosen & region).sum(axis=1) / region.sum()
+    return shares
 
 
 def _iou(importance: Scores, region: NDArray[np.bool_], top: float) -> Scores:
     """Intersection over union of the region and the top share."""
     chosen = top_ranks(importance) < top_count(top, region.size)
-    return (chosen & region).sum(axis=1) / (chosen | region).sum(axis=1)
+    shares: NDArray[np.float64] = (chosen & region).sum(axis=1) / (chosen | region).sum(axis=1)
+    return shares
 
 
 def _average_precision(importance: Scores, region: NDArray[np.bool_], _top: float) -> Scores:
     """Mean, over the region's tokens, of the precision at each one's rank."""
     ranks = np.sort(top_ranks(importance)[:, region], axis=1) + 1
-    return (np.arange(1, ranks.shape[1] + 1) / ranks).mean(axis=1)
+    precisions: NDArray[np.float64] = (np.arange(1, ranks.shape[1] + 1) / ranks).mean(axis=1)
+    return precisions
 
 
 def _mass(importance: Scores, region: NDArray[np.bool_], _top: float) -> Scores:
     """Share of the importance of all visual tokens that lies in the region."""
     total = importance.sum(axis=1)
     inside = importance[:, region].sum(axis=1)
-    return np.divide(inside, total, out=np.zeros_like(total), where=total > 0)
+    shares: NDArray[np.float64] = np.divide(
+        inside, total, out=np.zeros_like(total), where=total > 0
+    )
+    return shares
 
 
 def _pointing(importance: Scores, region: NDArray[np.bool_], _top: float) -> Scores:
     """1 where the most important token is in the region, else 0 (the pointing game)."""
-    return region[importance.argmax(axis=1)].astype(np.float64)
+    hits: NDArray[np.float64] = region[importance.argmax(axis=1)].astype(np.float64)
+    return hits
 
 
 METRICS: Mapping[str, Callable[[Scores, NDArray[np.bool_], float], Scores]] = MappingProxyType(
@@ -109,7 +116,8 @@ def region_overlap(
     ]
     if not scores:
         raise ValueError("regions: got none with a token, expected at least one")
-    return np.mean(scores, axis=0)
+    means: NDArray[np.float64] = np.mean(scores, axis=0)
+    return means
 
 
 def shallow_deep_overlap(
@@ -131,4 +139,5 @@ def shallow_deep_overlap(
         shares.append((thrown.astype(np.float64) @ wanted.T) / wanted[0].sum())
     if not shares:
         raise ValueError("importance: got no sample, expected at least one")
-    return np.mean(shares, axis=0)
+    means: NDArray[np.float64] = np.mean(shares, axis=0)
+    return means

@@ -63,7 +63,8 @@ def _box_areas(
     inside = columns.T.astype(np.float64) @ rows > 0
     widths = _overlaps(cells[:, 0::2], xs)
     heights = _overlaps(cells[:, 1::2], ys)
-    return ((widths @ inside) * heights).sum(axis=1)
+    areas: NDArray[np.float64] = ((widths @ inside) * heights).sum(axis=1)
+    return areas
 
 
 def _overlaps(spans: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -94,4 +95,5 @@ def _polygon_areas(
     knots = np.stack([first, np.minimum(*inner), np.maximum(*inner), last])
     heights = np.clip(start[:, 1] + (knots - start[:, 0]) * slope, bottom, top) - bottom
     integrals = (np.diff(knots, axis=0) * (heights[1:] + heights[:-1]) / 2).sum(axis=0)
-    return np.abs((integrals * np.sign(run)).sum(axis=1))
+    areas: NDArray[np.float64] = np.abs((integrals * np.sign(run)).sum(axis=1))
+    return areas

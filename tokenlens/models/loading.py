@@ -101,7 +101,7 @@ def load_outline(
 def _load_config(folder: Path) -> PreTrainedConfig:
     check_config(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         # Values that a configuration class did not expect raise whatever they happen to break.
         raise ModelError(f"{folder / 'config.json'} cannot be used: {_short(error)}") from error
@@ -161,7 +161,8 @@ def _load_weights(
                 "take both from the same checkpoint"
             ) from error
         raise ModelError(f"the weights in {folder} cannot be loaded: {_short(error)}") from error
-    model, info = loaded
+    model: PreTrainedModel = loaded[0]
+    info = loaded[1]
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(

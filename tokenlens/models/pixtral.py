@@ -53,7 +53,9 @@ class PixtralPictureProcessor(ProcessorMixin):
         image_end_token: str = "[IMG_END]",  # noqa: S107
         **_: Any,
     ) -> None:
-        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        super().__init__(  # type: ignore[no-untyped-call] # transformers leaves it unannotated
+            image_processor, tokenizer, chat_template=chat_template
+        )
         self.patch_size = square_side(patch_size)
         self.spatial_merge_size = spatial_merge_size
         self.image_token = image_token

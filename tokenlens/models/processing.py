@@ -44,7 +44,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     if not is_torchvision_available():
         processor_class = without_video(_PICTURES_ONLY.get(config.model_type, processor_class))
     try:
-        processor = processor_class.from_pretrained(folder, local_files_only=True)
+        processor: ProcessorMixin = processor_class.from_pretrained(folder, local_files_only=True)
         processor.image_processor = AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, backend="pil"
         )

@@ -44,7 +44,8 @@ def text_config(model: PreTrainedModel) -> PreTrainedConfig:
 
 def decoder(model: PreTrainedModel) -> nn.Module:
     """The text decoder: embeddings, layers and final norm, without vision tower and head."""
-    return model.get_decoder()
+    text_decoder: nn.Module = model.get_decoder()
+    return text_decoder
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:

@@ -92,7 +92,8 @@ class VLM:
     @property
     def dtype(self) -> torch.dtype:
         """The floating-point type of the weights."""
-        return self.model.dtype
+        dtype: torch.dtype = self.model.dtype
+        return dtype
 
     @property
     def config_hash(self) -> str:

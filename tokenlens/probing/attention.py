@@ -111,7 +111,8 @@ def _eager_function(module: nn.Module) -> Callable[..., Any]:
     forward = inspect.unwrap(type(module).forward)
     for name in forward.__code__.co_names:
         if name.endswith("eager_attention_forward"):
-            return forward.__globals__[name]
+            eager: Callable[..., Any] = forward.__globals__[name]
+            return eager
     raise ProbeError(
         f"{type(module).__name__} has no eager attention function that could be observed; load the "
         "model with attn_implementation='sdpa'"

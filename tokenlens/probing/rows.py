@@ -68,7 +68,8 @@ def attention_weights(
     blocked = torch.finfo(seen.dtype if seen.is_floating_point() else logits.dtype).min
     if seen.is_floating_point():
         logits, seen = logits + seen, seen > blocked / 2
-    return logits.masked_fill(~seen, blocked).softmax(dim=-1) * seen
+    weights: Tensor = logits.masked_fill(~seen, blocked).softmax(dim=-1) * seen
+    return weights
 
 
 def scaling_of(query: Tensor, options: dict[str, Any]) -> float:

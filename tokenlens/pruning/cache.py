@@ -50,7 +50,7 @@ class PrunedLayer(DynamicLayer):
         window: int | None,
         join: Join | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # transformers leaves it unannotated
         self.lease = lease
         self._join = join
         self.window = window

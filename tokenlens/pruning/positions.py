@@ -76,7 +76,10 @@ def decay(embeddings: Embeddings, size: int) -> Callable[[Tensor], Tensor]:
     def curve(order: Tensor) -> Tensor:
         rows = _gather_rows(turned, order)
         alike = rows @ turned.transpose(1, 2) + still
-        return (alike / (rows.square().sum(-1, keepdim=True) + still)).clamp(min=LEAST_DECAY)
+        decays: Tensor = (alike / (rows.square().sum(-1, keepdim=True) + still)).clamp(
+            min=LEAST_DECAY
+        )
+        return decays
 
     return curve
 

@@ -49,7 +49,8 @@ def is_deep_and_dark(picture: Image.Image) -> bool:
     if not any(_lower_half(tile) for tile in getattr(picture, "tile", ())):
         return False
     colours = np.asarray(picture)[..., :3]
-    return int(colours.max()) < 2 ** (_DEPTHS[-2] - 8)
+    dark: bool = int(colours.max()) < 2 ** (_DEPTHS[-2] - 8)
+    return dark
 
 
 def deep_as_rgb(upper: Image.Image, lower: ImageFile.ImageFile) -> Image.Image:

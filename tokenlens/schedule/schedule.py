@@ -171,9 +171,10 @@ class Schedule(Part):
         """
         if name not in METHODS:
             raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
-        return METHODS[name].build(
+        schedule: Schedule = METHODS[name].build(
             model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text
         )
+        return schedule
 
     @classmethod
     def load(cls, path: str | Path) -> "Schedule":

@@ -81,7 +81,8 @@ class Capability:
     @property
     def layers(self) -> int:
         """How many layers were scored."""
-        return next(iter(self.scores.values())).shape[1]
+        layers: int = next(iter(self.scores.values())).shape[1]
+        return layers
 
 
 @dataclass(frozen=True)

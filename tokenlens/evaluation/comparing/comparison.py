@@ -229,4 +229,5 @@ def _json_value(value: Any) -> Any:
 def _macro_mean(strata: Sequence[pd.DataFrame]) -> dict[str, float]:
     """Mean of the strata's means, a value per column; nothing where there is no stratum."""
     means = [stratum.mean() for stratum in strata]
-    return pd.DataFrame(means).mean().to_dict()
+    by_metric: dict[str, float] = pd.DataFrame(means).mean().to_dict()
+    return by_metric

@@ -110,7 +110,10 @@ class Results:
     @property
     def tokens_per_layer(self) -> NDArray[np.float64]:
         """Visual tokens entering each layer, mean over samples: [layers]."""
-        return np.mean(np.stack(self.rows["tokens_per_layer"].to_list()), axis=0)
+        means: NDArray[np.float64] = np.mean(
+            np.stack(self.rows["tokens_per_layer"].to_list()), axis=0
+        )
+        return means
 
     @property
     def metrics(self) -> dict[str, Any]:

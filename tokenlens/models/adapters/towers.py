@@ -47,7 +47,8 @@ def _each_patch(views: Sequence[Tensor], _: Mapping[str, Any]) -> Tensor:
 
 def _runs(views: Sequence[Tensor], _: Mapping[str, Any], *, length: int) -> Tensor:
     """Tokens of `length` patches that follow one another: their mean."""
-    return torch.cat(list(views)).unflatten(0, (-1, length)).mean(1)
+    tokens: Tensor = torch.cat(list(views)).unflatten(0, (-1, length)).mean(1)
+    return tokens
 
 
 def _squares(views: Sequence[Tensor], _: Mapping[str, Any], *, side: int) -> Tensor:
@@ -59,7 +60,8 @@ def _squares(views: Sequence[Tensor], _: Mapping[str, Any], *, side: int) -> Ten
     stacked = torch.stack(list(views))
     across = math.isqrt(stacked.shape[1]) // side
     cells = stacked.unflatten(1, (across, side, across, side))
-    return cells.mean((2, 4)).flatten(0, 2)
+    tokens: Tensor = cells.mean((2, 4)).flatten(0, 2)
+    return tokens
 
 
 def stacked_tower(model: PreTrainedModel) -> Tower | None:

@@ -90,4 +90,5 @@ def find_benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise SampleError(f"no benchmark {name!r}: expected {one_of(name, BENCHMARKS)}")
     module = import_module(BENCHMARKS[name])
-    return next(one for one in module.BENCHMARKS if one.name == name)
+    benchmark: Benchmark = next(one for one in module.BENCHMARKS if one.name == name)
+    return benchmark
