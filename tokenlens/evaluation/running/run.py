@@ -118,30 +118,30 @@ class Run:
         """Answer what any store lacks, and write the rows."""
         count = len(self.samples)
         lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
-        samples: dict[str, Sample] = {}  # each question once, the first sample that asks it
+        rows: dict[str, int] = {}  # each question once, by the first sample that asks it
         for row in sorted(lacking):
-            samples.setdefault(self._keys[row], self.samples[row])
+            rows.setdefault(self._keys[row], row)
         asked: dict[Path, Arm] = {}
         kept: dict[Path, AnswerCache] = {}
         for directory, schedule in arms.items():
             store = AnswerCache(answers, self._answering(schedule))
             # Arms that do the same are asked once.
             kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
-        self._fill(list(asked.values()), samples)
+        self._fill(list(asked.values()), rows)
         for directory in arms:
             self._write(stores[directory], kept[directory])
 
-    def _fill(self, arms: Sequence[Arm], samples: Mapping[str, Sample]) -> None:
-        """Let every arm's store know the answers to all samples, by their keys.
+    def _fill(self, arms: Sequence[Arm], rows: Mapping[str, int]) -> None:
+        """Let every arm's store know the answers to all samples, whose rows are given by key.
 
         A batch is of samples that the same arms have not answered, of one task as far as can be:
         their answers are of like length, so that none is waited for long. It is prepared, and its
         pictures are put through the vision tower, once for all arms.
         """
-        waiting = [len(samples.keys() - store.known) for _, store in arms]
+        waiting = [len(rows.keys() - store.known) for _, store in arms]
         if not any(waiting):
             return
-        asked = len(samples) * len(arms)
+        asked = len(rows) * len(arms)
         options = self.options
         with ExitStack() as stack:
             for _, store in arms:
@@ -152,8 +152,10 @@ class Run:
             if not options.timed:
                 stack.enter_context(shared_features(self.vlm.model))
             warm = not options.timed
-            for wanting, keys in _batches(arms, samples, options.batch_size):
-                prepared = Prepared(self.vlm, [samples[key] for key in keys])
+            every = [sample.task for sample in self.samples]
+            tasks = {key: every[row] for key, row in rows.items()}
+            for wanting, keys in _batches(arms, tasks, options.batch_size):
+                prepared = Prepared(self.vlm, [self.samples[rows[key]] for key in keys])
                 for schedule, store in wanting:
                     if not warm:
                         prepared.answer(schedule, replace(options, max_new_tokens=2))
@@ -237,19 +239,18 @@ class Run:
 
 
 def _batches(
-    arms: Sequence[Arm], samples: Mapping[str, Sample], batch_size: int
+    arms: Sequence[Arm], tasks: Mapping[str, str], batch_size: int
 ) -> Iterator[tuple[list[Arm], list[str]]]:
-    """Which arms are to answer the samples of which keys, each question once."""
+    """Which arms are to answer the samples of which keys, each question once; tasks by key."""
     groups: dict[tuple[int, ...], list[str]] = {}
-    for key in samples:
+    for key in tasks:
         wanting = tuple(index for index, arm in enumerate(arms) if key not in arm[1].known)
         groups.setdefault(wanting, []).append(key)
-    tasks = dict.fromkeys(sample.task for sample in samples.values())
-    order = {task: number for number, task in enumerate(tasks)}
+    order = {task: number for number, task in enumerate(dict.fromkeys(tasks.values()))}
     for wanting, keys in groups.items():
         if not wanting:
             continue
-        keys.sort(key=lambda key: order[samples[key].task])
+        keys.sort(key=lambda key: order[tasks[key]])
         for start in range(0, len(keys), batch_size):
             yield [arms[index] for index in wanting], keys[start : start + batch_size]
 
