@@ -42,6 +42,10 @@ class ScoringEntry(Entry, Protocol):
     def tower(self) -> bool:
         """Whether the vision tower is to be read."""
 
+    @property
+    def sums(self) -> bool:
+        """Whether importance adds up, so that tokens can be kept by mass."""
+
 
 class DisposalEntry(Entry, Protocol):
     """What every disposal says of itself; see `tokenlens.pruning.disposal.Disposal`."""
@@ -65,6 +69,10 @@ class DisposalEntry(Entry, Protocol):
     @property
     def returns(self) -> bool:
         """Whether the tokens come back at the next stage."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether other tokens still read the tokens that are not kept."""
 
 
 class MethodEntry(Entry, Protocol):

@@ -153,7 +153,8 @@ def _query_width(attention: nn.Module, projection: nn.Module) -> int:
 
     A head's are enough where it is told apart head by head. A norm over all heads takes them all.
     """
-    full = int(projection.out_features)
+    linear: Any = projection
+    full = int(linear.out_features)
     head = int(getattr(attention, "head_dim", full))
     norm = getattr(getattr(attention, "q_norm", None), "weight", None)
     return head if norm is None or len(norm) == head else full

@@ -81,7 +81,7 @@ _check_macs = _amount(
 
 
 def _check_mass(value: Any) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= 1:
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1:
         return float(value)
     raise ValueError(f"got {shown(value)}, expected a share in (0, 1] such as 0.9")
 
@@ -147,7 +147,8 @@ Keep = Amount | Literal["none"] | MassKeep
 
 def _check_keep(value: Any) -> Keep:
     if value == "none" or isinstance(value, MassKeep):
-        return value
+        keep: Keep = value
+        return keep
     if not isinstance(value, dict):
         return _check_some(value)
     try:

@@ -28,8 +28,8 @@ from tokenlens.pruning.cost.decoder_cost import (
     windows,
 )
 from tokenlens.pruning.refusals import refuse_unscored
-from tokenlens.pruning.scoring import Prompt, RowScoring, Scoring
-from tokenlens.registry import DISPOSALS, SCORERS
+from tokenlens.pruning.scoring import Prompt, RowScoring
+from tokenlens.registry import DISPOSALS, SCORERS, ScoringEntry
 from tokenlens.schedule import Scorer, Stage
 from tokenlens.schedule.token_counts import StageCounts, stage_counts, stage_readable, stage_tokens
 
@@ -160,13 +160,13 @@ def _scoring_macs(
 
 
 def _beside_macs(
-    scoring: Scoring, candidates: int, config: PreTrainedConfig, prompt: PromptLengths
+    scoring: ScoringEntry, candidates: int, config: PreTrainedConfig, prompt: PromptLengths
 ) -> float:
     """What a scorer takes beside reading attention."""
     if scoring.macs is None:
         return 0.0
     counts = np.float64(candidates), np.float64(prompt.after)
-    return float(scoring.macs(*counts, config.hidden_size))
+    return float(scoring.macs(counts[0], counts[1], config.hidden_size))
 
 
 def _reading_macs(
