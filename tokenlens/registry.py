@@ -44,7 +44,7 @@ class ScoringEntry(Entry, Protocol):
 
     @property
     def sums(self) -> bool:
-        """Whether importance says how much of it a token has."""
+        """Whether importance adds up, so that tokens can be kept by mass."""
 
 
 class DisposalEntry(Entry, Protocol):
@@ -72,7 +72,7 @@ class DisposalEntry(Entry, Protocol):
 
     @property
     def readable(self) -> bool:
-        """Whether what is set aside stays readable."""
+        """Whether other tokens still read the tokens that are not kept."""
 
 
 class MethodEntry(Entry, Protocol):

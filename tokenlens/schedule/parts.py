@@ -147,7 +147,8 @@ Keep = Amount | Literal["none"] | MassKeep
 
 def _check_keep(value: Any) -> Keep:
     if value == "none" or isinstance(value, MassKeep):
-        return value
+        keep: Keep = value
+        return keep
     if not isinstance(value, dict):
         return _check_some(value)
     try:
