@@ -8,6 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenlens.evaluation.information.curves import Information
+    from tokenlens.evaluation.information.measure import information
     from tokenlens.evaluation.running.evaluate import evaluate
     from tokenlens.evaluation.running.results import Results
     from tokenlens.measures.correlation import rank_correlation
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tokenlens.selection.layers import select_layers
 
 _HOMES = {
+    "Information": "tokenlens.evaluation.information.curves",
     "Layout": "tokenlens.models.layout",
     "Profile": "tokenlens.probing.profile",
     "Recording": "tokenlens.probing.recording",
@@ -35,6 +38,7 @@ _HOMES = {
     "Trace": "tokenlens.pruning.trace",
     "VLM": "tokenlens.models.vlm",
     "evaluate": "tokenlens.evaluation.running.evaluate",
+    "information": "tokenlens.evaluation.information.measure",
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
     "probe": "tokenlens.probing.recording",
@@ -47,6 +51,7 @@ _HOMES = {
 
 __all__ = [
     "VLM",
+    "Information",
     "Layout",
     "Profile",
     "Recording",
@@ -56,6 +61,7 @@ __all__ = [
     "Trace",
     "__version__",
     "evaluate",
+    "information",
     "load",
     "load_samples",
     "probe",
