@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance
 
+from tokenlens.wording.figures import percent
+
 from .drawing.picture_sheet import REGION, Outline, Strip, Tile, plot_sheet
-from .drawing.style import LIGHT, Theme, percent, themed
+from .drawing.style import LIGHT, Theme, themed
 from .drawing.token_raster import lay_over, rasterise, shrunk
 
 if TYPE_CHECKING:
@@ -111,6 +114,7 @@ def plot(
     regions: Mapping[str, Sequence[Outline]] | None = None,
     scale: Scale | None = None,
     chosen: Sequence[int] = (),
+    ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
     """Every layer's map of every sample of `compute`'s frame, after the picture itself.
@@ -133,22 +137,26 @@ def plot(
         ]
         tiles = [Tile(picture, "picture", outlines=outlines), *painted]
         strips.append(Strip(part["question"].iloc[0], pictures[name].size, tiles))
-    figure = plot_sheet(strips, columns=min(7, layers + 1), theme=theme, foot=_FOOT)
-    _add_colour_bar(figure, scale, theme)
+    foot = _FOOT if ax is None else 0.0
+    figure = plot_sheet(strips, columns=min(7, layers + 1), ax=ax, theme=theme, foot=foot)
+    _add_colour_bar(figure, ax, scale, theme)
     return figure
 
 
-def _add_colour_bar(figure: Figure, scale: Scale, theme: Theme) -> None:
+def _add_colour_bar(figure: Figure, ax: Axes | None, scale: Scale, theme: Theme) -> None:
     height = figure.get_figheight()
     with themed(theme):
-        place = figure.add_axes((0.15, (_FOOT - 0.2) / height, 0.7, 0.1 / height))
+        place = None
+        if ax is None:
+            place = figure.add_axes((0.15, (_FOOT - 0.2) / height, 0.7, 0.1 / height))
         bar = figure.colorbar(
             ScalarMappable(scale.norm, GLOW),
             cax=place,
+            ax=ax,
             orientation="horizontal",
             ticks=scale.ticks,
             format=lambda share, _: percent(share, digits=None),
             label="importance: share of the last prompt token's attention",
         )
-        place.set_facecolor(GROUND)
+        bar.ax.set_facecolor(GROUND)
         bar.outline.set_visible(False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -124,6 +125,7 @@ def plot(
     pictures: Mapping[str, Image.Image],
     *,
     regions: Mapping[str, Sequence[Outline]] | None = None,
+    ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
     """Every stage of every sample of `compute`'s frame, after the picture itself.
@@ -147,4 +149,4 @@ def plot(
             tiles.append(Tile(image, where, outlines=[*back, *outlines], dots=centres))
         strips.append(Strip(part["question"].iloc[0], size, tiles))
     columns = max(4, max(len(strip.tiles) for strip in strips))
-    return plot_sheet(strips, columns=min(7, columns), theme=theme)
+    return plot_sheet(strips, columns=min(7, columns), ax=ax, theme=theme)

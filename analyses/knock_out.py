@@ -19,16 +19,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.capability import FIRST_PRUNED, SHARE, left_from, own_left
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED
 from tokenlens.evaluation.metrics.agreement import scores_or_agreement
 from tokenlens.evaluation.running.results import MACRO
 from tokenlens.schedule import ModelRef, Schedule, Scorer
+from tokenlens.wording.figures import percent
 
-from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .drawing.canvas import panels
+from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
 from .studies.paired_difference import markdown_table
 
 if TYPE_CHECKING:
@@ -101,29 +105,34 @@ def compute(
     return rows[columns].reset_index(drop=True)
 
 
-def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
-    """Score by layer: a panel per task, a line per arm; the unpruned score is dashed."""
+def plot(
+    table: pd.DataFrame, *, axes: Sequence[Axes] | None = None, theme: Theme = LIGHT
+) -> Figure:
+    """Score by layer: a panel per task, a line per arm; the unpruned score is dashed.
+
+    On `axes`, one per task, where they are given.
+    """
     tasks = list(table["task"].unique())
     columns = min(5, len(tasks))
     rows = -(-len(tasks) // columns)
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.6 + 1.7 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(tasks) :]:
-            axes.set_visible(False)
-        for axes, task in zip(grid.flat, tasks, strict=False):
+        size, shape = (PAGE, 0.6 + 1.7 * rows), (rows, columns)
+        figure, grid = panels(axes, size, shape, count=len(tasks), sharex=True, sharey=True)
+        for panel in grid.flat[len(tasks) :]:
+            panel.set_visible(False)
+        for panel, task in zip(grid.flat, tasks, strict=False):
             part = table[table["task"] == task]
-            axes.axhline(part["unpruned"].iloc[0], color=theme.faint, linestyle=(0, (4, 3)))
+            panel.axhline(part["unpruned"].iloc[0], color=theme.faint, linestyle=(0, (4, 3)))
             for colour, (left, line) in zip(
                 theme.series, part.groupby("left", sort=False), strict=False
             ):
-                axes.plot(line["layer"], line["score"], color=colour, label=MEANINGS[left])
-                axes.fill_between(
+                panel.plot(line["layer"], line["score"], color=colour, label=MEANINGS[left])
+                panel.fill_between(
                     line["layer"], line["score_low"], line["score_high"], color=colour, alpha=0.2
                 )
-            axes.set_title(shorten(task, 18))
-            axes.set_ylim(0, 1.05)
-            axes.spines[["top", "right"]].set_visible(False)
+            panel.set_title(shorten(task, 18))
+            panel.set_ylim(0, 1.05)
+            panel.spines[["top", "right"]].set_visible(False)
         grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         figure.supylabel("score", fontsize=8)
         figure.supxlabel("layer", fontsize=8)

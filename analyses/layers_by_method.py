@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .drawing.canvas import panels
 from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
 
 if TYPE_CHECKING:
@@ -33,20 +36,21 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     )
 
 
-def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
-    """A heat map per budget, one below the other, all on one scale."""
+def plot(
+    frame: pd.DataFrame, *, axes: Sequence[Axes] | None = None, theme: Theme = LIGHT
+) -> Figure:
+    """A heat map per budget, one below the other, all on one scale; on `axes`, one per budget."""
     budgets = {str(name): part for name, part in frame.groupby("budget", sort=False)}
     heights = [part["method"].nunique() for part in budgets.values()]
     with themed(theme):
         size = (PAGE, 0.6 + sum(0.5 + 0.17 * height for height in heights))
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(budgets), 1, squeeze=False, height_ratios=heights)
-        for (budget, part), axes in zip(budgets.items(), grid[:, 0], strict=True):
+        figure, grid = panels(axes, size, (len(budgets), 1), height_ratios=heights)
+        for (budget, part), panel in zip(budgets.items(), grid[:, 0], strict=True):
             wide = part.pivot(index="method", columns="layer", values="share")
             wide = wide.loc[part["method"].unique()]
             sns.heatmap(
                 100 * wide,
-                ax=axes,
+                ax=panel,
                 vmin=0,
                 vmax=100,
                 cmap=theme.sequential,
@@ -56,11 +60,11 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
                 xticklabels=False,
                 yticklabels=[shorten(str(method)) for method in wide.index],
             )
-            axes.set(xlabel="", ylabel="")
-            axes.set_title(budget)
-            axes.tick_params(length=0)
-            axes.tick_params(axis="y", rotation=0)
-        layer_ticks(axes, list(wide.columns), (), theme, "x", offset=-0.5)
+            panel.set(xlabel="", ylabel="")
+            panel.set_title(budget)
+            panel.tick_params(length=0)
+            panel.tick_params(axis="y", rotation=0)
+        layer_ticks(panel, list(wide.columns), (), theme, "x", offset=-0.5)
         figure.supxlabel("layer", fontsize=8)
         bar = figure.colorbar(grid[0, 0].collections[0], ax=grid[:, 0], fraction=0.03, pad=0.02)
         bar.set_label("visual tokens, % of the unpruned model's")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.comparing.tables import LOCALISATION, OTHER, budget_tables
+from tokenlens.wording.figures import percent
 
-from .drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
+from .drawing.canvas import panels
+from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -36,22 +40,24 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     )
 
 
-def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+def plot(
+    frame: pd.DataFrame, *, axes: Sequence[Axes] | None = None, theme: Theme = LIGHT
+) -> Figure:
     """A panel per average, methods from top to bottom, a colour and marker per budget.
 
-    Winners are filled, all others hollow.
+    Winners are filled, all others hollow. On `axes`, one per average, where they are given.
     """
     averages, budgets = frame["average"].unique(), frame["budget"].unique()
     methods = list(frame["method"].unique())
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.9 + 0.28 * len(methods)), layout="constrained")
-        grid = figure.subplots(1, len(averages), sharex=True, sharey=True, squeeze=False)
+        size = (PAGE, 0.9 + 0.28 * len(methods))
+        figure, grid = panels(axes, size, (1, len(averages)), sharex=True, sharey=True)
         for (average, budget), part in frame.groupby(["average", "budget"], sort=False):
             place = list(budgets).index(budget)
-            axes, colour = grid[0, list(averages).index(average)], theme.series[place % 7]
+            panel, colour = grid[0, list(averages).index(average)], theme.series[place % 7]
             aside = (place - (len(budgets) - 1) / 2) * 0.6 / len(budgets)
             for row in part.itertuples():
-                axes.errorbar(
+                panel.errorbar(
                     row.retained,
                     methods.index(row.method) + aside,
                     xerr=[[row.retained - row.low], [row.high - row.retained]],
@@ -63,11 +69,11 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
                     elinewidth=1.1,
                     label=budget,
                 )
-        for average, axes in zip(averages, grid[0], strict=True):
-            axes.set_title(average)
-            axes.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-            axes.grid(axis="x")
-            axes.spines[["top", "right"]].set_visible(False)
+        for average, panel in zip(averages, grid[0], strict=True):
+            panel.set_title(average)
+            panel.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            panel.grid(axis="x")
+            panel.spines[["top", "right"]].set_visible(False)
         grid[0, 0].set_yticks(range(len(methods)), [shorten(method) for method in methods])
         grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
         grid[0, 0].set_xlim(0, max(1.05, frame["high"].max() + 0.03))
@@ -75,8 +81,8 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
         figure.supxlabel("score retained", fontsize=8)
         handles = {
             label: handle
-            for axes in grid[0]
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            for panel in grid[0]
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
         figure.legend(
             handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False

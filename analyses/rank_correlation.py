@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenlens.measures.correlation import rank_correlation
@@ -30,7 +31,9 @@ def compute(profile: Profile) -> pd.DataFrame:
     return layer_frame(total / max(1, len(profile)))
 
 
-def plot(frame: pd.DataFrame, *, chosen: Sequence[int] = (), theme: Theme = LIGHT) -> Figure:
+def plot(
+    frame: pd.DataFrame, *, chosen: Sequence[int] = (), ax: Axes | None = None, theme: Theme = LIGHT
+) -> Figure:
     """Heat map of `compute`'s matrix on the fixed scale -1 to 1, the chosen layers marked."""
     return plot_grid(
         frame,
@@ -39,5 +42,6 @@ def plot(frame: pd.DataFrame, *, chosen: Sequence[int] = (), theme: Theme = LIGH
         label="mean Spearman rank correlation",
         axes_labels=("layer", "layer"),
         chosen=chosen,
+        ax=ax,
         theme=theme,
     )

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.overlap import region_scores
+from tokenlens.wording.figures import percent
 
-from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, percent, shorten, themed
+from .drawing.canvas import root_figure
+from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
@@ -61,31 +63,37 @@ def plot(
     metric: str = "recall",
     top: float = TOP,
     chosen: Sequence[int] = (),
+    axes: Sequence[Axes] | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
     """A large panel over all samples, a small one per task; intervals shaded, chosen layers marked.
 
-    Titles give the number of samples in brackets.
+    Titles give the number of samples in brackets. On `axes`, one per task, where they are given.
     """
     tasks = list(frame["task"].unique())
     columns = min(5, max(1, len(tasks) - 1))
     rows = -(-(len(tasks) - 1) // columns)
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 2.7 + 1.45 * rows), layout="constrained")
-        grid = figure.add_gridspec(1 + rows, columns, height_ratios=[2.1, *[1] * rows])
-        main = figure.add_subplot(grid[0, :])
+        main, *smalls = _panels(len(tasks) - 1, rows, columns) if axes is None else axes
         _draw(main, frame, tasks[0], metric, top, chosen, theme)
         main.set_ylabel(MEANINGS[metric].format(top=percent(top)))
         main.set_xlabel("layer")
-        for index, task in enumerate(tasks[1:]):
-            place = grid[1 + index // columns, index % columns]
-            small = figure.add_subplot(place, sharey=main)
+        for index, (task, small) in enumerate(zip(tasks[1:], smalls, strict=False)):
             _draw(small, frame, task, metric, top, chosen, theme, small=True)
             small.tick_params(labelleft=index % columns == 0)
         main.set_ylim(0, 1)
         if chosen:
             main.legend(loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
-    return figure
+    return root_figure(main)
+
+
+def _panels(count: int, rows: int, columns: int) -> list[Axes]:
+    """The large panel of a new figure, and `count` small ones below it."""
+    figure = Figure(figsize=(PAGE, 2.7 + 1.45 * rows), layout="constrained")
+    grid = figure.add_gridspec(1 + rows, columns, height_ratios=[2.1, *[1] * rows])
+    main = figure.add_subplot(grid[0, :])
+    places = [grid[1 + index // columns, index % columns] for index in range(count)]
+    return [main, *(figure.add_subplot(place, sharey=main) for place in places)]
 
 
 def _draw(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from tokenlens.evaluation.metrics.agreement import NAMES
+from tokenlens.wording.figures import percent
 
-from .drawing.style import LIGHT, PAGE, Theme, arm_colours, percent, shorten, themed
+from .drawing.canvas import panels
+from .drawing.style import LIGHT, PAGE, Theme, arm_colours, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -39,10 +43,13 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+def plot(
+    frame: pd.DataFrame, *, axes: Sequence[Axes] | None = None, theme: Theme = LIGHT
+) -> Figure:
     """One panel per task: retained score with its interval against the share of prefill MACs.
 
     Arms stand 4 points beside each other, so that those of equal cost can be told apart.
+    On `axes`, one per task, where they are given.
     """
     tasks = [task for task in frame["task"].unique() if task != "macro"]
     arms = list(frame["arm"].unique())
@@ -50,17 +57,17 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.45 + 1.75 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(tasks) :]:
-            axes.set_visible(False)
-        for task, axes in zip(tasks, grid.flat, strict=False):
+        size, shape = (PAGE, 0.45 + 1.75 * rows), (rows, columns)
+        figure, grid = panels(axes, size, shape, count=len(tasks), sharex=True, sharey=True)
+        for panel in grid.flat[len(tasks) :]:
+            panel.set_visible(False)
+        for task, panel in zip(tasks, grid.flat, strict=False):
             part = frame[frame["task"] == task]
-            axes.axhline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            panel.axhline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             for index, row in enumerate(part.itertuples()):
                 spread = [[row.retained - row.retained_low], [row.retained_high - row.retained]]
                 aside = (index - len(arms) / 2) * 4 / 72 if index else 0
-                axes.errorbar(
+                panel.errorbar(
                     row.macs,
                     row.retained,
                     yerr=spread,
@@ -70,11 +77,11 @@ def plot(frame: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
                     markersize=5,
                     capsize=2.5,
                     elinewidth=1.1,
-                    transform=axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans),
+                    transform=panel.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans),
                 )
-            axes.set_title(f"{shorten(task, 24)} ({int(part['samples'].iloc[0])})", pad=4)
-            axes.grid()
-            axes.spines[["top", "right"]].set_visible(False)
+            panel.set_title(f"{shorten(task, 24)} ({int(part['samples'].iloc[0])})", pad=4)
+            panel.grid()
+            panel.spines[["top", "right"]].set_visible(False)
         corner = grid[0, 0]
         lowest = frame["retained_low"].min(skipna=True)
         corner.set_xlim(0, 1.06)

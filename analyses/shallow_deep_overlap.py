@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenlens.measures.overlap import shallow_deep_overlap
+from tokenlens.wording.figures import percent
 
 from .drawing.layer_grid import layer_frame, plot_grid
-from .drawing.style import LIGHT, Theme, percent
+from .drawing.style import LIGHT, Theme
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
@@ -57,6 +59,7 @@ def plot(
     bottom: float = BOTTOM,
     top: float = TOP,
     chosen: Sequence[int] = (),
+    ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
     """Heat map of shallower layers (rows) against deeper ones (columns), on the scale 0 to 1."""
@@ -71,5 +74,6 @@ def plot(
             f"shallow layer (its bottom {percent(bottom)})",
         ),
         chosen=chosen,
+        ax=ax,
         theme=theme,
     )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .drawing.canvas import single
 from .drawing.style import LIGHT, PAGE, Theme, arm_colours, layer_ticks, shorten, themed
 
 if TYPE_CHECKING:
@@ -20,14 +22,16 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     return comparison.tokens_per_layer()
 
 
-def plot(frame: pd.DataFrame, *, chosen: Sequence[int] = (), theme: Theme = LIGHT) -> Figure:
+def plot(
+    frame: pd.DataFrame, *, chosen: Sequence[int] = (), ax: Axes | None = None, theme: Theme = LIGHT
+) -> Figure:
     """Steps per arm over the layers; marks on the right edge and the legend give the averages.
 
     Later arms are dashed ever more thinly, so that coinciding ones show through.
+    Drawn on `ax` where it is given.
     """
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = single(ax, (PAGE, 2.6))
         layers = sorted(frame["layer"].unique())
         edge = layers[-1] + 0.5
         colours = arm_colours(list(frame["arm"].unique()), theme)

@@ -1,5 +1,6 @@
 """How the commands speak: tables and closing lines on standard output."""
 
+import sys
 from collections.abc import Iterable
 from math import isnan
 from typing import Any
@@ -36,6 +37,11 @@ class Table(table.Table):
 
 
 console = _Plain(highlight=False, soft_wrap=True, markup=False)
+
+
+def announce(text: str) -> None:
+    """Say on standard error, as progress is, what is about to begin."""
+    print(printable(text), file=sys.stderr)
 
 
 def lines(text: str) -> None:

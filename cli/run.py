@@ -8,7 +8,7 @@ import typer
 from tokenlens.errors import OptionError
 
 from .comparison_tables import print_tables
-from .console import Table, cautions, console, next_command, percent, wrote
+from .console import Table, announce, cautions, console, next_command, percent, wrote
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -139,11 +139,10 @@ def run(
     commit = revision or own.revision
     check_model(name, commit, device, dtype, device_map)
     samples = load_samples(source, "held-out", limit, task or ())
-    console.print(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
 
     from tokenlens.evaluation.comparing.arms import Arms, comparison_arms, profile_for
-    from tokenlens.evaluation.comparing.comparison import compare as run_arms
-    from tokenlens.evaluation.comparing.comparison import free_directory
+    from tokenlens.evaluation.comparing.compare import compare as run_arms
+    from tokenlens.evaluation.comparing.compare import free_directory
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
     from tokenlens.evaluation.running.run import many_at_once
@@ -161,6 +160,7 @@ def run(
             any_model=any_model,
         )
         wanted = comparison_directory(name, samples.name, len(samples))
+    announce(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
     comparison = run_arms(
         vlm,
         samples,

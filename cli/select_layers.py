@@ -11,8 +11,6 @@ from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_mode
 
 if TYPE_CHECKING:
     from tokenlens.methods.plan import LayerVerdict, Selection
-    from tokenlens.schedule import ModelRef
-    from tokenlens.selection.solve import MacsCounter
 
 
 _RERUNS = "For --criterion capability and agreement, which run the model"
@@ -133,19 +131,11 @@ def select_layers(
         budget=target_budget,
         max_correlation=max_correlation,
         merge=merge,
-        meter=_meter_of if target_budget.in_macs else None,
     )
     selection.schedule.save(target)
     _print(selection, directory)
     wrote("Schedule", target)
     next_command("run", "--schedule", target)
-
-
-def _meter_of(reference: "ModelRef") -> "MacsCounter":
-    """What counts MACs in the profile's model; it reads the model's configuration."""
-    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
-
-    return decoder_macs_of(reference)
 
 
 def _print(selection: "Selection", directory: Path) -> None:

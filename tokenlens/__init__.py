@@ -8,26 +8,33 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenlens.errors import TokenlensError
+    from tokenlens.evaluation.comparing.at_budgets import compare
     from tokenlens.evaluation.information.curves import Information
     from tokenlens.evaluation.information.measure import information
     from tokenlens.evaluation.running.evaluate import evaluate
     from tokenlens.evaluation.running.results import Results
     from tokenlens.measures.correlation import rank_correlation
     from tokenlens.measures.overlap import region_overlap
+    from tokenlens.methods.plan import plan
     from tokenlens.models.layout import Layout
     from tokenlens.models.loading import load
     from tokenlens.models.vlm import VLM
     from tokenlens.probing.profile import Profile
     from tokenlens.probing.profiling import profile_samples
     from tokenlens.probing.recording import Recording, probe
+    from tokenlens.pruning.cost.schedule_forecast import forecast
     from tokenlens.pruning.engine import prune
     from tokenlens.pruning.trace import Trace
+    from tokenlens.reports.report import report
     from tokenlens.samples.dataset import load_samples
     from tokenlens.samples.sample import Sample
     from tokenlens.schedule import Schedule
+    from tokenlens.schedule.budget import Budget
     from tokenlens.selection.layers import select_layers
 
 _HOMES = {
+    "Budget": "tokenlens.schedule.budget",
     "Information": "tokenlens.evaluation.information.curves",
     "Layout": "tokenlens.models.layout",
     "Profile": "tokenlens.probing.profile",
@@ -35,22 +42,28 @@ _HOMES = {
     "Results": "tokenlens.evaluation.running.results",
     "Sample": "tokenlens.samples.sample",
     "Schedule": "tokenlens.schedule",
+    "TokenlensError": "tokenlens.errors",
     "Trace": "tokenlens.pruning.trace",
     "VLM": "tokenlens.models.vlm",
+    "compare": "tokenlens.evaluation.comparing.at_budgets",
     "evaluate": "tokenlens.evaluation.running.evaluate",
+    "forecast": "tokenlens.pruning.cost.schedule_forecast",
     "information": "tokenlens.evaluation.information.measure",
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
+    "plan": "tokenlens.methods.plan",
     "probe": "tokenlens.probing.recording",
     "profile_samples": "tokenlens.probing.profiling",
     "prune": "tokenlens.pruning.engine",
     "rank_correlation": "tokenlens.measures.correlation",
     "region_overlap": "tokenlens.measures.overlap",
+    "report": "tokenlens.reports.report",
     "select_layers": "tokenlens.selection.layers",
 }
 
 __all__ = [
     "VLM",
+    "Budget",
     "Information",
     "Layout",
     "Profile",
@@ -58,17 +71,22 @@ __all__ = [
     "Results",
     "Sample",
     "Schedule",
+    "TokenlensError",
     "Trace",
     "__version__",
+    "compare",
     "evaluate",
+    "forecast",
     "information",
     "load",
     "load_samples",
+    "plan",
     "probe",
     "profile_samples",
     "prune",
     "rank_correlation",
     "region_overlap",
+    "report",
     "select_layers",
 ]
 

@@ -198,6 +198,7 @@ DISPOSAL_SUMMARIES = {
     "recycle": "dropped, but for the best three in ten, whose clusters go on (SparseVLM)",
     "contextual": "added to tokens spread among it by the vision tower's keys (VisionZip)",
     "bypass": "set aside for the next stage; groups stand in",
+    "freeze": "frozen: no longer updated, but readable, until the next stage",
 }
 """What each of tokenlens's own disposals does, in a line."""
 
@@ -206,7 +207,7 @@ DISPOSALS: Registry[DisposalEntry] = Registry(
     "tokenlens.pruning.disposal:Disposal",
     {
         name: f"tokenlens.pruning.disposals.{name}:DISPOSAL"
-        for name in ("drop", "merge", "recycle", "contextual", "bypass")
+        for name in ("drop", "merge", "recycle", "contextual", "bypass", "freeze")
     },
     DISPOSAL_SUMMARIES,
 )
@@ -218,6 +219,7 @@ METHODS: Registry[MethodEntry] = Registry(
         for name, module in {
             "swiftvlm": "swiftvlm",
             "swiftvlm-unmerged": "swiftvlm_unmerged",
+            "freeze": "freeze",
             "drop": "drop",
             "fastv": "fastv",
             "fastv-paper": "fastv_paper",

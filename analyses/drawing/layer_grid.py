@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .canvas import single
 from .style import PAGE, Theme, layer_ticks, themed
 
 WRITTEN_OUT = 16
@@ -29,13 +31,16 @@ def plot_grid(
     label: str,
     axes_labels: tuple[str, str],
     chosen: Sequence[int],
+    ax: Axes | None,
     theme: Theme,
 ) -> Figure:
-    """Heat map of (part of) a `layer_frame`; chosen layers are marked, missing cells empty."""
+    """Heat map of (part of) a `layer_frame`, on `ax` where it is given.
+
+    Chosen layers are marked, missing cells empty.
+    """
     written = len(frame) <= WRITTEN_OUT
     with themed(theme):
-        figure = Figure(figsize=(PAGE * 0.8, PAGE * 0.66), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = single(ax, (PAGE * 0.8, PAGE * 0.66))
         sns.heatmap(
             frame,
             ax=axes,
@@ -51,7 +56,9 @@ def plot_grid(
             annot_kws={"fontsize": 6.5},
             cbar_kws={"label": label, "shrink": 0.86, "pad": 0.02},
         )
-        figure.axes[1].spines["outline"].set_visible(False)
+        bar = axes.collections[0].colorbar
+        if bar is not None:
+            bar.outline.set_visible(False)
         axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
         for axis, layers in (("x", frame.columns), ("y", frame.index)):
             layer_ticks(axes, list(layers), chosen, theme, axis, most=20, offset=0.5 - layers[0])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from PIL import Image
 
 from tokenlens.samples.sample import Box
 
+from .canvas import root_figure
 from .style import PAGE, Theme, shorten, themed
 
 Outline = Sequence[tuple[float, float]]
@@ -51,8 +53,13 @@ def box_outline(x0: float, y0: float, x1: float, y1: float) -> Outline:
     return ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
-def plot_sheet(strips: Sequence[Strip], *, columns: int, theme: Theme, foot: float = 0) -> Figure:
-    """Strips below each other, `columns` tiles a row, `foot` inches left free at the bottom."""
+def plot_sheet(
+    strips: Sequence[Strip], *, columns: int, ax: Axes | None, theme: Theme, foot: float = 0
+) -> Figure:
+    """Strips below each other, `columns` tiles a row, `foot` inches left free at the bottom.
+
+    Drawn on `ax`, with its units as inches, or on a figure of its own.
+    """
     side = (PAGE + _GAP) / columns - _GAP
     tops, bottom = [], 0.0
     for strip in strips:
@@ -61,8 +68,7 @@ def plot_sheet(strips: Sequence[Strip], *, columns: int, theme: Theme, foot: flo
         tops.append(bottom)
         bottom += _HEADING + rows * (_CAPTION + height + _GAP) + 0.1
     with themed(theme):
-        figure = Figure(figsize=(PAGE, bottom + foot))
-        sheet = figure.add_axes((0, 0, 1, 1))
+        sheet = Figure(figsize=(PAGE, bottom + foot)).add_axes((0, 0, 1, 1)) if ax is None else ax
         sheet.set_axis_off()
         for strip, top in zip(strips, tops, strict=True):
             zoom = side / max(strip.size)
@@ -88,4 +94,4 @@ def plot_sheet(strips: Sequence[Strip], *, columns: int, theme: Theme, foot: flo
                     color=theme.accent if tile.marked else theme.ink,
                 )
         sheet.set(xlim=(0, PAGE), ylim=(bottom + foot, 0))
-    return figure
+    return root_figure(sheet)

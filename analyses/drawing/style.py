@@ -157,16 +157,6 @@ def arm_colours(arms: Sequence[str], theme: Theme) -> dict[str, str]:
     return {arms[0]: theme.faint, **others}
 
 
-def percent(share: float, digits: int | None = 0) -> str:
-    """A share in per cent, as all text and figures write it; three figures where `digits` is None.
-
-    >>> percent(0.333), percent(0.9871, 1), percent(0.00025, None)
-    ('33\N{NO-BREAK SPACE}%', '98.7\N{NO-BREAK SPACE}%', '0.025\N{NO-BREAK SPACE}%')
-    """
-    number = f"{100 * share:.3g}" if digits is None else f"{100 * share:.{digits}f}"
-    return f"{number}\N{NO-BREAK SPACE}%"
-
-
 def shorten(text: str, limit: int = 28) -> str:
     """A label of one printable line, at most `limit` characters.
 

@@ -16,26 +16,19 @@ bypass alone.
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from tokenlens.methods import find_method
 from tokenlens.methods.swiftvlm_stages import swiftvlm_stages
 from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.selection.solve import Budget, solved_schedule
 
-from ..drawing.style import LIGHT, Theme
-from . import command, equal_budget
+from . import equal_budget
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
-    from tokenlens.samples.sample import Sample
 
 STEPS = {
     "pdrop": "PDrop with kept positions",
@@ -84,41 +77,15 @@ def schedules(
     }
 
 
-def compute(
-    vlm: VLM,
-    samples: Sequence[Sample],
-    layers: Mapping[Budget, Sequence[int]],
-    out: Path,
-    **options: Any,
-) -> pd.DataFrame:
-    """Run every step at every budget; a row's lead is over the step before.
-
-    Arguments, table and errors are those of `equal_budget.run`.
-    """
-    return equal_budget.run(vlm, samples, layers, out, schedules, PAIRS, **options)
-
-
-def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
-    """What each step retains of the unpruned score, with its interval: budgets by tasks."""
-    return equal_budget.plot(table, STEPS, theme=theme)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Both tables: what each step retains, and its lead over the step before."""
-    steps = {step: STEPS[step] for step in PAIRS}
-    leads = equal_budget.differences_markdown(table, steps, "step, against the row before")
-    return f"{equal_budget.markdown(table, STEPS)}\n\n{leads}"
-
-
-def main() -> None:
-    """Profile the model where that was not done yet, choose layers, run, print both tables."""
-    description = "Each part of SwiftVLM added in turn, at equal budget."
-    command.run(command.arguments("ablation", description), _tables)
-
-
-def _tables(options: Namespace) -> str:
-    return markdown(equal_budget.measured(options, "ablation", compute))
-
+STUDY = equal_budget.Study(
+    kind="ablation",
+    description="Each part of SwiftVLM added in turn, at equal budget.",
+    names=STEPS,
+    schedules=schedules,
+    pairs=PAIRS,
+    against="step, against the row before",
+)
+compute, plot, markdown, main = STUDY.compute, STUDY.plot, STUDY.markdown, STUDY.main
 
 if __name__ == "__main__":
     main()

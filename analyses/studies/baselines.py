@@ -11,23 +11,16 @@ others on the same samples.
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
-from matplotlib.figure import Figure
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tokenlens.schedule import Schedule
 from tokenlens.selection.solve import Budget
 
-from ..drawing.style import LIGHT, Theme
-from . import command, equal_budget
+from . import equal_budget
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
-    from tokenlens.samples.sample import Sample
 
 METHODS = {
     "swiftvlm": "selected layers, bypass",
@@ -59,46 +52,16 @@ def schedules(
     }
 
 
-def compute(
-    vlm: VLM,
-    samples: Sequence[Sample],
-    layers: Mapping[Budget, Sequence[int]],
-    out: Path,
-    **options: Any,
-) -> pd.DataFrame:
-    """Run every method at every budget; a row's lead is that of the bypass over its method.
-
-    Arguments, table and errors are those of `equal_budget.run`.
-    """
-    return equal_budget.run(vlm, samples, layers, out, schedules, PAIRS, **options)
-
-
-def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
-    """What each method retains of the unpruned score, with its interval: budgets by tasks."""
-    return equal_budget.plot(table, METHODS, theme=theme)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """What each method retains, as `equal_budget.markdown` writes it."""
-    return equal_budget.markdown(table, METHODS)
-
-
-def differences_markdown(table: pd.DataFrame) -> str:
-    """By how many points the bypass leads each other method, a column per task, with intervals."""
-    others = {method: METHODS[method] for method in PAIRS}
-    return equal_budget.differences_markdown(table, others, "the bypass against")
-
-
-def main() -> None:
-    """Profile the model where that was not done yet, choose layers, run, print the tables."""
-    description = "The chosen layers with and without bypass against one early drop."
-    command.run(command.arguments("baselines", description), _tables)
-
-
-def _tables(options: Namespace) -> str:
-    table = equal_budget.measured(options, "baselines", compute)
-    return f"{markdown(table)}\n\n{differences_markdown(table)}"
-
+STUDY = equal_budget.Study(
+    kind="baselines",
+    description="The chosen layers with and without bypass against one early drop.",
+    names=METHODS,
+    schedules=schedules,
+    pairs=PAIRS,
+    against="the bypass against",
+)
+compute, plot, main = STUDY.compute, STUDY.plot, STUDY.main
+markdown, differences_markdown = STUDY.retained_markdown, STUDY.leads_markdown
 
 if __name__ == "__main__":
     main()

@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tokenlens.evaluation.capability import capability_of, measure
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
 from tokenlens.methods.plan import Selection, plan
 from tokenlens.selection.criteria import CAPABILITY, CRITERIA, Capability
+from tokenlens.wording.figures import interval_cell, percent
 
-from ..drawing.style import percent
 from . import command, criteria_agreement, criteria_scores, criteria_stability
 from .criteria_scores import Choices
-from .paired_difference import interval_cell, markdown_table, paired_difference
+from .paired_difference import markdown_table, paired_difference
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenlens.methods.plan import Selection
 
+from ..drawing.canvas import single
 from ..drawing.style import LIGHT, PAGE, Theme, layer_ticks, themed
 from .paired_difference import markdown_table
 
@@ -50,12 +52,11 @@ def markdown(table: pd.DataFrame) -> str:
     return markdown_table(["layer", *names], rows)
 
 
-def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+def plot(table: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Figure:
     """A line per criterion with its interval, chosen layers as dots."""
     layers = sorted(table["layer"].unique())
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = single(ax, (PAGE, 2.8))
         for colour, (name, line) in zip(
             theme.series, table.groupby("criterion", sort=False), strict=False
         ):
@@ -67,5 +68,8 @@ def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel("layer")
         axes.set_ylabel("score")
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=5)
+        if ax is None:
+            figure.legend(loc="outside upper center", ncols=5)
+        else:
+            ax.legend()
     return figure

@@ -14,8 +14,8 @@ from tokenlens.methods.swiftvlm_stages import swiftvlm_stages
 from tokenlens.schedule import Schedule
 from tokenlens.selection.layer_choice import choose_layers
 from tokenlens.selection.solve import parse_budget, solved_schedule
+from tokenlens.wording.figures import percent
 
-from ..drawing.style import percent
 from .criteria_agreement import NAMES, Drawn
 from .criteria_scores import Choices
 from .paired_difference import markdown_table

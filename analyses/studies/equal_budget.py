@@ -1,27 +1,33 @@
 """Ways of pruning side by side at equal budgets: run, led by one another, as Markdown, as a figure.
 
-What `baselines` and `ablation` share: a method has a name, a schedule at every budget, and a place
-in a table; a *lead* is a mean difference of scores between two of them on the same samples.
+One study, whatever its methods: a method has a name, a schedule at every budget, and a place in a
+table; a *lead* is a mean difference of scores between two of them on the same samples. `ablation`
+and `baselines` say which methods, and are its commands.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
+from tokenlens.wording.figures import interval_cell, percent
 
-from ..drawing.style import LIGHT, PAGE, Theme, percent, shorten, themed
+from ..drawing.canvas import panels
+from ..drawing.style import LIGHT, PAGE, Theme, shorten, themed
 from . import command
-from .paired_difference import interval_cell, markdown_table, paired_difference
+from .paired_difference import markdown_table, paired_difference
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -33,6 +39,68 @@ Schedules = Callable[["VLM", "Budget", Sequence[int], int], Mapping[str, "Schedu
 """Of a model, a budget, the chosen layers and visual tokens per sample, the methods' schedules."""
 Pairs = Mapping[str, tuple[str, str]]
 """For a method's row, the two whose difference it shows: the leading one, and the one it leads."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Methods to be compared at equal budget, and how their tables are headed.
+
+    Attributes:
+        kind: name of its command, and of the directory of its rows.
+        description: of the command, a sentence.
+        names: the methods by their short names, and what the tables call them.
+        schedules: makes the schedule of each method at a budget.
+        pairs: the methods whose rows hold a lead, and of which over which.
+        against: heading of the table of leads.
+    """
+
+    kind: str
+    description: str
+    names: Mapping[str, str]
+    schedules: Schedules
+    pairs: Pairs
+    against: str
+
+    def compute(
+        self,
+        vlm: VLM,
+        samples: Sequence[Sample],
+        layers: Mapping[Budget, Sequence[int]],
+        out: Path,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Run every method at every budget; arguments, table and errors are those of `run`."""
+        return run(vlm, samples, layers, out, self.schedules, self.pairs, **options)
+
+    def plot(
+        self,
+        table: pd.DataFrame,
+        *,
+        axes: Sequence[Axes] | None = None,
+        theme: Theme = LIGHT,
+    ) -> Figure:
+        """What each method retains of the unpruned score, with its interval: budgets by tasks."""
+        return plot(table, self.names, axes=axes, theme=theme)
+
+    def retained_markdown(self, table: pd.DataFrame) -> str:
+        """What each method retains, as `markdown` writes it."""
+        return markdown(table, self.names)
+
+    def leads_markdown(self, table: pd.DataFrame) -> str:
+        """The leads in points of score, a column per task, with intervals."""
+        ahead = {method: self.names[method] for method in self.pairs}
+        return differences_markdown(table, ahead, self.against)
+
+    def markdown(self, table: pd.DataFrame) -> str:
+        """Both tables: what each method retains, and the leads."""
+        return f"{self.retained_markdown(table)}\n\n{self.leads_markdown(table)}"
+
+    def main(self) -> None:
+        """Profile the model where that was not done yet, choose layers, run, print both tables."""
+        command.run(
+            command.arguments(self.kind, self.description),
+            lambda options: self.markdown(measured(options, self.kind, self.compute)),
+        )
 
 
 def run(
@@ -124,19 +192,25 @@ def _paired_difference(
     return paired_difference(comparison, ours, theirs, task)
 
 
-def plot(table: pd.DataFrame, names: Mapping[str, str], *, theme: Theme = LIGHT) -> Figure:
+def plot(
+    table: pd.DataFrame,
+    names: Mapping[str, str],
+    *,
+    axes: Sequence[Axes] | None = None,
+    theme: Theme = LIGHT,
+) -> Figure:
     """What each of `names` retains of the unpruned score, with its interval: budgets by tasks."""
     table = table[(table["task"] != MACRO) & (table["method"] != UNPRUNED)]
     budgets, tasks = table["budget"].unique(), table["task"].unique()
     places = {method: place for place, method in enumerate(names)}
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.5 + 1.1 * len(budgets)), layout="constrained")
-        grid = figure.subplots(len(budgets), len(tasks), sharex=True, sharey=True, squeeze=False)
+        size, shape = (PAGE, 0.5 + 1.1 * len(budgets)), (len(budgets), len(tasks))
+        figure, grid = panels(axes, size, shape, sharex=True, sharey=True)
         for (budget, task), part in table.groupby(["budget", "task"], sort=False):
-            axes = grid[list(budgets).index(budget), list(tasks).index(task)]
-            axes.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
+            panel = grid[list(budgets).index(budget), list(tasks).index(task)]
+            panel.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
             for row in part.itertuples():
-                axes.errorbar(
+                panel.errorbar(
                     row.retained,
                     places[row.method],
                     xerr=[[row.retained - row.retained_low], [row.retained_high - row.retained]],
@@ -145,12 +219,12 @@ def plot(table: pd.DataFrame, names: Mapping[str, str], *, theme: Theme = LIGHT)
                     markersize=4,
                     capsize=2,
                 )
-            axes.grid(axis="x")
-            axes.spines[["top", "right"]].set_visible(False)
-        for axes, task in zip(grid[0], tasks, strict=True):
-            axes.set_title(shorten(task, 14))
-        for axes, budget in zip(grid[:, 0], budgets, strict=True):
-            axes.set_ylabel(budget)
+            panel.grid(axis="x")
+            panel.spines[["top", "right"]].set_visible(False)
+        for panel, task in zip(grid[0], tasks, strict=True):
+            panel.set_title(shorten(task, 14))
+        for panel, budget in zip(grid[:, 0], budgets, strict=True):
+            panel.set_ylabel(budget)
         grid[0, 0].set_yticks(list(places.values()), list(names.values()))
         grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
         grid[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))

@@ -17,16 +17,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.regions import region_tokens
+from tokenlens.wording.figures import interval_cell, percent
 
-from ..drawing.style import LIGHT, PAGE, Theme, percent, themed
+from ..drawing.canvas import single
+from ..drawing.style import LIGHT, PAGE, Theme, themed
 from . import command
-from .paired_difference import interval_cell, markdown_table
+from .paired_difference import markdown_table
 
 
 def compute(comparison: Comparison, tasks: Sequence[str] = ()) -> pd.DataFrame:
@@ -63,12 +66,11 @@ def _shares(row: dict[str, Any]) -> tuple[float, float] | None:
     return float(selected[region].mean()), float(selected.mean())
 
 
-def plot(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
+def plot(table: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Figure:
     """A line per arm: what its last stage holds of the region; a tick is a blind choice's share."""
     places = range(len(table))
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.6 + 0.2 * len(table)), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = single(ax, (PAGE, 0.6 + 0.2 * len(table)))
         axes.errorbar(
             table["region"],
             places,

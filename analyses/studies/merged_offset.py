@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from tokenlens.pruning.tokens import Slots, Tokens
 from tokenlens.storage.files import write_bytes
 from tokenlens.storage.output_claims import figure_target
 
+from ..drawing.canvas import panels
 from ..drawing.style import LIGHT, PAGE, Theme, render, shorten, themed
 from . import command
 from .paired_difference import markdown_table
@@ -244,33 +246,38 @@ _PANELS = {
 """Of the figure: title, and the columns drawn with what the legend calls them."""
 
 
-def plot(tables: Mapping[str, pd.DataFrame], *, theme: Theme = LIGHT) -> Figure:
+def plot(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    axes: Sequence[Axes] | None = None,
+    theme: Theme = LIGHT,
+) -> Figure:
     """How groups are spread: cosine with its control, members' own share, and sizes; a row each."""
     with themed(theme):
-        figure = Figure(figsize=(PAGE, 0.4 + 1.9 * len(tables)), layout="constrained")
-        grid = figure.subplots(len(tables), len(_PANELS), sharex="col", squeeze=False)
+        size = (PAGE, 0.4 + 1.9 * len(tables))
+        figure, grid = panels(axes, size, (len(tables), len(_PANELS)), sharex="col")
         for line, (heading, table) in zip(grid, tables.items(), strict=True):
-            for axes, (title, drawn) in zip(line, _PANELS.items(), strict=True):
+            for panel, (title, drawn) in zip(line, _PANELS.items(), strict=True):
                 counted = title == "members of a group"
                 edges = np.linspace(
                     table[list(drawn)].min().min(), table[list(drawn)].max().max(), 30
                 )
                 for colour, (name, words) in zip(theme.series, drawn.items(), strict=False):
-                    axes.hist(
+                    panel.hist(
                         table[name].dropna(),
                         bins=np.arange(0.5, table[name].max() + 1) if counted else edges,
                         histtype="step",
                         color=colour,
                         label=words,
                     )
-                axes.spines[["top", "right"]].set_visible(False)
-                axes.set_yticks([])
-                axes.margins(y=0.4 if axes in grid[0] else 0.05)
+                panel.spines[["top", "right"]].set_visible(False)
+                panel.set_yticks([])
+                panel.margins(y=0.4 if panel in grid[0] else 0.05)
             line[0].set_ylabel(shorten(heading, 32), fontsize=7)
-        for axes, title in zip(grid[0], _PANELS, strict=True):
-            axes.set_title(title)
-            if axes.get_legend_handles_labels()[1]:
-                axes.legend(loc="upper left", ncols=2)
+        for panel, title in zip(grid[0], _PANELS, strict=True):
+            panel.set_title(title)
+            if panel.get_legend_handles_labels()[1]:
+                panel.legend(loc="upper left", ncols=2)
     return figure
 
 

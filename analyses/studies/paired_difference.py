@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 from typing import TYPE_CHECKING
 
 from tokenlens.evaluation.comparing.table_text import markdown_text
@@ -27,17 +26,6 @@ def paired_difference(
         their_rows.loc[asked, "score"], our_rows.loc[asked, "score"]
     )
     return float(mean), float(low), float(high)
-
-
-def interval_cell(mean: float, low: float, high: float) -> str:
-    """A share and its interval in per cent; a dash where there is none.
-
-    >>> interval_cell(0.973, 0.959, 1.0), interval_cell(*3 * [float("nan")])
-    ('97.3 [95.9, 100.0]', '–')
-    """
-    if isnan(mean):
-        return "\N{EN DASH}"
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:

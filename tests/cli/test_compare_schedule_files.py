@@ -1,5 +1,6 @@
 """`run --compare` takes model and data from the schedule files it is given, and says so."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,10 @@ def test_the_command_runs_the_data_of_its_schedule_file(command, tmp_path):
     data = manifest(tmp_path, [{}, {}])
     content = changed("why", {"data": str(data)})
     assert "why" not in SCHEDULE
-    import json
-
     (tmp_path / "mine.json").write_text(json.dumps(content))
     ended = command("run", "--compare", "mine.json", "--max-new-tokens", 1, "--out", "out")
     assert ended.code == 0, ended.err
-    first = ended.out.splitlines()[0]
+    first = ended.err.splitlines()[0]
     assert first == f"Running tiny-qwen2-vl on 2 samples of data ({data})"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["command"][:3] == ["tokenlens", "run", "--compare"]

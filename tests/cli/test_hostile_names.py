@@ -167,16 +167,16 @@ def test_bytes_that_are_no_text_can_be_kept():
 def test_hostile_names_go_through_every_command(command, tmp_path):
     rows = [
         {"id": f"{i} {name}", "question": f"{name} what ?", "task": name, "answer": [name]}
-        for i, name in enumerate(HOSTILE)
+        for i, name in enumerate((ESCAPE, HOSTILE[1], HOSTILE[7], HOSTILE[11]))
     ]
     data = manifest(tmp_path, rows)
     for arguments in (
         ["profile", "--data", data],
         ["select-layers"],
         ["run", "--max-new-tokens", 2],
-        ["run", "--max-new-tokens", 2, "--compare", "drop,random"],
+        ["run", "--max-new-tokens", 2, "--compare", "random,out.json", "--budget", "33%"],
         ["report", "--pictures", 1],
-        ["knock-out", "--data", data, "--every", 12],
+        ["knock-out", "--data", data, "--every", 20],
     ):
         ended = command(*arguments)
         assert ended.code == 0, ended.err

@@ -15,7 +15,8 @@ from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.analyses import knock_out, retained
 from tokenlens.cli.run import _shown_columns
 from tokenlens.evaluation.capability import capability_of, measure
-from tokenlens.evaluation.comparing.comparison import Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.table_files import markdown
 from tokenlens.evaluation.comparing.tables import budget_tables
 from tokenlens.evaluation.metrics.agreement import agreement, scoring_note

@@ -132,9 +132,9 @@ def test_every_layers_run_has_its_own_highest_fifth_from_layer_3_on(vlm, samples
 def test_an_interrupted_measurement_continues_where_it_stopped(
     vlm, samples, measured, tmp_path, monkeypatch
 ):
-    from tokenlens.evaluation.running import batches
+    from tokenlens.evaluation.running import generation
 
-    whole, calls = batches.answer, []
+    whole, calls = generation.answer, []
 
     def interrupted(*arguments, **options):
         calls.append(options)
@@ -142,7 +142,7 @@ def test_an_interrupted_measurement_continues_where_it_stopped(
             raise KeyboardInterrupt
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(batches, "answer", interrupted)
+    monkeypatch.setattr(generation, "answer", interrupted)
     out = tmp_path / "capability"
     arms = 1 + LAYERS
     limit = arms + 3

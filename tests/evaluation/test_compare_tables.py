@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tokenlens.evaluation.comparing.comparison import Comparison, Plan
+from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.evaluation.comparing.summary import Plan
 from tokenlens.evaluation.comparing.table_files import (
     comma_separated,
     latex,

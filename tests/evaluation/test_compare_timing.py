@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 import tokenlens.evaluation.comparing.timing as timing_module
+import tokenlens.evaluation.running.generation as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
-from tokenlens.evaluation.comparing.comparison import compare
+from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.timing import Timing, time_arms
 from tokenlens.evaluation.running.generation import answer
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.shared_features import shared_features
 from tokenlens.models.batch import Batch
 from tokenlens.models.loading import load
@@ -60,14 +62,14 @@ def untimed(answers):
 def test_every_batch_is_answered_by_all_arms_in_turn_there_and_back(
     vlm, samples, schedules, monkeypatch
 ):
-    seen, real = [], timing_module.answer
+    seen, real = [], asking_module.answer
 
     def watched(vlm, batch, schedule, **options):
         seen.append((bool(schedule), {sample.task for sample in batch.samples}))
         return real(vlm, batch, schedule, **options)
 
-    monkeypatch.setattr(timing_module, "answer", watched)
-    timing = time_arms(vlm, samples, schedules, max_new_tokens=2)
+    monkeypatch.setattr(asking_module, "answer", watched)
+    timing = time_arms(vlm, samples, schedules, RunOptions(max_new_tokens=2))
     there, back = [False, True], [True, False]
     warm_up, rest = seen[:2], seen[2:]
     assert [arm for arm, _ in warm_up] == there
@@ -80,13 +82,13 @@ def test_every_batch_is_answered_by_all_arms_in_turn_there_and_back(
 
 
 def test_the_tower_is_part_of_every_time(vlm, samples, schedules, towers):
-    time_arms(vlm, samples[:3], schedules, max_new_tokens=2)
+    time_arms(vlm, samples[:3], schedules, RunOptions(max_new_tokens=2))
     assert len(towers) == 2 + 2 * 3
 
 
 def test_a_slow_model_is_not_timed_over_and_over(vlm, samples, schedules, monkeypatch):
     monkeypatch.setattr(timing_module, "_ENOUGH_S", 0.0)
-    assert time_arms(vlm, samples, schedules, max_new_tokens=2).repeats == 1
+    assert time_arms(vlm, samples, schedules, RunOptions(max_new_tokens=2)).repeats == 1
 
 
 def test_times_are_kept_while_they_cover_the_arms(vlm, samples, schedules, tmp_path, monkeypatch):

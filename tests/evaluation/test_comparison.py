@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import tokenlens.evaluation.running.batches as asking_module
+import tokenlens.evaluation.running.generation as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, ResultsError
-from tokenlens.evaluation.comparing.comparison import Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.running.evaluate import evaluate
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
@@ -133,7 +134,7 @@ def test_what_was_written_can_be_loaded_again(finished):
 
 
 def watch(monkeypatch):
-    """Which arm answers which samples; what is only timed is left out."""
+    """Which arm answers which samples."""
     seen, real = [], asking_module.answer
 
     def watched(vlm, batch, schedule, **options):
@@ -148,7 +149,7 @@ def test_arms_answer_the_same_batches_which_are_of_one_task_as_far_as_can_be(
     vlm, samples, schedules, tmp_path, monkeypatch
 ):
     seen = watch(monkeypatch)
-    compare(vlm, samples, schedules, tmp_path / "out", **OPTIONS)
+    compare(vlm, samples, schedules, tmp_path / "out", **OPTIONS, timed=False)
     arms = [None, "swiftvlm", "random"]
     assert seen == [(arm, batch) for batch in ("01", "34", "25") for arm in arms]
 
@@ -166,20 +167,20 @@ def test_an_interrupted_comparison_continues_where_each_arm_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(asking_module, "answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            compare(vlm, samples, schedules, out, **OPTIONS)
+            compare(vlm, samples, schedules, out, **OPTIONS, timed=False)
     with pytest.raises(ResultsError, match="unfinished"):
         Comparison.load(out)
     seen = watch(monkeypatch)
-    again = compare(vlm, samples, schedules, out, **OPTIONS)
+    again = compare(vlm, samples, schedules, out, **OPTIONS, timed=False)
     assert seen == [("random", "25")]
     pd.testing.assert_frame_equal(untimed(again), untimed(finished[1]))
 
 
 def test_an_arm_added_later_is_all_that_is_run(vlm, samples, schedules, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    compare(vlm, samples, {"random": schedules["random"]}, out, **OPTIONS)
+    compare(vlm, samples, {"random": schedules["random"]}, out, **OPTIONS, timed=False)
     seen = watch(monkeypatch)
-    both = compare(vlm, samples, schedules, out, **OPTIONS)
+    both = compare(vlm, samples, schedules, out, **OPTIONS, timed=False)
     assert {method for method, _ in seen} == {"swiftvlm"}
     assert list(both.arms) == ["unpruned", *schedules]
 
@@ -188,7 +189,7 @@ def test_samples_without_ground_truth_are_told_and_not_counted(vlm, samples, sch
     blind = [
         replace(sample, answers=()) if sample.task == "count" else sample for sample in samples
     ]
-    table = compare(vlm, blind, schedules, tmp_path / "out", **OPTIONS).table()
+    table = compare(vlm, blind, schedules, tmp_path / "out", **OPTIONS, timed=False).table()
     table = table.set_index(["arm", "task"]).loc["random"]
     assert table["unscored"].to_list() == [0, 2, 2, 0]
     assert np.isnan(table.loc["count", "score"])
@@ -201,13 +202,13 @@ def test_another_run_or_anything_else_in_the_directory_is_refused(
 ):
     out = finished[0]
     with pytest.raises(OutputError, match="samples is 6, now 5"):
-        compare(vlm, samples[:5], schedules, out, **OPTIONS)
+        compare(vlm, samples[:5], schedules, out, **OPTIONS, timed=False)
     with pytest.raises(OutputError, match="schedule"):
-        compare(vlm, samples, {"random": schedules["bypass 70 %"]}, out, **OPTIONS)
+        compare(vlm, samples, {"random": schedules["bypass 70 %"]}, out, **OPTIONS, timed=False)
     (tmp_path / "notes.txt").write_text("mine")
     for foreign in (tmp_path, tmp_path / "notes.txt", out / "unpruned"):
         with pytest.raises(OutputError, match="holds no results"):
-            compare(vlm, samples, schedules, foreign, **OPTIONS)
+            compare(vlm, samples, schedules, foreign, **OPTIONS, timed=False)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -215,7 +216,7 @@ def test_arms_that_would_share_a_directory_are_refused(vlm, samples, schedules, 
     schedule = schedules["random"]
     for arms in ({"a b": schedule, "A-b": schedule}, {"unpruned": schedule}):
         with pytest.raises(OutputError, match="another name"):
-            compare(vlm, samples, arms, tmp_path / "out", **OPTIONS)
+            compare(vlm, samples, arms, tmp_path / "out", **OPTIONS, timed=False)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import tokenlens.evaluation.running.batches as asking_module
+import tokenlens.evaluation.running.generation as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, PruningError, ResultsError, SampleError, ScheduleError
 from tokenlens.evaluation.running.evaluate import evaluate

@@ -22,6 +22,7 @@ from tests.support.layout_patches import (
 )
 from tests.support.restoring import assert_same, snapshot
 from tokenlens.errors import BudgetError, ModelError, SampleError, ScheduleError
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run
 from tokenlens.methods import find_method
 from tokenlens.models.adapters.shrinking import nearest_grid
@@ -174,7 +175,7 @@ def test_arms_of_a_run_see_their_own_pictures(tmp_path):
         for index, size in enumerate([(300, 180), (180, 300), (200, 200)])
     ]
     arms = {tmp_path / "whole": None, tmp_path / "small": plan_for(vlm)}
-    run = Run(vlm, samples, 2, 2, False, False, timed=False)
+    run = Run(vlm, samples, RunOptions(batch_size=2, max_new_tokens=2))
     run.check(arms.values())
     whole, small = run.into(arms, tmp_path / "answers")
     for place, sample in enumerate(samples):

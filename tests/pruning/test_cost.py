@@ -28,6 +28,10 @@ PLANS = {
     "all rows": schedule(*BYPASS, query="all"),
     "raters": schedule(*BYPASS, query="raters"),
     "no rotary": schedule(*BYPASS, rotary=False),
+    "freeze": schedule(
+        stage(2, "after", 0.5, "freeze"), stage(4, "before", 0.3, "freeze"), stage(6, "before", 0.1)
+    ),
+    "freeze to the end": schedule(stage(1, "after", "none", "freeze")),
     "decay divided": schedule(*BYPASS, query="all", heads=2, decay="divide"),
 }
 

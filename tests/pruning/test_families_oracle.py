@@ -53,7 +53,7 @@ def test_a_ragged_batch(name, plan_name):
 @EVERY_FAMILY
 def test_a_batch_of_one(name, sizes):
     found = case(name, sizes)
-    for plan_name in ("drop three", "merge three", "bypass three"):
+    for plan_name in ("drop three", "merge three", "bypass three", "freeze three"):
         assert_exact(found, plan_of(found, plan_name))
 
 
@@ -67,7 +67,8 @@ def test_every_combination_of_options(name):
 def test_the_sampled_schedules_hold_every_pair_of_options():
     pairs = set().union(*map(pairs_of, sampled_plans()))
     queries = ["query last", "query text", "query raters", "query all"]
-    disposals = [f"disposal {name}" for name in ("drop", "merge", "recycle", "bypass")]
+    names = ("drop", "merge", "recycle", "bypass", "freeze")
+    disposals = [f"disposal {name}" for name in names]
     for query in queries:
         for other in (
             *("heads mean", "heads some", "heads strongest", "rotary True", "rotary False"),
@@ -114,7 +115,7 @@ def test_control_other_tokens_are_seen(name):
     found = case(name, RAGGED)
     for plan_name in (
         *("drop before layer 1", "drop three"),
-        *("merge three", "recycle three", "bypass three"),
+        *("merge three", "recycle three", "bypass three", "freeze three"),
     ):
         plan = plan_of(found, plan_name)
         for index in range(len(plan.stages)):
@@ -129,7 +130,7 @@ def test_control_disposals_and_positions_are_seen(name):
     found = case(name, ONE)
     tokens = tokens_for(found, 2)
     with torch.no_grad(), true_float64():
-        for plan_name in ("merge three", "recycle three", "bypass three"):
+        for plan_name in ("merge three", "recycle three", "bypass three", "freeze three"):
             stages = named_plans(found.family.merges_from)[plan_name]
             with tl.prune(found.model, plan_for(found.model, stages)):
                 logits, _ = read(found.model, found.inputs, tokens)

@@ -37,6 +37,7 @@ def compare(model, inputs, plan):
     said = forecast(plan.stages, plan.scorer, config, prompt, element_size=size)
     whole = forecast((), plan.scorer, config, prompt, element_size=size)
     assert [list(said.tokens_per_layer)] == trace.tokens_per_layer.tolist()
+    assert [list(said.readable_per_layer)] == trace.readable_per_layer.tolist()
     assert [sum(said.macs[:3])] == cost.prefill_macs.tolist()
     assert [said.macs.merging] == cost.merging_macs.tolist()
     if plan.scorer.query in UP_TO_THE_PROMPT:
@@ -84,7 +85,11 @@ def plans(draw: st.DrawFn, layers: int) -> tuple[list[Stage], Scorer]:
     for first in firsts:
         returned = bool(stages) and DISPOSALS[stages[-1].disposal].returns
         when = "before" if returned else draw(st.sampled_from(["after", "before"]))
-        open_to = [name for name in DISPOSALS if first != firsts[-1] or not DISPOSALS[name].returns]
+        open_to = [
+            name
+            for name, found in DISPOSALS.items()
+            if first != firsts[-1] or found.readable or not found.returns
+        ]
         disposal = draw(st.sampled_from(open_to))
         merge = draw(st.one_of(st.just(0), st.integers(1, 9), st.floats(0.01, 1.0)))
         stages.append(

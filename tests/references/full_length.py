@@ -23,7 +23,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tokenlens.schedule import Schedule, Stage
+from tokenlens.schedule import MassKeep, Schedule, Stage
 
 NAME = "full_length_reference"
 
@@ -76,9 +76,12 @@ class FullLength:
         self.numbers: Tensor | None = None
         self.axes = 0
         self.aside: _Aside | None = None
+        self.frozen: dict[int, Tensor] = {}
+        self.scorer = self.schedule.scorer
         self.pending: dict[int, dict[int, float]] = {}
         self.stages: list[StageRecord] = []
         self.tokens_per_layer: list[int] = []
+        self.readable_per_layer: list[int] = []
         self.alive_in: list[Tensor] = []
         self.numbers_in: list[Tensor | None] = []
         self.cache = DynamicCache()
@@ -133,11 +136,20 @@ class FullLength:
                     return self._enter(number, module, args, kwargs)
 
                 handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+                handles.append(layer.register_forward_hook(self._put_back))
             for handle in handles:
                 stack.callback(handle.remove)
             yield
         if reading:
             self.delta = getattr(self.model.model, "rope_deltas", None)
+
+    def _put_back(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        """After a layer: frozen rows are what they were before it."""
+        if not self.reading or self.listening is not None:
+            return output
+        if isinstance(output, Tensor):
+            return _put(output[0], self.frozen)[None]
+        return (_put(output[0][0], self.frozen)[None], *output[1:])
 
     def _see_axes(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = args[1] if len(args) > 1 else kwargs["position_ids"]
@@ -184,8 +196,11 @@ class FullLength:
                     hidden = self._cut(index, stage, number, layer, hidden, kwargs)
             for index, stage in enumerate(self.schedule.stages):
                 if stage.when == "after" and stage.score_layer == number:
+                    self.scorer = stage.scorer or self.schedule.scorer
                     self.pending[index] = self._scores(number, layer, hidden, kwargs)
-            self.tokens_per_layer.append(int((self.alive & self.visual).sum()))
+            readable = int((self.alive & self.visual).sum())
+            self.readable_per_layer.append(readable)
+            self.tokens_per_layer.append(readable - len(self.frozen))
             self.alive_in.append(self.alive.clone())
             self.numbers_in.append(self.numbers)
             numbers = self.numbers
@@ -213,7 +228,7 @@ class FullLength:
         self, number: int, layer: nn.Module, hidden: Tensor, kwargs: dict[str, Any]
     ) -> dict[int, float]:
         """Importance at a layer, by place, of the visual tokens that are there."""
-        scorer = self.schedule.scorer
+        scorer = self.scorer
         if scorer.query in ("random", "uniform"):
             return {}  # known, or told apart, only where the stage stands
         arguments = self._placed(number, hidden, kwargs, self.numbers)
@@ -235,7 +250,7 @@ class FullLength:
 
     def _heads(self, number: int, given: Tensor) -> list[int]:
         """The heads to average, of what each row of each head gives each candidate."""
-        wanted, there = self.schedule.scorer.heads, list(range(len(given)))
+        wanted, there = self.scorer.heads, list(range(len(given)))
         if wanted == "mean":
             return there
         if isinstance(wanted, tuple):
@@ -258,7 +273,7 @@ class FullLength:
         n = len(self.visual)
         pictures = self.visual.nonzero()[:, 0].tolist()
         text = list(range(pictures[-1] + 1, n))
-        query = self.schedule.scorer.query
+        query = self.scorer.query
         if query != "raters":
             return {"last": [n - 1], "text": text, "all": list(range(n))}[query]
         affinity = (self.embeddings[pictures] @ self.embeddings[text].T).softmax(1).mean(0)
@@ -275,6 +290,8 @@ class FullLength:
         kwargs: dict[str, Any],
     ) -> Tensor:
         hidden = self._come_back(hidden)
+        self.frozen = {}
+        self.scorer = stage.scorer or self.schedule.scorer
         scores = self.pending.pop(index, None)
         if scores is None:
             scores = self._scores(number, layer, hidden, kwargs)
@@ -282,10 +299,12 @@ class FullLength:
         keep = stage.keep
         if isinstance(keep, float):
             keep = max(1, math.floor(keep * int(self.visual.sum()) + 0.5))
-        keep = min(keep, len(candidates))
-        if self.schedule.scorer.query == "random":
+        if isinstance(keep, MassKeep):
+            keep = self._holding(keep, list(scores.values()))
+        keep = 0 if keep == "none" else min(keep, len(candidates))
+        if self.scorer.query == "random":
             scores = dict(self.drawn[index])
-        if self.schedule.scorer.query == "uniform":
+        if self.scorer.query == "uniform":
             middles = [int((i + 0.5) * len(candidates) / keep) for i in range(keep)]
             scores = {place: float(i in middles) for i, place in enumerate(candidates)}
         first = self._grid(stage.stride) if stage.stride else set()
@@ -305,7 +324,10 @@ class FullLength:
             states = {place: hidden[place] for place in rest}
             self.aside = _Aside(states, groups, merged, stage.positions == "renumber")
         self.alive = self.alive.clone()
-        self.alive[rest] = False
+        if stage.disposal == "freeze":
+            self.frozen = {place: hidden[place] for place in rest}
+        else:
+            self.alive[rest] = False
         self.alive[list(merged)] = True
         if stage.positions == "renumber":
             self._renumber()
@@ -314,13 +336,27 @@ class FullLength:
         )
         return _put(hidden, merged)
 
+    def _holding(self, keep: MassKeep, scores: list[float]) -> int:
+        """How many of the highest scores hold the share, within the limits."""
+        n = int(self.visual.sum())
+        least, most = (
+            limit if isinstance(limit, int) else max(1, math.floor(limit * n + 0.5))
+            for limit in (keep.least, keep.most)
+        )
+        held, count = 0.0, 0
+        for score in sorted(scores, reverse=True):
+            if count and held >= keep.mass * math.fsum(scores):
+                break
+            held, count = held + score, count + 1
+        return min(max(count, least), most)
+
     def _groups(self, stage: Stage, rest: list[int], hidden: Tensor) -> dict[int, int | None]:
         """The seed of the group of each of the rest; None where nothing stands for it."""
         count = stage.merge
         if isinstance(count, float) and count > 0:
             count = max(1, math.floor(count * len(rest) + 0.5))
         z = min(int(count), len(rest))
-        if stage.disposal == "drop" or z == 0:
+        if stage.disposal in ("drop", "freeze") or z == 0:
             return dict.fromkeys(rest)
         seeds = [rest[math.floor((i + 0.5) * len(rest) / z)] for i in range(z)]
         likeness = torch.nn.functional.cosine_similarity(

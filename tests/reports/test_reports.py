@@ -288,8 +288,18 @@ def test_results_of_another_model_are_refused(tmp_path, monkeypatch, profile, sa
 
 
 def test_a_place_that_cannot_be_written_keeps_the_old_report(tmp_path, profile):
-    (tmp_path / "report.html").write_text("old")
+    old = '<meta name="generator" content="tokenlens">old'
+    (tmp_path / "report.html").write_text(old)
     (tmp_path / "figures").write_text("a file, not a folder")
     with pytest.raises(OutputError, match="cannot write"):
         build_report(profile, None, None, tmp_path)
-    assert (tmp_path / "report.html").read_text() == "old"
+    assert (tmp_path / "report.html").read_text() == old
+
+
+def test_what_is_no_report_is_left_alone(tmp_path, profile):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(OutputError, match=r"report\.html exists and is no report's"):
+        build_report(profile, None, None, tmp_path)
+    with pytest.raises(OutputError, match="is in the folder of a profile"):
+        build_report(profile, None, None, profile)
+    assert (tmp_path / "report.html").read_text() == "mine"

@@ -113,6 +113,7 @@ def test_the_file_of_the_documentation_loads_and_comes_back(tmp_path):
     schedule.save(tmp_path / "again.json")
     assert Schedule.load(str(tmp_path / "again.json")) == schedule
     written = json.loads((tmp_path / "again.json").read_text())
+    assert len(written.pop("sha256")) == 64
     expected = copy.deepcopy(EXAMPLE)
     expected["stages"][2] |= {"merge": 0, "positions": "keep"}
     assert written == expected

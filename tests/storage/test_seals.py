@@ -97,7 +97,7 @@ def vlm(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore::tokenlens.errors.DamagedShardWarning")
 @pytest.mark.parametrize("gone", [True, False])
 def test_only_the_damaged_shard_of_results_is_made_again(vlm, tmp_path, monkeypatch, gone):
-    import tokenlens.evaluation.running.batches as asking
+    import tokenlens.evaluation.running.generation as asking
 
     samples, out = counted_samples(70), tmp_path / "run"
     first = tl.evaluate(vlm, samples, max_new_tokens=1, out=out).rows

@@ -132,6 +132,9 @@ def compare(
         tokens_entering = trace.tokens_per_layer[row].tolist()
         if tokens_entering != reference.tokens_per_layer:
             choices.append(f"{row}: {tokens_entering} for {reference.tokens_per_layer} tokens")
+        readable = trace.readable_per_layer[row].tolist()
+        if readable != reference.readable_per_layer:
+            choices.append(f"{row}: {readable} for {reference.readable_per_layer} readable")
         for found, record in zip(trace.stages, reference.stages, strict=True):
             for what in ("candidates", "selected", "merged"):
                 places = (getattr(found, what)[row] - case.offsets[row]).tolist()

@@ -65,6 +65,29 @@ def named_plans(merges_from: int = 1) -> dict[str, list[dict[str, Any]]]:
             stage(5, "after", 3, "recycle", positions="renumber"),
         ],
         "bypass unmerged": [stage(first, "after", 0.4, "bypass"), stage(4, "before", 0.3)],
+        "freeze early": [stage(first, "after", 0.4, "freeze")],
+        "freeze late": [stage(5, "after", 3, "freeze")],
+        "freeze three": [
+            stage(first, "after", 0.5, "freeze"),
+            stage(4, "before", 0.3, "freeze"),
+            stage(6, "before", 4),
+        ],
+        "freeze into bypass": [
+            stage(first, "after", 0.4, "freeze", positions="renumber"),
+            stage(3 + (first > 1), "before", 0.5, "bypass", merge=0.2),
+            stage(5, "before", 0.3, "freeze"),
+        ],
+        "freeze into merge": [
+            stage(first + 1, "before", 0.3, "freeze"),
+            stage(4, "before", 0.4, "merge", merge=0.4),
+            stage(5, "after", 5, "freeze"),
+        ],
+        "freeze all and none": [
+            stage(first + 1, "before", "none", "freeze"),
+            stage(4, "before", 1.0),
+            stage(5, "before", "none", "freeze"),
+            stage(6, "before", 1.0),
+        ],
     }
 
 
@@ -155,11 +178,11 @@ def _draw_stages(
     for place, first in enumerate(firsts):
         disposals = ["drop"]
         if first > merges_from:
-            disposals += ["merge", "recycle"] + ["bypass"] * (place < len(firsts) - 1)
+            disposals += ["merge", "recycle", "freeze"] + ["bypass"] * (place < len(firsts) - 1)
         disposal = draw.choice(disposals)
-        can_be_after = before != "bypass" and (first > 1 or not scored)
+        can_be_after = before not in ("bypass", "freeze") and (first > 1 or not scored)
         when = draw.choice(["before", "after"] if can_be_after else ["before"])
-        merge = 0 if disposal in ("drop", "recycle") else draw.choice([0, 0.3, 2])
+        merge = 0 if disposal in ("drop", "recycle", "freeze") else draw.choice([0, 0.3, 2])
         keep = draw.choice([0.3, 0.55, 3, 1.0])
         layer = first - (when == "after")
         positions = draw.choice(["keep", "renumber"])

@@ -7,7 +7,7 @@ the layer's capability; `tokenlens.selection.criteria` normalises and averages i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.errors import ResultsError, SelectionError
-from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison, compare
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.metrics.agreement import unscored_tasks
 from tokenlens.evaluation.running.answer_cache import own_answers
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
@@ -189,8 +191,9 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
     """
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
     first = samples[:batch_size]
+    options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS)
     with TemporaryDirectory() as folder:
-        measured = _run(vlm, first, batch_size, timed=True).into(
+        measured = Run(vlm, first, replace(options, timed=True)).into(
             {Path(folder) / slug(name): schedule for name, schedule in arms.items()}, Path(folder)
         )
     means = pd.DataFrame(
@@ -199,7 +202,7 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
     whole, every = means.iloc[0], means.sum()
     seconds = whole["prefill_s"] + every["prefill_s"] + every["decode_s"]
     answers = len(arms) * len(samples)
-    done = _run(vlm, samples, batch_size, timed=False).answered(
+    done = Run(vlm, samples, options).answered(
         {Path(out) / slug(name): schedule for name, schedule in arms.items()},
         own_answers(Path(out)),
     )
@@ -211,7 +214,3 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
         seconds=seconds * len(samples) * (answers - done) / answers,
         passes=1 + every["macs"] / whole["macs"],
     )
-
-
-def _run(vlm: VLM, samples: Sequence[Sample], batch_size: int, *, timed: bool) -> Run:
-    return Run(vlm, samples, batch_size, _MAX_NEW_TOKENS, False, False, timed)

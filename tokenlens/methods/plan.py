@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenlens.errors import SelectionError
+from tokenlens.methods.plan_notes import BEST_LAYER, plan_notes
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
-from tokenlens.schedule import BudgetNote, ModelRef, Schedule, Why
-from tokenlens.schedule.token_counts import stage_counts
+from tokenlens.schedule import ModelRef, Schedule, Why
 from tokenlens.selection.criteria import (
     Capability,
     Evidence,
@@ -29,11 +29,8 @@ from tokenlens.wording.printable import shown
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
 
-BEST_LAYER = "each task's best layer"
 UNPRUNED_SCORE = "the unpruned model's score"
 """What a layer's score is relative to."""
-_CROWDED = 0.4
-"""Merged tokens' share of what the first stage leaves, above which there is a note."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,8 @@ def plan(
         max_correlation: two consecutive chosen layers rank tokens at most this much alike.
         merge: merged tokens: a ratio of the tokens set aside, or a count; 0 for none.
         seed: of the bootstrap.
-        meter: makes what counts MACs in the profile's model, for a budget in MACs alone, such as
-            `tokenlens.pruning.cost.decoder_macs.decoder_macs_of`.
+        meter: makes what counts MACs in the profile's model, for a budget in MACs alone; by
+            default the model is found by its name, without its weights.
 
     Raises:
         SelectionError: no layer can be chosen at all, no sample has a region, or the capability is
@@ -156,7 +153,7 @@ def plan(
     interval = np.stack(layer_scores(evidence.scores, evidence.whole, seed=seed))
     scores = interval[0].tolist()
     n_visual = round(float(evidence.n_visual.mean()))
-    counting = meter(model) if meter is not None and target.in_macs else None
+    counting = (meter or _counter_by_name)(model) if target.in_macs else None
 
     def solve(layers: Sequence[int]) -> Schedule:
         stages = swiftvlm_stages(layers, merge)
@@ -167,19 +164,8 @@ def plan(
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
     said = tuple(_cautions(evidence, interval, layers))
-    schedule = choice.schedule.replace(
-        why=Why(
-            criterion=name,
-            scores=scores,
-            relative_to=UNPRUNED_SCORE if measured else BEST_LAYER,
-            data=measured.data if measured else identity["data"]["source"],
-            split=_split(identity["data"], measured),
-            tokenlens=version("tokenlens"),
-            date=datetime.now(UTC).date().isoformat(),
-            command=current_command(),
-            cautions=said or None,
-        )
-    )
+    why = _why(name, scores, identity["data"], measured, said)
+    schedule = choice.schedule.replace(why=why)
     feasible = feasible_layers(scores)
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
     return Selection(
@@ -193,14 +179,29 @@ def plan(
         tokens_per_layer=tuple(schedule.tokens_entering(n_visual, model.layers)),
         n_visual=n_visual,
         schedule=schedule,
-        notes=(
-            *choice.notes,
-            *(_notes_on_reruns(measured) if measured else _notes_on_regions(evidence)),
-            *_notes_on_sizes(evidence, n_visual),
-            *_notes_on_budget(target, schedule.budget),
-            *_notes_on_merging(schedule, n_visual),
-        ),
+        notes=(*choice.notes, *plan_notes(evidence, measured, target, schedule, n_visual)),
         cautions=said,
+    )
+
+
+def _why(
+    criterion: str,
+    scores: Sequence[float],
+    data: Mapping[str, Any],
+    measured: Capability | None,
+    said: tuple[str, ...],
+) -> Why:
+    """Where the schedule comes from; `data` is the profile's, and `measured` of re-runs if any."""
+    return Why(
+        criterion=criterion,
+        scores=tuple(scores),
+        relative_to=UNPRUNED_SCORE if measured else BEST_LAYER,
+        data=measured.data if measured else data["source"],
+        split=_split(data, measured),
+        tokenlens=version("tokenlens"),
+        date=datetime.now(UTC).date().isoformat(),
+        command=current_command(),
+        cautions=said or None,
     )
 
 
@@ -236,6 +237,13 @@ def _too_alike(
         for second in feasible
         if first < second and correlation[first - 1, second - 1] > limit
     )
+
+
+def _counter_by_name(model: ModelRef) -> MacsCounter:
+    """What counts MACs in the profile's model; it reads the model's configuration."""
+    from tokenlens.pruning.cost.decoder_macs import decoder_macs_of
+
+    return decoder_macs_of(model)
 
 
 def _verdicts(
@@ -284,58 +292,3 @@ def _reason(
     if layer == layers[0] + 1:
         return f"follows layer {layers[0]}, whose choice would act on no layer"
     return "the chosen layers have the larger area"
-
-
-def _notes_on_regions(evidence: Evidence) -> list[str]:
-    scored, profiled = sum(map(len, evidence.scores.values())), len(evidence.n_visual)
-    notes = [f"scores are relative to {BEST_LAYER}: 1 is a layer that is the best in every task"]
-    if scored != profiled:
-        notes.append(
-            f"{scored} of {profiled} samples have a region that covers a visual token and are "
-            "scored by"
-        )
-    return notes
-
-
-def _notes_on_reruns(capability: Capability) -> list[str]:
-    scored = sum(map(len, capability.scores.values()))
-    notes = [f"scores are relative to the unpruned model's, over {scored} samples"]
-    if capability.left_out:
-        tasks = ", ".join(map(repr, capability.left_out))
-        notes.append(f"the unpruned model scores 0 in {tasks}: not counted")
-    return notes
-
-
-def _notes_on_sizes(evidence: Evidence, n_visual: int) -> list[str]:
-    least, most = evidence.n_visual.min(), evidence.n_visual.max()
-    if least == most:
-        return []
-    return [
-        f"samples have {least} to {most} visual tokens: the budget is met at their mean, "
-        f"{n_visual}, and in the same ratios elsewhere"
-    ]
-
-
-def _notes_on_merging(schedule: Schedule, n_visual: int) -> list[str]:
-    """Where merged tokens crowd out kept ones; docs/results/ablation.md has what that costs."""
-    first = stage_counts(schedule.stages, n_visual)[0]
-    share = first.merged / first.alive
-    if share <= _CROWDED:
-        return []
-    return [
-        f"{first.merged} of the {first.alive} visual tokens after the first stage are merged ones "
-        f"({share:.0%}), which is much; --merge 0 gives their place to tokens that are kept"
-    ]
-
-
-def _notes_on_budget(target: Budget, note: BudgetNote | None) -> list[str]:
-    notes = []
-    if note is not None and note.n_text is not None:
-        notes.append(
-            f"{target} are of the prefill of {note.n_visual} visual and {note.n_text} text tokens, "
-            "those of a question of 15 words in the model's chat template"
-        )
-    if note is not None and note.reached is not None:
-        came_to = Budget(note.reached, target.unit)
-        notes.append(f"of {target}, {came_to} is the nearest that whole tokens come to")
-    return notes

@@ -8,7 +8,7 @@ about 2 s on one core (measured: bfloat16 2.0 s, float32 2.4 s), BLAKE2b takes 3
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from accelerate.utils import align_module_device, has_offloaded_params
@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenlens.storage.files import hash_json
-
-if TYPE_CHECKING:
-    from tokenlens.models.vlm import VLM
 
 _BLOCK = 1 << 21
 """Values that are hashed at a time."""
@@ -36,7 +33,35 @@ _UNHEARD = ("transformers_version", "_from_model_config")
 """Keys of a generation configuration that change nothing."""
 
 
-def model_identity(vlm: "VLM") -> dict[str, Any]:
+class LoadedModel(Protocol):
+    """A model with its processor, and by what it was found; a `VLM` is one."""
+
+    @property
+    def id(self) -> str | None:
+        """By what it was loaded."""
+
+    @property
+    def revision(self) -> str | None:
+        """The commit, or the branch."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The Hugging Face model."""
+
+    @property
+    def processor(self) -> Any:
+        """The processor; None where it came without."""
+
+    @property
+    def config_hash(self) -> str:
+        """Hash of architecture, configuration and weights."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it computes."""
+
+
+def model_identity(vlm: LoadedModel) -> dict[str, Any]:
     """What tells a model from every other, as JSON values.
 
     `weights` are the same in every number type that holds the checkpoint exactly; `dtype` says

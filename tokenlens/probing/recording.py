@@ -223,7 +223,9 @@ class Recording:
             return
         for name in ("s_aux", "position_bias"):
             if options.get(name) is not None:
-                raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
+                raise ProbeError(
+                    f"attention with {name} cannot be recorded; use a model without it"
+                )
         causal = options.get("is_causal")
         left = max(0, self._cached + self._queries - key.shape[2])  # behind, by a sliding window
         rows = []

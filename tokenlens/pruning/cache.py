@@ -5,6 +5,7 @@ remembers where in the sequence its stored keys belong, so that those masks can 
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLa
 
 from tokenlens.errors import PruningError
 from tokenlens.pruning.tokens import Slots
+
+Join = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Of the keys and values [batch, heads, tokens, size] of a prompt's live tokens those to store."""
 
 
 @dataclass
@@ -38,9 +42,17 @@ class PrunedLayer(DynamicLayer):
         window_from: keys before this position were left behind by a sliding window, for good.
     """
 
-    def __init__(self, lease: Lease, slots: Slots, length: int, window: int | None) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        slots: Slots,
+        length: int,
+        window: int | None,
+        join: Join | None = None,
+    ) -> None:
         super().__init__()
         self.lease = lease
+        self._join = join
         self.window = window
         self.index = slots.index
         self.present = slots.present if slots.ragged else None
@@ -68,6 +80,9 @@ class PrunedLayer(DynamicLayer):
                 "decode inside the `with` block, or run the prompt anew without pruning"
             )
         prefill = self.full_length == 0
+        if prefill and self._join is not None:
+            key_states, value_states = self._join(key_states, value_states)
+            self._join = None
         self.full_length += self.prompt_length if prefill else key_states.shape[-2]
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         if self.window is not None and not self.record_past:

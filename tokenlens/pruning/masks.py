@@ -29,6 +29,11 @@ def narrow(mask: Tensor | None, slots: Slots, *, causal: bool, flat: bool) -> Te
     return visible(mask, slots.index, slots.index, slots.present, causal=causal)
 
 
+def narrow_among(mask: Tensor | None, rows: Slots, keys: Slots, *, causal: bool) -> Tensor:
+    """The mask of a layer whose queries are of `rows` and whose keys of `keys`, all of them."""
+    return visible(mask, rows.index, keys.index, keys.present, causal=causal)
+
+
 def visible(
     mask: Tensor | None, rows: Tensor, keys: Tensor, present: Tensor, *, causal: bool
 ) -> Tensor:

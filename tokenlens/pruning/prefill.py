@@ -10,10 +10,11 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning import masks, positions
 from tokenlens.pruning.attention import AttentionInputs, Listener, run_until_attention
-from tokenlens.pruning.cache import Lease, PrunedLayer, install, window_of
+from tokenlens.pruning.cache import Join, Lease, PrunedLayer, install, window_of
 from tokenlens.pruning.cost.accounting import CostAccount
 from tokenlens.pruning.deepstack import Deepstack
 from tokenlens.pruning.disposal import BypassedTokens, StageDecision
+from tokenlens.pruning.frozen import Frozen, Relay, keys_and_values
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.positions import Rotary
@@ -22,7 +23,9 @@ from tokenlens.pruning.scoring import (
     Prompt,
     Rows,
     RowScoring,
+    Scoring,
     StageContext,
+    counts_of_mass,
     importance,
     select,
     strongest_heads,
@@ -31,7 +34,7 @@ from tokenlens.pruning.tokens import Counts, Slots, Tokens
 from tokenlens.pruning.trace import StageTrace, Trace
 from tokenlens.pruning.vision_tower import TowerReader
 from tokenlens.registry import DISPOSALS, SCORERS
-from tokenlens.schedule import Schedule, Stage
+from tokenlens.schedule import MassKeep, Schedule, Stage
 from tokenlens.schedule.token_counts import keep_count
 
 
@@ -65,10 +68,10 @@ class Prefill:
         self._whole = whole
         self._slots = whole
         self._deepstack = Deepstack()
-        self._scoring = SCORERS[context.schedule.scorer.query]
-        self._rows = torch.empty(0)
+        self._rows: dict[str, Tensor] = {}
         self._scores: dict[Stage, Tensor] = {}
         self._bypassed: BypassedTokens | None = None
+        self._frozen: Frozen | None = None
         self._renumbered = False
         self._stages: list[StageTrace] = []
         self._narrowed: dict[tuple[str, int], tuple[Any, Any]] = {}
@@ -96,12 +99,17 @@ class Prefill:
         for stage in self._context.schedule.stages:
             if stage.when == "after" and stage.score_layer == call.number:
                 self._score_after(stage, call, hidden)
-        self._costs.enter(self._slots)
+        self._costs.enter(self._slots, self._readable)
+        arguments, join = self._narrow(call), self._frozen_joiner(call, hidden.device)
         if call.cache is not None:
             window = window_of(call.cache, call.number)
-            layer = PrunedLayer(self._context.lease, self._slots, self._whole.width, window)
+            layer = PrunedLayer(
+                self._context.lease, self._readable, self._whole.width, window, join
+            )
             install(call.cache, call.number, layer)
-        return hidden, self._narrow(call)
+        elif join is not None:
+            arguments["past_key_values"] = Relay(join)
+        return hidden, arguments
 
     def leave(self, number: int, hidden: Tensor) -> Tensor:
         """After a layer: its output as the next one is to see it."""
@@ -111,7 +119,30 @@ class Prefill:
     def finish(self) -> None:
         """After the last layer: write the trace."""
         self._check_turn(self._context.layers + 1)
-        self._context.trace.fill(self._stages, self._costs.tokens(), self._costs.cost())
+        costs = self._costs
+        self._context.trace.fill(self._stages, costs.tokens(), costs.readable(), costs.cost())
+
+    @property
+    def _readable(self) -> Slots:
+        """The tokens that the next layer's rows may attend to."""
+        return self._slots if self._frozen is None else self._frozen.slots
+
+    def _frozen_joiner(self, call: LayerCall, device: torch.device) -> Join | None:
+        """What puts a layer's keys and values of frozen tokens among those of the live ones."""
+        if self._frozen is None:
+            return None
+        frozen = self._frozen = self._frozen.to(device)
+        embeddings = self._once(
+            "frozen embeddings",
+            call.arguments.get("position_embeddings"),
+            lambda embeddings: self._positions(embeddings, frozen.tokens.slots),
+        )
+        key, value = keys_and_values(call, frozen.tokens.hidden, embeddings)
+
+        def join(live_key: Tensor, live_value: Tensor) -> tuple[Tensor, Tensor]:
+            return frozen.among(live_key, key), frozen.among(live_value, value)
+
+        return join
 
     def _check_turn(self, number: int) -> None:
         if self._costs.layers + 1 != number:
@@ -136,46 +167,59 @@ class Prefill:
             self._prompt = replace(self._prompt, tower_reading=tower_reading)
 
     def _choose_rows(self, embeddings: Tensor) -> None:
-        if isinstance(self._scoring, RowScoring):
-            self._rows = self._scoring.rows(self._prompt, embeddings)
-            self._account(self._whole.visuals)
+        for query in dict.fromkeys(scorer.query for scorer in self._context.schedule.scorers):
+            scoring = SCORERS[query]
+            if isinstance(scoring, RowScoring):
+                self._rows[query] = scoring.rows(self._prompt, embeddings)
+                self._account(scoring, self._whole.visuals)
 
-    def _account(self, candidates: Counts) -> None:
+    def _account(self, scoring: Scoring, candidates: Counts) -> None:
         """What scoring so many candidates takes beside reading attention."""
-        if self._scoring.macs is not None:
+        if scoring.macs is not None:
             text = tuple(self._prompt.text_after().sum(1).tolist())
-            self._costs.scored(self._scoring.macs, candidates, text)
+            self._costs.scored(scoring.macs, candidates, text)
 
     def _cut(self, stage: Stage, call: LayerCall, hidden: Tensor) -> Tensor:
         tokens = Tokens(hidden, self._slots)
         if self._bypassed is not None:
             tokens = self._bypassed.rejoin(tokens)
-            self._bypassed = None
+            self._bypassed = self._frozen = None
             if self._renumbered:
                 tokens = tokens._replace(slots=tokens.slots.numbered())
         slots = tokens.slots
-        keeping = tuple(
-            min(keep_count(stage.keep, original), candidates)
-            for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
-        )
+        keeping = self._keeping(stage, slots)
         scores = self._scores_at(stage, call, tokens, keeping)
+        if isinstance(stage.keep, MassKeep):
+            keeping = counts_of_mass(scores, slots.visual, stage.keep, self._whole.visuals)
         rest = tuple(n - k for n, k in zip(slots.visuals, keeping, strict=True))
         kept, merged = select(scores, slots.visual, keeping, self._grid_of(stage, slots)), None
         if any(rest):
             disposal = DISPOSALS[stage.disposal]
+            if disposal.readable and stage.positions == "renumber":
+                tokens = tokens._replace(slots=slots.numbered())
             merging = tuple(disposal.merged(stage.merge, count) for count in rest)
             tokens, merged, self._bypassed = disposal.apply(
                 StageDecision(tokens, kept, keeping, merging, scores, self._prompt.tower_reading)
             )
             if merged is not None:
                 self._costs.grouped(disposal.macs, rest, merged.slots.lengths)
+            if disposal.readable and self._bypassed is not None:
+                self._frozen = Frozen.beside(tokens, self._bypassed.tokens)
         self._renumbered = stage.positions == "renumber"
-        if self._renumbered:
+        if self._renumbered and self._frozen is None:
             tokens = tokens._replace(slots=tokens.slots.numbered())
         self._stages.append(StageTrace(slots, scores, kept, merged and merged.slots))
         self._slots = tokens.slots
         self._narrowed.clear()
         return tokens.hidden
+
+    def _keeping(self, stage: Stage, slots: Slots) -> Counts:
+        """How many tokens the stage selects of each sample; the most where it keeps by mass."""
+        keep = stage.keep.most if isinstance(stage.keep, MassKeep) else stage.keep
+        return tuple(
+            min(keep_count(keep, original), candidates)
+            for original, candidates in zip(self._whole.visuals, slots.visuals, strict=True)
+        )
 
     def _grid_of(self, stage: Stage, slots: Slots) -> Tensor | None:
         """Which of the slots are selected whatever their scores: bool [batch, width]."""
@@ -185,19 +229,21 @@ class Prefill:
         return grid.gather(1, slots.index)
 
     def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
-        scorer, device = self._context.schedule.scorer, tokens.hidden.device
-        if isinstance(self._scoring, DirectScoring):
-            self._account(tokens.slots.visuals)
+        scorer, device = self._context.schedule.scorer_of(stage), tokens.hidden.device
+        scoring = SCORERS[scorer.query]
+        if isinstance(scoring, DirectScoring):
+            self._account(scoring, tokens.slots.visuals)
             context = StageContext(len(self._stages), keeping)
-            return self._scoring.scores(self._prompt, tokens, context, scorer).to(device)
+            return scoring.scores(self._prompt, tokens, context, scorer).to(device)
         if stage.when == "before":
             self._score_now(stage, call, tokens)
         return self._scores.pop(stage).to(device)
 
     def _score_after(self, stage: Stage, call: LayerCall, hidden: Tensor) -> None:
-        if isinstance(self._scoring, DirectScoring):
+        scorer = self._context.schedule.scorer_of(stage)
+        if isinstance(SCORERS[scorer.query], DirectScoring):
             return
-        if not self._context.schedule.scorer.rotary:
+        if not scorer.rotary:
             self._score_now(stage, call, Tokens(hidden, self._slots))
             return
         self._context.listener.expect(call.attention, self._reader(stage, call, self._slots))
@@ -206,7 +252,7 @@ class Prefill:
         """Score by a layer that is about to run, with queries and keys made for this alone."""
         slots, arguments = tokens.slots, dict(call.arguments)
         embeddings = self._positions(arguments.get("position_embeddings"), slots)
-        if not self._context.schedule.scorer.rotary:
+        if not self._context.schedule.scorer_of(stage).rotary:
             embeddings = positions.without_rotation(embeddings)
         arguments["position_embeddings"] = embeddings
         arguments["position_ids"] = None
@@ -219,12 +265,12 @@ class Prefill:
     def _reader(
         self, stage: Stage, call: LayerCall, slots: Slots
     ) -> Callable[[AttentionInputs], None]:
-        scorer = self._context.schedule.scorer
+        scorer = self._context.schedule.scorer_of(stage)
         listed = [head for layer, head in scorer.listed_heads if layer == stage.score_layer]
 
         def read(inputs: AttentionInputs) -> None:
             here = slots.to(inputs.query.device)
-            rows = Rows.among(here, self._rows.to(inputs.query.device))
+            rows = Rows.among(here, self._rows[scorer.query].to(inputs.query.device))
             self._costs.compared(rows.counts, here)
             heads: list[int] | int | None = listed or None
             if isinstance(scorer.heads, int | float):
@@ -260,7 +306,7 @@ class Prefill:
             arguments["attention_mask"] = self._once(
                 f"mask, causal {call.causal}",
                 call.mask,
-                lambda mask: masks.narrow(mask, slots, causal=call.causal, flat=self._context.flat),
+                lambda mask: self._narrowed_mask(mask, call.causal),
             )
             arguments["position_ids"] = self._once(
                 "ids",
@@ -274,6 +320,11 @@ class Prefill:
                 lambda embeddings: self._positions(embeddings, slots),
             )
         return arguments
+
+    def _narrowed_mask(self, mask: Tensor | None, causal: bool) -> Tensor | None:
+        if self._frozen is not None:
+            return masks.narrow_among(mask, self._slots, self._frozen.slots, causal=causal)
+        return masks.narrow(mask, self._slots, causal=causal, flat=self._context.flat)
 
     def _positions(self, embeddings: positions.Embeddings, slots: Slots) -> positions.Embeddings:
         if slots.number is not None:

@@ -11,10 +11,11 @@ from tokenlens.errors import PruningError
 from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import decoder, decoder_layers, text_config
 from tokenlens.pruning.cost.decoder_cost import windows
+from tokenlens.pruning.frozen import refuse_unfreezable
 from tokenlens.pruning.scoring import DirectScoring
 from tokenlens.pruning.vision_tower import reads_tower
-from tokenlens.registry import SCORERS
-from tokenlens.schedule import Schedule, Scorer, Stage
+from tokenlens.registry import DISPOSALS, SCORERS
+from tokenlens.schedule import MassKeep, Schedule, Scorer, Stage
 
 _UNCACHED = (
     "without a cache every new token is a prefill that prunes anew; leave `use_cache` on, or pass "
@@ -66,14 +67,17 @@ def refuse_model(model: PreTrainedModel) -> None:
 
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
     """Scorers and stages that have no meaning on this model."""
-    _refuse_scorer(schedule.scorer, text_config(model).num_attention_heads)
     if schedule.image_scale is not None:
         required_shrinking(model.config)
     if reads_tower(schedule):
         required_tower(model)
+    if any(DISPOSALS[stage.disposal].readable for stage in schedule.stages):
+        _refuse_freezing(model)
     for place, stage in enumerate(schedule.stages):
-        where = f"stages[{place}]"
-        refuse_unscored(where, stage, schedule.scorer)
+        where, scorer = f"stages[{place}]", schedule.scorer_of(stage)
+        told = "scorer" if stage.scorer is None else f"{where}.scorer"
+        _refuse_scorer(told, scorer, text_config(model).num_attention_heads)
+        refuse_unscored(where, stage, scorer)
         if stage.positions == "renumber" and not hasattr(decoder(model), "rotary_emb"):
             raise PruningError(
                 f"{where}.positions: 'renumber' needs a decoder with a `rotary_emb`, this one "
@@ -81,22 +85,37 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
             )
 
 
-def _refuse_scorer(scorer: Scorer, n_heads: int) -> None:
+def _refuse_freezing(model: PreTrainedModel) -> None:
+    """FlashAttention takes no masks that say which keys between its rows each of them sees."""
+    refuse_unfreezable(model)
+    if is_flash_attention_requested(text_config(model)):
+        raise PruningError(
+            "disposal 'freeze': flash attention cannot attend to frozen tokens between live ones; "
+            "load the model with attn_implementation='sdpa'"
+        )
+
+
+def _refuse_scorer(where: str, scorer: Scorer, n_heads: int) -> None:
     if type(scorer.heads) is int and scorer.heads > n_heads:
         raise PruningError(
-            f"scorer.heads: got {scorer.heads} heads, expected at most {n_heads} for this model, "
+            f"{where}.heads: got {scorer.heads} heads, expected at most {n_heads} for this model, "
             "or a ratio of its heads such as 0.5"
         )
     for layer, head in scorer.listed_heads:
         if head >= n_heads:
             raise PruningError(
-                f"scorer.heads: got head {head} of layer {layer}, expected 0 to {n_heads - 1} "
+                f"{where}.heads: got head {head} of layer {layer}, expected 0 to {n_heads - 1} "
                 "for this model"
             )
 
 
 def refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
     """A stage that the scorer cannot score; `where` names it."""
+    if isinstance(stage.keep, MassKeep) and not SCORERS[scorer.query].sums:
+        raise PruningError(
+            f"{where}.keep: got a mass with query {scorer.query!r}, whose importance only says "
+            "which tokens go before others; give a ratio or a count, or query 'last'"
+        )
     if isinstance(SCORERS[scorer.query], DirectScoring):
         return
     if stage.score_layer == 0:

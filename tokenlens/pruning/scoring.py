@@ -19,7 +19,8 @@ from tokenlens.probing.rows import attention_weights
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
 from tokenlens.pruning.tower_reading import TowerReading
-from tokenlens.schedule import Scorer
+from tokenlens.schedule import MassKeep, Scorer
+from tokenlens.schedule.token_counts import within_limits
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +63,10 @@ class Prompt:
 
 
 class StageContext(NamedTuple):
-    """Which stage it is, counted from 0, and how many tokens it selects of each sample."""
+    """Which stage it is, counted from 0, and how many tokens it selects of each sample.
+
+    Where it keeps by mass, the most that it may select.
+    """
 
     stage: int
     keeping: Counts
@@ -78,11 +82,14 @@ class Scoring:
             candidates, text tokens after the last visual token, and numbers in a hidden state;
             None where there are none.
         tower: whether the vision tower is to be read (`Prompt.tower_reading`).
+        sums: whether importance says how much of it a token has, so that it can be kept by mass;
+            not where it only says which tokens go before others.
     """
 
     summary: str = field(default="", kw_only=True)
     macs: Callable[[Floats, Floats, int], Floats] | None = field(default=None, kw_only=True)
     tower: bool = field(default=False, kw_only=True)
+    sums: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class DirectScoring(Scoring):
 
     Attributes:
         scores: of the prompt, the tokens there are with their hidden states, the turn and the
-            schedule's scorer, the importance of every candidate (`tokens.slots.visual`): floats
+            stage's scorer, the importance of every candidate (`tokens.slots.visual`): floats
             [batch, width]; that of the others does not matter.
     """
 
@@ -207,6 +214,34 @@ def select(
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
     limits = torch.tensor(counts, device=order.device)[:, None]
     return candidates & (ranks < limits)
+
+
+def counts_of_mass(scores: Tensor, candidates: Tensor, keep: MassKeep, originals: Counts) -> Counts:
+    """How many candidates of each sample hold the share `keep.mass` of their importance.
+
+    The fewest, from the highest importance down (one below 0 counts as 0), and within the limits
+    of `keep`.
+
+    Args:
+        scores: floats [batch, width].
+        candidates: bool [batch, width].
+        keep: the share and its limits.
+        originals: visual tokens that each sample came with.
+
+    >>> scores = torch.tensor([[0.1, 0.3, 0.2, 0.4]])
+    >>> counts_of_mass(scores, scores > 0, MassKeep(mass=0.65), (4,))
+    (2,)
+    """
+    known = scores.double().clamp(min=0).masked_fill(~candidates, 0)
+    sums = known.sort(dim=1, descending=True).values.cumsum(1)
+    fewer = (sums < keep.mass * sums[:, -1:]).sum(1)
+    there = candidates.sum(1)
+    return tuple(
+        min(within_limits(keep, count + 1, original), candidates_of)
+        for count, original, candidates_of in zip(
+            fewer.tolist(), originals, there.tolist(), strict=True
+        )
+    )
 
 
 def strongest_heads(heads: int | float, n_heads: int) -> int:

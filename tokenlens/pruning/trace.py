@@ -59,6 +59,7 @@ class Trace:
 
     _stages: tuple[StageTrace, ...] | None = field(default=None, repr=False)
     _tokens: Tensor | None = field(default=None, repr=False)
+    _readable: Tensor | None = field(default=None, repr=False)
     _cost: Cost | None = field(default=None, repr=False)
 
     @property
@@ -68,17 +69,31 @@ class Trace:
 
     @property
     def tokens_per_layer(self) -> Tensor:
-        """Visual tokens entering each layer, merged ones counted: int64 [samples, layers]."""
+        """Visual tokens entering each layer, merged ones counted: int64 [samples, layers].
+
+        These are updated there; frozen ones, which are not, are among `readable_per_layer`.
+        """
         return self._there(self._tokens)
+
+    @property
+    def readable_per_layer(self) -> Tensor:
+        """Visual tokens that can be attended to in each layer: int64 [samples, layers].
+
+        Those that enter it, and the frozen ones.
+        """
+        return self._there(self._readable)
 
     @property
     def cost(self) -> Cost:
         """What the prefill cost; `cost.unpruned` is the same for the unpruned model."""
         return self._there(self._cost)
 
-    def fill(self, stages: Sequence[StageTrace], tokens: Tensor, cost: Cost) -> None:
+    def fill(
+        self, stages: Sequence[StageTrace], tokens: Tensor, readable: Tensor, cost: Cost
+    ) -> None:
         """Replace what is known by a finished prefill."""
-        self._stages, self._tokens, self._cost = tuple(stages), tokens, cost
+        self._stages, self._tokens, self._readable = tuple(stages), tokens, readable
+        self._cost = cost
 
     @staticmethod
     def _there(value: T | None) -> T:

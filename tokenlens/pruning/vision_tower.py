@@ -21,9 +21,10 @@ from tokenlens.schedule import Schedule
 
 
 def reads_tower(schedule: Schedule) -> bool:
-    """Whether the scorer or a disposal of a schedule reads the vision tower."""
+    """Whether a scorer or a disposal of a schedule reads the vision tower."""
     disposals = (DISPOSALS[stage.disposal] for stage in schedule.stages)
-    return SCORERS[schedule.scorer.query].tower or any(one.tower for one in disposals)
+    scorings = (SCORERS[scorer.query] for scorer in schedule.scorers)
+    return any(one.tower for one in (*scorings, *disposals))
 
 
 class TowerReader:

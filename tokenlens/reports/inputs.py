@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ResultsError, ScheduleError
-from tokenlens.evaluation.comparing.comparison import Comparison, read_summary
+from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.evaluation.comparing.summary import read_summary
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule

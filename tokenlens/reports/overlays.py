@@ -38,7 +38,10 @@ def read_picture(image: str, size: tuple[int, int]) -> tuple[Image.Image, str | 
     """The picture that the model was shown, or plain grey and the reason why it cannot be had."""
     try:
         if not image:
-            raise SampleError("the picture was given in memory and is not on disk; save it to a file to see it here")
+            raise SampleError(
+                "the picture was given in memory and is not on disk; save it to a file to see it "
+                "here"
+            )
         picture = open_picture(find_picture(image))
         if picture.size != size:
             raise SampleError(

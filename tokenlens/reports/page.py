@@ -32,7 +32,8 @@ from tokenlens.reports.profile_sections import (
     shallow_deep_section,
 )
 from tokenlens.reports.provenance import provenance, schedule_text
-from tokenlens.reports.result_sections import headline_stats, result_section, stage_cases
+from tokenlens.reports.result_sections import headline_stats, result_section
+from tokenlens.reports.stage_sections import stage_cases
 from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import write_text

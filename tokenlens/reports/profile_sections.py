@@ -15,13 +15,13 @@ from tokenlens.analyses import (
     shallow_deep_overlap,
 )
 from tokenlens.analyses.drawing.picture_sheet import region_outlines
-from tokenlens.analyses.drawing.style import percent
 from tokenlens.analyses.drawing.token_raster import rasterise
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri, read_picture
 from tokenlens.reports.shown_samples import Candidate, choose_samples
-from tokenlens.reports.wording import interval, listed, signed
+from tokenlens.reports.wording import listed, signed
+from tokenlens.wording.figures import percent, percent_interval
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _best_layers(overall: pd.DataFrame, top: str) -> str:
     share = f"{percent(first['mean'], 1)} of its tokens"
     chance = f"where chance is about {top}."
     if len(best) == 1:
-        ends = interval(first["low"], first["high"])
+        ends = percent_interval(first["low"], first["high"])
         return (
             f"Layer {best.index[0]} covers the region best: {share} ({ends}) are among the "
             f"layer's top {top}, {chance}"
@@ -134,7 +134,7 @@ def _overlap_table(frame: pd.DataFrame, chosen: Sequence[int]) -> list[dict[str,
     rows = []
     for layer, part in frame.groupby("layer"):
         cells = {
-            row["task"]: (percent(row["mean"], 1), interval(row["low"], row["high"]))
+            row["task"]: (percent(row["mean"], 1), percent_interval(row["low"], row["high"]))
             for row in part.to_dict("records")
         }
         rows.append({"layer": layer, "chosen": layer in chosen, "cells": cells})

@@ -6,7 +6,7 @@ They stand in where no command was kept: results of a Python program, or of an e
 from typing import Any
 
 from tokenlens.evaluation.comparing.arms import OWN
-from tokenlens.evaluation.comparing.comparison import Plan
+from tokenlens.evaluation.comparing.summary import Plan
 from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
 from tokenlens.schedule import BudgetNote, Schedule

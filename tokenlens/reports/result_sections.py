@@ -1,33 +1,26 @@
-"""The sections about results: what pruning kept of pictures and score, and what it saved."""
+"""The sections about results: what pruning kept of the score, and what it saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tokenlens.analyses import (
-    kept_tokens,
     layers_by_method,
     methods_at_budgets,
     retained,
     tokens_per_layer,
 )
-from tokenlens.analyses.drawing.picture_sheet import region_outlines
-from tokenlens.analyses.drawing.style import percent
-from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.table_files import headings, lines, notes, own_notes, title
 from tokenlens.evaluation.comparing.tables import budget_tables
 from tokenlens.evaluation.metrics.agreement import scoring_note
 from tokenlens.evaluation.running.results import ALL
 from tokenlens.reports.figures import FigureFolder, Plate
-from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
-from tokenlens.reports.shown_samples import Candidate, choose_samples
-from tokenlens.reports.wording import amount, interval, saving
-from tokenlens.schedule import Schedule
+from tokenlens.reports.wording import amount, saving
+from tokenlens.wording.figures import percent, percent_interval
 
 _NONE = "\N{EM DASH}"
 
@@ -39,32 +32,6 @@ class Stat:
     label: str
     value: str
     note: str
-
-
-@dataclass(frozen=True)
-class StageTile:
-    """What one stage did to one picture; `back` are (x, y, width, height), `seeds` (x, y)."""
-
-    caption: str
-    summary: str
-    veil: str
-    back: list[tuple[float, ...]]
-    seeds: list[tuple[float, ...]]
-    radius: float
-
-
-@dataclass(frozen=True)
-class StageCase:
-    """One sample, its answers, and its tokens at every stage."""
-
-    question: str
-    answers: str
-    task: str
-    unpruned: str
-    pruned: str
-    missing: str | None
-    overlay: Overlay
-    tiles: list[StageTile]
 
 
 @dataclass(frozen=True)
@@ -129,7 +96,7 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
 def _retained(before: pd.Series, after: pd.Series) -> tuple[str, str]:
     """What an arm retains, and its interval or why there is nothing to retain."""
     if not isnan(after["retained"]):
-        ends = interval(after["retained_low"], after["retained_high"])
+        ends = percent_interval(after["retained_low"], after["retained_high"])
         return percent(after["retained"], 1), f"{ends}, 95 % interval"
     if isnan(before["score"]):
         return _NONE, "no sample has ground truth"
@@ -229,78 +196,6 @@ def _many_figures(comparison: Comparison, figures: FigureFolder) -> list[tuple[P
     return [*found, (plate, "Visual tokens entering each layer, merged ones counted.")]
 
 
-def stage_cases(
-    comparison: Comparison, arm: str, schedule: Schedule, count: int, figures: FigureFolder
-) -> list[StageCase]:
-    """What every stage kept, on some of the pictures that the arm answered about.
-
-    Only on those whose visual tokens are placed in the picture.
-    """
-    results = comparison.arms[arm].rows
-    unpruned = next(iter(comparison.arms.values())).rows
-    places = choose_samples(
-        (
-            Candidate(index, task, image, len(regions) + len(polygons) > 0)
-            for index, (task, image, boxes, regions, polygons) in enumerate(
-                results[["task", "image", "boxes", "region_boxes", "polygons"]].itertuples(
-                    index=False
-                )
-            )
-            if np.isfinite(boxes).all()
-        ),
-        count,
-    )
-    cases = []
-    for number, place in enumerate(places, start=1):
-        row, plain = results.iloc[place], unpruned.iloc[place]
-        outlines = region_outlines(row["region_boxes"], row["polygons"])
-        width, height = map(int, row["size"])
-        picture, missing = read_picture(row["image"], (width, height))
-        frame = kept_tokens.compute([row], schedule)
-        cases.append(
-            StageCase(
-                question=row["question"],
-                answers=" / ".join(row["answers"]),
-                task=row["task"],
-                unpruned=plain["prediction"],
-                pruned=row["prediction"],
-                missing=missing,
-                overlay=overlay(picture, outlines),
-                tiles=[
-                    _stage_tile(where, part, (width, height))
-                    for (_, where), part in frame.groupby(["stage", "where"], sort=False)
-                ],
-            )
-        )
-        figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})
-        figures.add(f"kept-tokens-{number}", figure)
-    return cases
-
-
-def _stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:
-    fates = stage["fate"].to_numpy()
-    boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
-    pixels = boxes * [*size, *size]
-    sides = pixels[:, 2:] - pixels[:, :2]
-    back, seeds = fates == Fate.BACK, fates == Fate.SEED
-    kept = int((fates == Fate.KEPT).sum() + back.sum())
-    summary = [f"{kept} of {len(fates)} kept"]
-    summary += [f"{back.sum()} brought back"] if back.any() else []
-    summary += [f"{seeds.sum()} merged tokens"] if seeds.any() else []
-    return StageTile(
-        caption=where,
-        summary=", ".join(summary),
-        veil=png_uri(kept_tokens.veil(fates, boxes)),
-        back=_numbers(np.hstack([pixels[:, :2], sides])[back]),
-        seeds=_numbers(((pixels[:, :2] + pixels[:, 2:]) / 2)[seeds]),
-        radius=round(float(np.median(sides)) / 6, 2),
-    )
-
-
-def _numbers(rows: np.ndarray) -> list[tuple[float, ...]]:
-    return [tuple(round(float(value), 2) for value in row) for row in rows]
-
-
 def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
     scored = not isnan(row["score"])
     ratio = row["arm"] != baseline and not isnan(row["retained"])
@@ -308,11 +203,13 @@ def _score_row(row: dict[str, Any], baseline: str) -> dict[str, Any]:
         "arm": row["arm"],
         "samples": row["samples"] - row["unscored"],
         "score": percent(row["score"], 1) if scored else _NONE,
-        "score_interval": interval(row["score_low"], row["score_high"]) if scored else "",
+        "score_interval": percent_interval(row["score_low"], row["score_high"]) if scored else "",
         "retained": percent(row["retained"], 1) if ratio else _NONE,
-        "retained_interval": interval(row["retained_low"], row["retained_high"]) if ratio else "",
+        "retained_interval": percent_interval(row["retained_low"], row["retained_high"])
+        if ratio
+        else "",
         "agreement": percent(row["agreement"], 1),
-        "agreement_interval": interval(row["agreement_low"], row["agreement_high"]),
+        "agreement_interval": percent_interval(row["agreement_low"], row["agreement_high"]),
     }
 
 
@@ -337,8 +234,8 @@ def _agreed(row: pd.Series) -> Stat:
     return Stat(
         "agreement",
         percent(row["agreement"], 1),
-        f"{interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers that are "
-        "the unpruned model's own, since no sample has ground truth",
+        f"{percent_interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers "
+        "that are the unpruned model's own, since no sample has ground truth",
     )
 
 

@@ -4,21 +4,11 @@ import json
 import re
 from typing import Any
 
-from tokenlens.analyses.drawing.style import percent
 from tokenlens.registry import DISPOSALS
-from tokenlens.schedule import Keep, Stage
+from tokenlens.schedule import Keep, MassKeep, Stage
+from tokenlens.wording.figures import percent
 
-_DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
-
-
-def interval(low: float, high: float) -> str:
-    """A 95 % interval of shares.
-
-    >>> interval(0.951, 0.99)
-    '95.1–99.0\N{NO-BREAK SPACE}%'
-    """
-    return f"{100 * low:.1f}{_DASH}{percent(high, 1)}"
 
 
 def signed(value: float) -> str:
@@ -76,7 +66,12 @@ def kept_words(keep: Keep) -> str:
 
     >>> kept_words(0.25), kept_words(24), kept_words("none")
     ('25.0\N{NO-BREAK SPACE}% of the visual tokens', '24 tokens', 'no visual token')
+    >>> kept_words(MassKeep(mass=0.9, least=8, most=0.5)).replace("\N{NO-BREAK SPACE}", " ")
+    'as many as hold 90.0 % of the importance (8 tokens to 50.0 % of the visual tokens)'
     """
+    if isinstance(keep, MassKeep):
+        limits = f"{kept_words(keep.least)} to {kept_words(keep.most)}"
+        return f"as many as hold {percent(keep.mass, 1)} of the importance ({limits})"
     if keep == "none":
         return "no visual token"
     if isinstance(keep, int):

@@ -1,7 +1,16 @@
 """The schedule: where visual tokens are pruned, how they are scored, what becomes of the rest."""
 
 from tokenlens.schedule.budget import Budget, parse_budget
-from tokenlens.schedule.parts import BudgetNote, Heads, Keep, ModelRef, Scorer, Stage, Why
+from tokenlens.schedule.parts import (
+    BudgetNote,
+    Heads,
+    Keep,
+    MassKeep,
+    ModelRef,
+    Scorer,
+    Stage,
+    Why,
+)
 from tokenlens.schedule.schedule import Schedule, require_schedule
 
 __all__ = [
@@ -9,6 +18,7 @@ __all__ = [
     "BudgetNote",
     "Heads",
     "Keep",
+    "MassKeep",
     "ModelRef",
     "Schedule",
     "Scorer",

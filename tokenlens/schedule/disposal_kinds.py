@@ -49,6 +49,8 @@ class DisposalKind:
             made of them.
         later: what competes at the next stage: the tokens "kept", those "alive" (merged ones too),
             or "all", since what was set aside comes back.
+        readable: whether what is set aside stays readable: every layer makes keys and values of it
+            until the next stage, or to the end. It is set aside without groups.
         settable: whether a stage's `merge` says how many merged tokens there are.
         summary: one line for the user: what becomes of the rest.
     """
@@ -56,6 +58,7 @@ class DisposalKind:
     merged: Callable[[int | float, int], int] = merge_count
     later: Literal["kept", "alive", "all"] = "alive"
     settable: bool = True
+    readable: bool = False
     summary: str = ""
 
     @property
@@ -78,6 +81,13 @@ KINDS = {
         summary=DISPOSAL_SUMMARIES["recycle"],
     ),
     "contextual": DisposalKind(summary=DISPOSAL_SUMMARIES["contextual"]),
+    "freeze": DisposalKind(
+        merged=lambda _merge, _rest: 0,
+        later="all",
+        settable=False,
+        readable=True,
+        summary=DISPOSAL_SUMMARIES["freeze"],
+    ),
     "bypass": DisposalKind(later="all", summary=DISPOSAL_SUMMARIES["bypass"]),
 }
 """Those of tokenlens itself."""

@@ -16,11 +16,13 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    ValidationError,
     model_validator,
 )
 
 from tokenlens.registry import DISPOSALS, SCORERS, Registry
 from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.storage.json_files import one_line
 from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
 
 Heads = Literal["mean"] | int | float | tuple[tuple[int, int], ...]
-Keep = int | float | Literal["none"]
+Amount = int | float
+"""A count, or a ratio of the sample's original visual tokens."""
 
 
 _MOST = 10**9
@@ -55,8 +58,11 @@ def _amount(
 
 
 _check_some = _amount(
-    "a ratio in (0, 1] such as 0.5, a count from 1 such as 24, or 'none'", zero=False
+    "a ratio in (0, 1] such as 0.5, a count from 1 such as 24, 'none', or an object such as "
+    '{"mass": 0.9, "least": 8, "most": 0.5}',
+    zero=False,
 )
+_check_limit = _amount("a ratio in (0, 1] such as 0.5, or a count from 1 such as 24", zero=False)
 _check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
 _check_strongest = _amount(
     "'mean', a number of heads (a count from 1 such as 14, or a ratio in (0, 1] such as 0.4375), "
@@ -74,6 +80,12 @@ _check_macs = _amount(
 )
 
 
+def _check_mass(value: Any) -> float:
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise ValueError(f"got {shown(value)}, expected a share in (0, 1] such as 0.9")
+
+
 def _known(registry: Registry[Any]) -> Callable[[Any], Any]:
     """A validator of names in `registry`."""
 
@@ -83,10 +95,6 @@ def _known(registry: Registry[Any]) -> Callable[[Any], Any]:
         return value
 
     return check
-
-
-def _check_keep(value: Any) -> Keep:
-    return "none" if value == "none" else _check_some(value)
 
 
 def _check_heads(value: Any) -> Heads:
@@ -109,6 +117,45 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MassKeep(Part):
+    """As many tokens of each sample as hold a share of all the importance there is.
+
+    Of the candidates the fewest whose importance, from the highest down, sums to the share `mass`
+    of all of theirs; where that are fewer than `least` or more than `most`, so many instead.
+
+    Attributes:
+        mass: in (0, 1].
+        least: a count, or a ratio of the sample's original visual tokens.
+        most: likewise; it decides where a sample is so small that `least` is more.
+    """
+
+    mass: Annotated[float, BeforeValidator(_check_mass)]
+    least: Annotated[Amount, BeforeValidator(_check_limit)] = 1
+    most: Annotated[Amount, BeforeValidator(_check_limit)] = 1.0
+
+    @model_validator(mode="after")
+    def _least_is_less(self) -> Self:
+        if type(self.least) is type(self.most) and self.least > self.most:
+            raise ValueError(
+                f"got least {self.least} and most {self.most}, expected least up to most"
+            )
+        return self
+
+
+Keep = Amount | Literal["none"] | MassKeep
+
+
+def _check_keep(value: Any) -> Keep:
+    if value == "none" or isinstance(value, MassKeep):
+        return value
+    if not isinstance(value, dict):
+        return _check_some(value)
+    try:
+        return MassKeep(**value)
+    except ValidationError as error:
+        raise ValueError(one_line(error, MassKeep)) from None
+
+
 class ModelRef(Part):
     """The model a schedule is for; `id` and `revision` are None where that is any such model."""
 
@@ -129,7 +176,7 @@ class ModelRef(Part):
 
 
 class Scorer(Part):
-    """How importance is read at every stage.
+    """How importance is read, at every stage or at one.
 
     Attributes:
         query: the rows of attention that are averaged: of the "last" prompt token, of the
@@ -209,9 +256,10 @@ class Stage(Part):
         score_layer: the layer that scores, counted from 1; 0 is before the decoder.
         when: "after": scored from that layer's attention, and the next layer is the first on fewer
             tokens; "before": scored before that layer runs, and it is itself the first.
-        keep: tokens selected: a ratio of the sample's original visual tokens, a count, or "none",
-            which leaves the text alone.
-        disposal: what happens to the rest: "drop", "merge", "bypass", "recycle" (clusters of the
+        keep: tokens selected: a ratio of the sample's original visual tokens, a count, "none",
+            which leaves the text alone, or as many as hold a share of the importance (`MassKeep`).
+        disposal: what happens to the rest: "drop", "merge", "bypass", "freeze" (they stay readable
+            and are not updated until the next stage, or to the end), "recycle" (clusters of the
             best of them go on, SparseVLM), "contextual" (merged by the vision tower's keys,
             VisionZip) or one that a package adds.
         merge: merged tokens of "merge", "bypass" and "contextual": a ratio of the tokens not kept,
@@ -219,6 +267,7 @@ class Stage(Part):
         positions: whether survivors keep their positions or are numbered anew.
         stride: of a grid of visual tokens, every so many rows and columns, that are selected before
             all others and counted in `keep`; None where the scores alone decide.
+        scorer: how importance is read at this stage; None where it is the schedule's way.
     """
 
     score_layer: Annotated[StrictInt, Field(ge=0, le=_MOST)]
@@ -228,6 +277,7 @@ class Stage(Part):
     merge: Annotated[int | float, BeforeValidator(_check_merge)] = 0
     positions: Literal["keep", "renumber"] = "keep"
     stride: Annotated[StrictInt, Field(ge=2, le=_MOST)] | None = None
+    scorer: Scorer | None = None
 
     @property
     def first_layer(self) -> int:
@@ -236,6 +286,11 @@ class Stage(Part):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        if self.stride is not None and isinstance(self.keep, MassKeep):
+            raise ValueError(
+                f"got stride {self.stride} with keep by mass, expected none: a grid is kept "
+                "whatever its importance"
+            )
         if self.first_layer == 0:
             raise ValueError("got 'before' layer 0, expected 'after' 0, or 'before' 1 or deeper")
         if self.merge and not disposal_kind(self.disposal).settable:

@@ -8,6 +8,9 @@ The one type that selection writes and pruning reads. A file holds (unknown keys
      "scorer": {"query": "last", "heads": "mean", "rotary": true, "softmax": "all"},
      "stages": [{"score_layer": 3, "when": "after", "keep": 0.5,
                  "disposal": "bypass", "merge": 0.1, "positions": "keep"},
+                {"score_layer": 7, "when": "before", "disposal": "freeze",
+                 "keep": {"mass": 0.9, "least": 8, "most": 0.5},
+                 "scorer": {"query": "last", "heads": [[7, 0], [7, 3]]}},
                 {"score_layer": 9, "when": "before", "keep": 24, "disposal": "drop"}],
      "budget": {"average": 0.333},
      "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
@@ -16,7 +19,7 @@ A schedule of smaller pictures has an `image_scale` beside or instead of its sta
 in schema 1 that key was called `picture`, which is still read.
 
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
-a decimal point: 1.0 is all of them).
+a decimal point: 1.0 is all of them). A stage's own `scorer` stands in for the schedule's.
 """
 
 from collections.abc import Sequence
@@ -36,7 +39,17 @@ from tokenlens.errors import ScheduleError
 from tokenlens.registry import METHODS
 from tokenlens.schedule.budget import Budget
 from tokenlens.schedule.disposal_kinds import disposal_kind
-from tokenlens.schedule.parts import BudgetNote, Heads, Keep, ModelRef, Part, Scorer, Stage, Why
+from tokenlens.schedule.parts import (
+    BudgetNote,
+    Heads,
+    Keep,
+    MassKeep,
+    ModelRef,
+    Part,
+    Scorer,
+    Stage,
+    Why,
+)
 from tokenlens.schedule.token_counts import keep_count, stage_tokens
 from tokenlens.storage.json_files import one_line, read_object
 from tokenlens.storage.output_claims import schedule_target
@@ -53,6 +66,7 @@ __all__ = [
     "BudgetNote",
     "Heads",
     "Keep",
+    "MassKeep",
     "ModelRef",
     "Schedule",
     "Scorer",
@@ -118,10 +132,22 @@ class Schedule(Part):
             raise ScheduleError("schema: got 2 without an `image_scale`, expected 1")
         if not self.stages and self.image_scale is None:
             raise ScheduleError("stages: got none, expected at least one, or an `image_scale`")
-        _check_scorer(self.scorer, self.model.layers)
+        _check_scorer("scorer", self.scorer, self.model.layers)
+        for index, stage in enumerate(self.stages):
+            if stage.scorer is not None:
+                _check_scorer(f"stages[{index}].scorer", stage.scorer, self.model.layers)
         _check_range(self.stages, self.model.layers)
         _check_order(self.stages)
         return self
+
+    def scorer_of(self, stage: Stage) -> Scorer:
+        """How importance is read at a stage: its own way, or the schedule's."""
+        return stage.scorer or self.scorer
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """Every way that importance is read in, each once; the schedule's without any stages."""
+        return tuple(dict.fromkeys(map(self.scorer_of, self.stages))) or (self.scorer,)
 
     @classmethod
     def preset(
@@ -264,16 +290,16 @@ def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _check_scorer(scorer: Scorer, layers: int) -> None:
+def _check_scorer(where: str, scorer: Scorer, layers: int) -> None:
     if scorer.layer is not None and scorer.layer > layers:
         raise ScheduleError(
-            f"scorer.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
+            f"{where}.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
             f"{layers}"
         )
     deepest = max((layer for layer, _ in scorer.listed_heads), default=0)
     if deepest > layers:
         raise ScheduleError(
-            f"scorer.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
+            f"{where}.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
             f"model.layers {layers}"
         )
 
@@ -302,8 +328,9 @@ def _check_order(stages: Sequence[Stage]) -> None:
                 f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
                 f"is a {stage.disposal}: its tokens come back before a layer is scored"
             )
-    if stages and disposal_kind(stages[-1].disposal).returns:
+    last = disposal_kind(stages[-1].disposal) if stages else None
+    if last is not None and last.returns and not last.readable:
         raise ScheduleError(
             f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
-            "expected 'drop' or 'merge': no later stage brings the tokens back"
+            "expected 'drop', 'merge' or 'freeze': no later stage brings the tokens back"
         )

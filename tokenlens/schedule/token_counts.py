@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tokenlens.schedule.disposal_kinds import disposal_kind
-from tokenlens.schedule.parts import Keep, Stage
+from tokenlens.schedule.parts import Keep, MassKeep, Stage
 
 
 def keep_count(keep: Keep, n_visual: int) -> int:
@@ -15,11 +15,50 @@ def keep_count(keep: Keep, n_visual: int) -> int:
     (73, 1, 24, 9)
     >>> keep_count("none", 144)
     0
+
+    Of a keep by mass it is the number expected where importance falls off as that of an exponential
+    distribution does, the least that can be assumed of numbers with a given mean: the share f of
+    the tokens that holds the share p of the importance is then that with f·(1 - ln f) = p.
+
+    >>> keep_count(MassKeep(mass=0.9), 144), keep_count(MassKeep(mass=0.9, most=48), 144)
+    (85, 48)
     """
+    if isinstance(keep, MassKeep):
+        return within_limits(keep, _expected(keep.mass, n_visual), n_visual)
     if keep == "none":
         return 0
     count = keep if isinstance(keep, int) else max(1, math.floor(keep * n_visual + 0.5))
     return min(count, n_visual)
+
+
+def within_limits(keep: MassKeep, count: int, n_visual: int) -> int:
+    """`count` within the limits of a keep by mass, for a sample of `n_visual` visual tokens.
+
+    >>> limits = MassKeep(mass=0.9, least=8, most=0.25)
+    >>> [within_limits(limits, count, 144) for count in (3, 20, 90)]
+    [8, 20, 36]
+    """
+    return min(max(count, keep_count(keep.least, n_visual)), keep_count(keep.most, n_visual))
+
+
+def _expected(mass: float, n_visual: int) -> int:
+    """Tokens of `n_visual` that hold the share `mass` of exponentially distributed importance."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        less = middle * (1 - math.log(middle)) < mass
+        low, high = (middle, high) if less else (low, middle)
+    return math.ceil(high * n_visual - 1e-6)
+
+
+def at_most(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The same stages at the most that each can keep: the worst case of a keep by mass."""
+    return tuple(
+        stage.model_copy(update={"keep": stage.keep.most})
+        if isinstance(stage.keep, MassKeep)
+        else stage
+        for stage in stages
+    )
 
 
 def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
@@ -30,12 +69,24 @@ def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[in
     return entering
 
 
+def stage_readable(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
+    """As `stage_tokens`, with those that are frozen: what can be attended to in each layer."""
+    readable = [n_visual] * layers
+    for stage, counts in zip(stages, stage_counts(stages, n_visual), strict=True):
+        readable[stage.first_layer - 1 :] = [counts.readable] * (layers - stage.first_layer + 1)
+    return readable
+
+
 class StageCounts(NamedTuple):
-    """What a stage chooses among, what it keeps, and how many merged tokens stand for the rest."""
+    """What a stage chooses among, what it keeps, and how many merged tokens stand for the rest.
+
+    `frozen` is how many stay readable without being updated.
+    """
 
     candidates: int
     kept: int
     merged: int
+    frozen: int = 0
 
     @property
     def rest(self) -> int:
@@ -47,6 +98,11 @@ class StageCounts(NamedTuple):
         """Tokens that enter the next layer."""
         return self.kept + self.merged
 
+    @property
+    def readable(self) -> int:
+        """Those, and the frozen ones."""
+        return self.alive + self.frozen
+
 
 def stage_counts(stages: Sequence[Stage], n_visual: int) -> list[StageCounts]:
     """The counts of every stage, for one sample of `n_visual` visual tokens."""
@@ -55,7 +111,9 @@ def stage_counts(stages: Sequence[Stage], n_visual: int) -> list[StageCounts]:
     for stage in stages:
         kept = min(keep_count(stage.keep, n_visual), candidates)
         disposal = disposal_kind(stage.disposal)
-        counts = StageCounts(candidates, kept, disposal.merged(stage.merge, candidates - kept))
+        rest = candidates - kept
+        frozen = rest if disposal.readable else 0
+        counts = StageCounts(candidates, kept, disposal.merged(stage.merge, rest), frozen)
         candidates = {"kept": kept, "alive": counts.alive, "all": candidates}[disposal.later]
         found.append(counts)
     return found

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleError, SelectionError
 from tokenlens.evaluation.comparing.arm_names import sorted_names
-from tokenlens.evaluation.comparing.comparison import Plan
-from tokenlens.evaluation.running.generation import answer
-from tokenlens.evaluation.running.preparation import Prepared
+from tokenlens.evaluation.comparing.summary import Plan
+from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.methods import find_method
 from tokenlens.methods.plan import Selection, plan
 from tokenlens.methods.swiftvlm import relative_layers
@@ -115,6 +115,7 @@ def comparison_arms(
         BudgetError: no method at all can be run; the first one's reason.
     """
     arms, first = Arms(), Prepared(vlm, samples[:1])
+    one_token = RunOptions(max_new_tokens=1, any_model=any_model)
     methods, files = sorted_names(names)
     for budget in budgets:
         heading = str(budget)
@@ -122,14 +123,14 @@ def comparison_arms(
         for method in methods:
             try:
                 schedule = _preset(arms, vlm, method, budget, selection)
-                _try(vlm, schedule, first, any_model=any_model)
+                first.answer(schedule, one_token)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
                 continue
             arms.add(heading, method, schedule)
     for file in files:
         schedule = Schedule.load(file)
-        _try(vlm, schedule, first, any_model=any_model)
+        first.answer(schedule, one_token)
         arms.add(_matching_budget(vlm, schedule, budgets), file.stem, schedule)
     if not arms.schedules:
         heading, reasons = next(iter(arms.left_out.items()))
@@ -189,18 +190,6 @@ def _selection(
         layers = ", ".join(map(str, selection.layers))
         arms.add_layer_note(budget, f"{planned}: layers {layers}, chosen from {profile.directory}")
     return selection
-
-
-def _try(vlm: VLM, schedule: Schedule, prepared: Prepared, *, any_model: bool) -> None:
-    """Answer one sample, so that a refusal comes now."""
-    answer(
-        vlm,
-        prepared.batch(schedule),
-        schedule,
-        max_new_tokens=1,
-        any_model=any_model,
-        recorded=prepared.recorded(schedule),
-    )
 
 
 def _matching_budget(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) -> str:

@@ -1,57 +1,33 @@
 """The unpruned model and pruned ones side by side on the same samples."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tokenlens.errors import OutputError, ResultsError
-from tokenlens.evaluation.comparing.cautions import choice_cautions, score_cautions
+from tokenlens.errors import ResultsError
 from tokenlens.evaluation.comparing.statistics import score_statistics
+from tokenlens.evaluation.comparing.summary import SUMMARY, Plan, read_summary
 from tokenlens.evaluation.comparing.timing import FILE as TIMING
-from tokenlens.evaluation.comparing.timing import Timing, time_arms
+from tokenlens.evaluation.comparing.timing import Timing
 from tokenlens.evaluation.metrics.agreement import agreement, agreement_statistics
 from tokenlens.evaluation.metrics.set_metrics import Figure, set_figures
-from tokenlens.evaluation.running.answer_cache import answers_within
-from tokenlens.evaluation.running.results import KIND as RESULTS
 from tokenlens.evaluation.running.results import MACRO, Results, task_groups
-from tokenlens.evaluation.running.run import Run
-from tokenlens.models.vlm import VLM
-from tokenlens.samples.sample import Sample
-from tokenlens.schedule import Schedule
-from tokenlens.storage.files import hash_json
-from tokenlens.storage.invocation import current_command
-from tokenlens.storage.locking import DirectoryLock
 from tokenlens.storage.output_paths import kind_of, slug
-from tokenlens.storage.seals import read_sealed, require, write_sealed
-from tokenlens.storage.shards import MANIFEST, existing_run
+from tokenlens.storage.seals import write_sealed
 from tokenlens.storage.versions import versions
 
-KIND, SUMMARY = "comparison", "summary.json"
+KIND = "comparison"
 UNPRUNED = "unpruned"
-_SCHEMA = 1
+SCHEMA = 1
 _COSTS = ("macs", "scoring_macs", "merging_macs", "kv_bytes")
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What is compared with what.
-
-    Attributes:
-        budgets: per budget the rows of its table: the method's name and its arm.
-        left_out: per budget the methods that could not be run at it, and why.
-        layers: per budget a sentence on layers that were chosen for the model.
-    """
-
-    budgets: Mapping[str, Mapping[str, str]]
-    left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    layers: Mapping[str, str] = field(default_factory=dict)
+Computed = TypeVar("Computed")
 
 
 @dataclass(frozen=True)
@@ -71,6 +47,7 @@ class Comparison:
     plan: Plan | None = None
     cautions: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
+    _computed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -96,6 +73,30 @@ class Comparison:
             tuple(command) if command else None,
         )
 
+    def save(self, directory: Path) -> None:
+        """Write `summary.json`, whole or not at all; rows and times have files of their own."""
+        tables = {"table": self.table(), "figures": self.figures()}
+        summary = {
+            "schema": SCHEMA,
+            "versions": versions(),
+            "arms": {name: results.identity for name, results in self.arms.items()},
+            "plan": self.plan and asdict(self.plan),
+            "command": self.command,
+            "cautions": self.cautions,
+            "timed": self.timing is not None,
+            "tokens_per_layer": {
+                name: results.tokens_per_layer.tolist() for name, results in self.arms.items()
+            },
+            **{
+                name: [
+                    {key: _json_value(value) for key, value in row.items()}
+                    for row in table.to_dict("records")
+                ]
+                for name, table in tables.items()
+            },
+        }
+        write_sealed(directory / SUMMARY, summary)
+
     def table(self) -> pd.DataFrame:
         """Scores, what is retained of the unpruned model's, and costs: one row per task and arm.
 
@@ -107,8 +108,21 @@ class Comparison:
         layer, mean over layers), `macs` (scoring and merging included), `scoring_macs`,
         `merging_macs`, `kv_bytes`, `prefill_s`, `decode_s`. The two times are those of `timing`,
         which has batches of all tasks: they are the same in every task's row, and NaN where nothing
-        was timed.
+        was timed. It is computed once; what is given is a copy.
         """
+        return self.once("table", Comparison._table).copy()
+
+    def once(self, name: str, make: Callable[[Self], Computed]) -> Computed:
+        """What `make` computes of this comparison, computed at the first call for `name` alone.
+
+        Bootstraps are what takes time: the terminal, the files and the report share them.
+        """
+        if name not in self._computed:
+            self._computed[name] = make(self)
+        found: Computed = self._computed[name]
+        return found
+
+    def _table(self) -> pd.DataFrame:
         costs = {arm: self._costs(arm) for arm in self.arms}
         unpruned = next(iter(self.arms.values())).rows
         tasks = [group for _, group in unpruned.groupby("task", sort=False)]
@@ -205,181 +219,6 @@ class Comparison:
             for arm, results in self.arms.items()
             for layer, tokens in enumerate(results.tokens_per_layer, start=1)
         )
-
-
-def compare(
-    vlm: VLM,
-    samples: Sequence[Sample],
-    schedules: Mapping[str, Schedule | None],
-    out: Path | str,
-    *,
-    batch_size: int = 8,
-    max_new_tokens: int = 32,
-    any_model: bool = False,
-    show_progress: bool = False,
-    answers: Path | str | None = None,
-    timed: bool = True,
-    plan: Plan | None = None,
-) -> Comparison:
-    """Answer all samples with the unpruned model and by every schedule, and compare.
-
-    Under `out` every arm has a directory of rows of its own, and `summary.json` holds the table. An
-    interrupted run continues where it stopped, and an arm that is added later is all that is run.
-
-    Args:
-        vlm: a model with its processor.
-        samples: at least one.
-        schedules: by the name of their arm; `unpruned` is the arm without one, which always runs.
-        out: directory for the rows, made where missing.
-        batch_size: samples per batch; it does not change the answers.
-        max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
-        any_model: run schedules that were made for a model of another id.
-        show_progress: show a bar with an ETA on standard error.
-        answers: directory in which answers are kept for every later run of the same model, whatever
-            its samples and its `out`; None keeps them in `out`, until it has finished.
-        timed: measure what the arms take, side by side, on a few batches (see `time_arms`). A
-            directory that knows the times of all arms measures none again.
-        plan: what is compared with what, for the tables.
-
-    Raises:
-        ScheduleError: a schedule is for another model.
-        SampleError: no samples, or a picture that cannot be used; answers before it are kept.
-        OutputError: `out` holds something else, or cannot be written to.
-    """
-    out = Path(out)
-    arms: dict[str, Schedule | None] = {UNPRUNED: None, **schedules}
-    _check_names(arms)
-    run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress, timed=False)
-    run.check(arms.values())
-    _claim(out)
-    command = current_command()
-    with DirectoryLock(out):
-        directories = {out / slug(name): schedule for name, schedule in arms.items()}
-        with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
-            results = run.into(directories, place)
-        timing = Timing.load(out)
-        if timed and not (timing and timing.covers(arms)):
-            timing = time_arms(
-                vlm,
-                samples,
-                arms,
-                max_new_tokens=max_new_tokens,
-                any_model=any_model,
-                show_progress=show_progress,
-            )
-            timing.save(out)
-        comparison = Comparison(
-            dict(zip(arms, results, strict=True)), timing, plan, command=command
-        )
-        cautions = _cautions(comparison, samples, schedules.values())
-        comparison = replace(comparison, cautions=cautions)
-        write_sealed(out / SUMMARY, _summary(comparison))
-        write_sealed(out / MANIFEST, _manifest())
-    return comparison
-
-
-def free_directory(
-    wanted: Path,
-    vlm: VLM,
-    samples: Sequence[Sample],
-    schedules: Mapping[str, Schedule | None],
-    *,
-    max_new_tokens: int = 32,
-) -> Path:
-    """`wanted`, or where that holds another comparison, a directory beside it for this one alone.
-
-    The same comparison always gets the same directory.
-    """
-    run = Run(vlm, samples, 1, max_new_tokens, True, False, timed=False)
-    arms = {
-        name: run.identity(schedule) for name, schedule in {UNPRUNED: None, **schedules}.items()
-    }
-    try:
-        for name, identity in arms.items():
-            existing_run(wanted / slug(name), RESULTS, identity)
-    except OutputError:
-        return wanted.with_name(f"{wanted.name}-{hash_json(arms)[:8]}")
-    return wanted
-
-
-def _cautions(
-    comparison: Comparison, samples: Sequence[Sample], schedules: Iterable[Schedule | None]
-) -> tuple[str, ...]:
-    rows = next(iter(comparison.arms.values())).rows
-    source, split = (getattr(samples, name, None) for name in ("source", "split"))
-    return (
-        *score_cautions(comparison.table(), rows["image"]),
-        *choice_cautions(schedules, source, split),
-    )
-
-
-def read_summary(directory: Path) -> dict[str, Any]:
-    """The summary of a finished comparison; `ResultsError` where there is none, or a damaged one.
-
-    Its keys `arms`, `versions` and, where there is one, `plan` are what they should be.
-    """
-    path = directory / SUMMARY
-    if not path.exists():
-        raise ResultsError(
-            f"{directory} holds an unfinished run; finish it by the same command that began it"
-        )
-    summary = read_sealed(path, ResultsError, "run the same command again")
-    require(summary, path, ResultsError, {"arms": dict, "versions": dict})
-    if summary.get("plan"):
-        parts = {f"plan.{part}": dict for part in summary["plan"].keys() | {"budgets"}}
-        require(summary, path, ResultsError, parts)
-    return summary
-
-
-def _check_names(arms: Mapping[str, Any]) -> None:
-    """Refuse arms that would share a directory, and a schedule in the unpruned model's place."""
-    slugs = [slug(name) for name in arms]
-    clash = next((name for name in arms if slugs.count(slug(name)) > 1), None)
-    if clash is not None or arms[UNPRUNED] is not None:
-        raise OutputError(
-            f"the arm {clash or UNPRUNED!r} would be written where another is; give it another name"
-        )
-
-
-def _claim(out: Path) -> None:
-    """Make `out` a directory of comparisons, or find that it is one, also without its manifest."""
-    try:
-        if kind_of(out) == KIND:
-            return
-        orphaned = kind_of(out) is None and kind_of(out / slug(UNPRUNED)) == RESULTS
-    except ResultsError as error:
-        raise OutputError(str(error)) from error
-    foreign = not out.is_dir() or any(out.glob("[!.]*"))
-    if out.exists() and foreign and not orphaned:
-        raise OutputError(f"{out} exists and holds no results; choose another directory with --out")
-    write_sealed(out / MANIFEST, _manifest())
-
-
-def _manifest() -> dict[str, Any]:
-    return {"schema": _SCHEMA, "kind": KIND, "versions": versions()}
-
-
-def _summary(comparison: Comparison) -> dict[str, Any]:
-    tables = {"table": comparison.table(), "figures": comparison.figures()}
-    return {
-        "schema": _SCHEMA,
-        "versions": versions(),
-        "arms": {name: results.identity for name, results in comparison.arms.items()},
-        "plan": comparison.plan and asdict(comparison.plan),
-        "command": comparison.command,
-        "cautions": comparison.cautions,
-        "timed": comparison.timing is not None,
-        "tokens_per_layer": {
-            name: results.tokens_per_layer.tolist() for name, results in comparison.arms.items()
-        },
-        **{
-            name: [
-                {key: _json_value(value) for key, value in row.items()}
-                for row in table.to_dict("records")
-            ]
-            for name, table in tables.items()
-        },
-    }
 
 
 def _json_value(value: Any) -> Any:

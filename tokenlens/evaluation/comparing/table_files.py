@@ -18,10 +18,10 @@ from tokenlens.evaluation.comparing.tables import (
     Column,
 )
 from tokenlens.storage.files import write_text
+from tokenlens.wording.figures import value_and_interval
 from tokenlens.wording.printable import printable
 
 NAMES = ("table.md", "table.csv", "table.tex")
-_NONE = "\N{EN DASH}"
 _ESCAPES = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -196,12 +196,9 @@ def _heading(column: Column) -> str:
 
 def _texts(cell: Cell, column: Column, *, own: bool) -> tuple[str, str]:
     """A figure and its interval as people read them."""
-    if cell.empty:
-        return _NONE, ""
     shares = {"score": 100.0, "agreement": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
     scale = shares[column.kind] if own or column.kind == "tokens" else 100.0
-    value, low, high = (f"{scale * number:.{_digits(column, own)}f}" for number in _numbers(cell))
-    return value, f"[{low}, {high}]"
+    return value_and_interval(*_numbers(cell), scale=scale, digits=_digits(column, own))
 
 
 def _digits(column: Column, own: bool) -> int:

@@ -99,6 +99,10 @@ def budget_tables(comparison: Comparison) -> list[BudgetTable]:
     The best figure of a column of scores or of times is marked where, for every other method of the
     table, the interval of the difference between the two excludes zero.
     """
+    return list(comparison.once("budget tables", _budget_tables))
+
+
+def _budget_tables(comparison: Comparison) -> list[BudgetTable]:
     drawn = _drawn(comparison)
     places = {arm: place for place, arm in enumerate(comparison.arms)}
     plan = comparison.plan

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.running.cache_key import effective_schedule
-from tokenlens.evaluation.running.generation import answer
-from tokenlens.evaluation.running.preparation import Prepared
+from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import progress
 from tokenlens.samples.sample import Sample
@@ -81,10 +81,7 @@ def time_arms(
     vlm: VLM,
     samples: Sequence[Sample],
     schedules: Mapping[str, Schedule | None],
-    *,
-    max_new_tokens: int = 32,
-    any_model: bool = False,
-    show_progress: bool = False,
+    options: RunOptions,
 ) -> Timing:
     """Time all arms on a few batches of samples of all tasks.
 
@@ -95,9 +92,7 @@ def time_arms(
         vlm: a model with its processor.
         samples: at least one; up to 32 of them are asked, the tasks in turn.
         schedules: by the name of their arm; None is the unpruned model.
-        max_new_tokens: tokens after which an answer is cut off.
-        any_model: run schedules that were made for a model of another id.
-        show_progress: show a bar with an ETA on standard error.
+        options: how they are answered; batches are of a size of their own.
     """
     chosen = [samples[place] for place in _subset(samples, _BATCHES * _BATCH_SIZE)]
     size = min(_BATCH_SIZE, len(chosen))
@@ -110,20 +105,12 @@ def time_arms(
     }
 
     def lap(arm: str, prepared: Prepared) -> tuple[float, float]:
-        schedule = schedules[arm]
-        first = answer(
-            vlm,
-            prepared.batch(schedule),
-            schedule,
-            max_new_tokens=max_new_tokens,
-            any_model=any_model,
-            recorded=prepared.recorded(schedule),
-        )[0]
+        first = prepared.answer(schedules[arm], options)[0]
         return first.prefill_s, first.decode_s
 
     begun, repeats = time.monotonic(), 0
     total = len(schedules) * (1 + len(batches) * _REPEATS)
-    with progress("timing", total, 0, show_progress) as advance:
+    with progress("timing", total, 0, options.show_progress) as advance:
         for arm in schedules:
             lap(arm, batches[0])
             advance()

@@ -17,8 +17,7 @@ from tokenlens.evaluation.information.arms import CURVES, Arms
 from tokenlens.evaluation.information.curves import KIND, MEASURES, Information
 from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
 from tokenlens.evaluation.running.cache_key import code_hash, sample_key
-from tokenlens.evaluation.running.generation import answer_tokens
-from tokenlens.evaluation.running.preparation import Prepared
+from tokenlens.evaluation.running.generation import Prepared, answer_tokens
 from tokenlens.evaluation.running.shared_features import shared_features
 from tokenlens.measures.divergence import kl_divergence, same_top
 from tokenlens.models.fingerprint import model_identity
@@ -142,10 +141,13 @@ def estimate(
     batch = Prepared(vlm, samples[:batch_size]).batch(None)
     began = time.perf_counter()
     answers = answer_tokens(vlm, batch, options.max_new_tokens)
-    answered = time.perf_counter()
-    ForcedBatch.of(batch.inputs, answers).logits(vlm)
-    forward = time.perf_counter() - answered
-    per_sample = (answered - began + passes * forward) / len(batch.samples)
+    answering = time.perf_counter() - began
+    forced = ForcedBatch.of(batch.inputs, answers)
+    forced.logits(vlm)  # the first of its shape is slower than those after it
+    began = time.perf_counter()
+    forced.logits(vlm)
+    forward = time.perf_counter() - began
+    per_sample = (answering + passes * forward) / len(batch.samples)
     return Estimate(passes, len(samples), done, per_sample * (len(samples) - done))
 
 

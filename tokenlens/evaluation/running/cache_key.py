@@ -86,7 +86,8 @@ def _packages(schedule: Schedule | None) -> list[str]:
     if schedule is None:
         return []
     named = {DISPOSALS.package(stage.disposal) for stage in schedule.stages}
-    return sorted(filter(None, {SCORERS.package(schedule.scorer.query), *named}))
+    named |= {SCORERS.package(scorer.query) for scorer in schedule.scorers}
+    return sorted(filter(None, named))
 
 
 def effective_schedule(schedule: Schedule) -> dict[str, Any]:

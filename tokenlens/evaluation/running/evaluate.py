@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tokenlens.evaluation.running.answer_cache import answers_within
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import Results
 from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
@@ -45,7 +46,14 @@ def evaluate(
         SampleError: no samples, or a picture that cannot be used; rows before it are kept.
         OutputError: `out` holds another run or cannot be written to.
     """
-    run = Run(vlm, samples, batch_size, max_new_tokens, any_model, show_progress, timed=True)
+    options = RunOptions(
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        any_model=any_model,
+        show_progress=show_progress,
+        timed=True,
+    )
+    run = Run(vlm, samples, options)
     run.check([schedule])
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)

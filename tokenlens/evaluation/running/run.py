@@ -1,27 +1,32 @@
 """Running schedules over samples: what is missing is answered, and every arm's rows are written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import ModelError, ResultsError, SampleError
 from tokenlens.evaluation.metrics.boxes import box_reader
 from tokenlens.evaluation.metrics.sample_metrics import find_metric
-from tokenlens.evaluation.running.answer_cache import AnswerCache
-from tokenlens.evaluation.running.batches import Arm, BatchedRun
+from tokenlens.evaluation.running.answer_cache import AnswerCache, Answered
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
+from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
+from tokenlens.evaluation.running.shared_features import shared_features
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
+from tokenlens.progress import progress
 from tokenlens.pruning.refusals import refuse_model, refuse_schedule
 from tokenlens.samples.sample import Sample, check_regions
 from tokenlens.schedule import Schedule, require_schedule
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.shards import ShardStore, existing_run
 
+Arm = tuple[Schedule | None, AnswerCache]
 _SMALL = 1_000_000_000
 """Parameters of a model that takes many samples at a time."""
 
@@ -41,20 +46,12 @@ class Run:
     Attributes:
         vlm: a model with its processor.
         samples: at least one.
-        batch_size: samples per batch; it does not change the answers.
-        max_new_tokens: tokens after which an answer is cut off.
-        any_model: whether schedules may be made for a model of another id.
-        show_progress: whether to show a bar with an ETA on standard error.
-        timed: whether rows say how long each answer took; arms then share no work.
+        options: how they are answered.
     """
 
     vlm: VLM
     samples: Sequence[Sample]
-    batch_size: int
-    max_new_tokens: int
-    any_model: bool
-    show_progress: bool
-    timed: bool
+    options: RunOptions
 
     def check(self, schedules: Iterable[Schedule | None]) -> None:
         """Refuse, before anything is computed or written, what could not be run."""
@@ -73,11 +70,12 @@ class Run:
         for sample in self.samples:
             find_metric(sample)
         for name in ("batch_size", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ResultsError(f"{name}: got {getattr(self, name)}, expected at least 1")
+            value = getattr(self.options, name)
+            if value < 1:
+                raise ResultsError(f"{name}: got {value}, expected at least 1")
         for schedule in schedules:
             if schedule is not None:
-                require_schedule(schedule).check(self.vlm, any_model=self.any_model)
+                require_schedule(schedule).check(self.vlm, any_model=self.options.any_model)
                 refuse_model(self.vlm.model)
                 refuse_schedule(schedule, self.vlm.model)
 
@@ -120,28 +118,54 @@ class Run:
         """Answer what any store lacks, and write the rows."""
         count = len(self.samples)
         lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
-        chosen: Sequence[Sample] = self.samples
-        if len(lacking) < count:
-            chosen = [self.samples[row] for row in sorted(lacking)]
-        keys = [self._keys[row] for row in sorted(lacking)]
+        samples: dict[str, Sample] = {}  # each question once, the first sample that asks it
+        for row in sorted(lacking):
+            samples.setdefault(self._keys[row], self.samples[row])
         asked: dict[Path, Arm] = {}
         kept: dict[Path, AnswerCache] = {}
         for directory, schedule in arms.items():
             store = AnswerCache(answers, self._answering(schedule))
             # Arms that do the same are asked once.
             kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
-        batched = BatchedRun(
-            self.vlm,
-            chosen,
-            keys,
-            self.batch_size,
-            self.max_new_tokens,
-            self.any_model,
-            self.timed,
-        )
-        batched.fill(list(asked.values()), self.show_progress)
+        self._fill(list(asked.values()), samples)
         for directory in arms:
             self._write(stores[directory], kept[directory])
+
+    def _fill(self, arms: Sequence[Arm], samples: Mapping[str, Sample]) -> None:
+        """Let every arm's store know the answers to all samples, by their keys.
+
+        A batch is of samples that the same arms have not answered, of one task as far as can be:
+        their answers are of like length, so that none is waited for long. It is prepared, and its
+        pictures are put through the vision tower, once for all arms.
+        """
+        waiting = [len(samples.keys() - store.known) for _, store in arms]
+        if not any(waiting):
+            return
+        asked = len(samples) * len(arms)
+        options = self.options
+        with ExitStack() as stack:
+            for _, store in arms:
+                stack.enter_context(store)
+            advance = stack.enter_context(
+                progress("answering", asked, asked - sum(waiting), options.show_progress)
+            )
+            if not options.timed:
+                stack.enter_context(shared_features(self.vlm.model))
+            warm = not options.timed
+            for wanting, keys in _batches(arms, samples, options.batch_size):
+                prepared = Prepared(self.vlm, [samples[key] for key in keys])
+                for schedule, store in wanting:
+                    if not warm:
+                        prepared.answer(schedule, replace(options, max_new_tokens=2))
+                    answers = prepared.answer(schedule, options)
+                    batch = prepared.batch(schedule)
+                    for key, image, layout, one in zip(
+                        keys, batch.images, batch.layouts, answers, strict=True
+                    ):
+                        known = one if options.timed else replace(one, prefill_s=nan, decode_s=nan)
+                        store.add(key, Answered(image.size, layout, known))
+                    advance(len(keys))
+                warm = True
 
     def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
         """How many answers `into` would find made already, of samples times arms.
@@ -187,7 +211,7 @@ class Run:
     @property
     def generation(self) -> dict[str, Any]:
         """How answers are generated."""
-        return {"decoding": "greedy", "max_new_tokens": self.max_new_tokens}
+        return {"decoding": "greedy", "max_new_tokens": self.options.max_new_tokens}
 
     def identity(self, schedule: Schedule | None) -> dict[str, Any]:
         """What makes a run this one: model, data, generation, what the schedule does, and the code.
@@ -210,6 +234,24 @@ class Run:
             and {key: value for key, value in schedule.as_json().items() if key not in notes},
             "code": code_hash(),
         }
+
+
+def _batches(
+    arms: Sequence[Arm], samples: Mapping[str, Sample], batch_size: int
+) -> Iterator[tuple[list[Arm], list[str]]]:
+    """Which arms are to answer the samples of which keys, each question once."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for key in samples:
+        wanting = tuple(index for index, arm in enumerate(arms) if key not in arm[1].known)
+        groups.setdefault(wanting, []).append(key)
+    tasks = dict.fromkeys(sample.task for sample in samples.values())
+    order = {task: number for number, task in enumerate(tasks)}
+    for wanting, keys in groups.items():
+        if not wanting:
+            continue
+        keys.sort(key=lambda key: order[samples[key].task])
+        for start in range(0, len(keys), batch_size):
+            yield [arms[index] for index in wanting], keys[start : start + batch_size]
 
 
 def _hash(samples: Sequence[Sample]) -> str:

@@ -31,6 +31,8 @@ class CostAccount:
         self._whole = whole
         self._lengths: list[Counts] = []
         self._visuals: list[Counts] = []
+        self._readable: list[Counts] = []
+        self._readable_visuals: list[Counts] = []
         self._stored: list[Counts] = []
         self._scoring = np.zeros(len(whole.lengths))
         self._merging = np.zeros(len(whole.lengths))
@@ -40,12 +42,14 @@ class CostAccount:
         """Layers entered so far."""
         return len(self._lengths)
 
-    def enter(self, slots: Slots) -> None:
-        """The next layer runs on `slots`."""
+    def enter(self, slots: Slots, readable: Slots) -> None:
+        """The next layer runs on `slots`, among those that are `readable`."""
         window = self._windows[self.layers]
         self._lengths.append(slots.lengths)
         self._visuals.append(slots.visuals)
-        self._stored.append(slots.reachable(self._whole.width, window))
+        self._readable.append(readable.lengths)
+        self._readable_visuals.append(readable.visuals)
+        self._stored.append(readable.reachable(self._whole.width, window))
 
     def compared(self, rows: ArrayLike, slots: Slots) -> None:
         """A layer's `rows` (per sample) were compared with all its keys."""
@@ -80,6 +84,10 @@ class CostAccount:
         """Visual tokens entering each layer: int64 [samples, layers]."""
         return torch.tensor(self._visuals, dtype=torch.int64).T.contiguous()
 
+    def readable(self) -> Tensor:
+        """Visual tokens that can be attended to in each layer: int64 [samples, layers]."""
+        return torch.tensor(self._readable_visuals, dtype=torch.int64).T.contiguous()
+
     def cost(self) -> Cost:
         """All of it, beside what the unpruned model takes."""
         layers = self.layers
@@ -94,6 +102,7 @@ class CostAccount:
             self._config,
             np.asarray(self._lengths).T,
             element_size=self._element_size,
+            readable=np.asarray(self._readable).T,
             stored=np.asarray(self._stored).T,
             scoring_macs=self._scoring,
             merging_macs=self._merging,

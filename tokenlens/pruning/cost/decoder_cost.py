@@ -5,6 +5,9 @@ of the key-value cache. Per layer of n tokens, after SwiftVLM §3.5 (arXiv 2602.
 
     n·d·(q + 2·kv + q)  +  2·n²·q  +  3·n·d·m
 
+Beside f frozen tokens, of which a layer makes keys and values only, it is 2·n·(n + f)·q, and
+f·d·2·kv more.
+
 with q and kv the widths of all query and all key heads. Deviations: the paper's 4nd² holds for full
 multi-head attention only, so the projections follow the configuration's heads (grouped-query
 models have fewer keys). As published, causal attention counts the full n², and the MLP is gated.
@@ -68,17 +71,20 @@ class Widths:
         return cls(config.hidden_size, heads * head, kv_heads * head, config.intermediate_size)
 
 
-def decoder_macs(config: PreTrainedConfig, lengths: ArrayLike) -> Floats:
+def decoder_macs(
+    config: PreTrainedConfig, lengths: ArrayLike, readable: ArrayLike | None = None
+) -> Floats:
     """MACs of the decoder layers that run on `lengths` tokens.
 
     Args:
         config: configuration of the text decoder.
         lengths: tokens entering each layer, [..., layers].
+        readable: those and the frozen ones, likewise; by default there are no frozen ones.
 
     Returns:
         float64 [...].
     """
-    parts = decoder_parts(config, lengths)
+    parts = decoder_parts(config, lengths, readable)
     return parts.projections + parts.attention + parts.mlp
 
 
@@ -90,12 +96,16 @@ class DecoderParts(NamedTuple):
     mlp: Floats
 
 
-def decoder_parts(config: PreTrainedConfig, lengths: ArrayLike) -> DecoderParts:
+def decoder_parts(
+    config: PreTrainedConfig, lengths: ArrayLike, readable: ArrayLike | None = None
+) -> DecoderParts:
     """As `decoder_macs`, part by part."""
     widths = Widths.of(config)
     n = np.asarray(lengths, dtype=np.float64)
+    keys = n if readable is None else np.asarray(readable, dtype=np.float64)
     projections = projection_macs(config, n) + n * widths.query * widths.hidden
-    attention = 2 * n**2 * widths.query
+    projections = projections + (keys - n) * widths.hidden * 2 * widths.key
+    attention = 2 * n * keys * widths.query
     mlp = 3 * n * widths.hidden * widths.ffn
     return DecoderParts(*(part.sum(axis=-1) for part in (projections, attention, mlp)))
 
@@ -129,6 +139,7 @@ def decoder_cost(
     lengths: ArrayLike,
     *,
     element_size: int,
+    readable: ArrayLike | None = None,
     stored: ArrayLike | None = None,
     scoring_macs: ArrayLike = 0.0,
     merging_macs: ArrayLike = 0.0,
@@ -140,19 +151,21 @@ def decoder_cost(
         config: configuration of the text decoder.
         lengths: tokens (text and visual) entering each layer, [samples, layers].
         element_size: bytes of one number in the key-value cache.
-        stored: keys each layer's cache holds, [samples, layers]; by default those of `lengths` that
-            the layer's sliding window can still reach.
+        readable: those and the frozen ones, likewise; by default there are no frozen ones.
+        stored: keys each layer's cache holds, [samples, layers]; by default the readable tokens
+            that the layer's sliding window can still reach.
         scoring_macs: beside the layers' own, [samples].
         merging_macs: likewise.
         unpruned: the same samples' cost in the unpruned model.
     """
     tokens = np.asarray(lengths, dtype=np.float64)
     if stored is None:
-        stored = np.minimum(tokens, [np.inf if w is None else w - 1 for w in windows(config)])
+        keys = tokens if readable is None else np.asarray(readable, dtype=np.float64)
+        stored = np.minimum(keys, [np.inf if w is None else w - 1 for w in windows(config)])
     samples = len(tokens)
     key_bytes = 2 * Widths.of(config).key * element_size
     return Cost(
-        prefill_macs=decoder_macs(config, tokens),
+        prefill_macs=decoder_macs(config, tokens, readable),
         scoring_macs=np.broadcast_to(np.asarray(scoring_macs, np.float64), (samples,)).copy(),
         merging_macs=np.broadcast_to(np.asarray(merging_macs, np.float64), (samples,)).copy(),
         kv_bytes=np.asarray(stored, dtype=np.float64).sum(axis=-1) * key_bytes,

@@ -1,8 +1,10 @@
 """What a schedule will cost, from counts alone: no weights, no inputs, nothing run.
 
-The figures are those that `Trace.cost` and `Trace.tokens_per_layer` report of a real run. Two
-things depend on which tokens are chosen, not on how many, and are taken as follows:
+The figures are those that `Trace.cost` and `Trace.tokens_per_layer` report of a real run. Three
+things depend on what is in the picture and in the prompt, and are taken as follows:
 
+- a keep by mass is counted at the number expected of exponentially distributed importance
+  (`token_counts.keep_count`); `token_counts.at_most` gives the stages of the worst case;
 - a scorer that picks its query rows by what the prompt says (SparseVLM's raters) is counted at the
   most rows it can pick;
 - where a sliding window cuts through the picture, the tokens that are left are taken to lie evenly,
@@ -26,10 +28,10 @@ from tokenlens.pruning.cost.decoder_cost import (
     windows,
 )
 from tokenlens.pruning.refusals import refuse_unscored
-from tokenlens.pruning.scoring import Prompt, RowScoring
+from tokenlens.pruning.scoring import Prompt, RowScoring, Scoring
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Scorer, Stage
-from tokenlens.schedule.token_counts import StageCounts, stage_counts, stage_tokens
+from tokenlens.schedule.token_counts import StageCounts, stage_counts, stage_readable, stage_tokens
 
 
 class Macs(NamedTuple):
@@ -53,6 +55,7 @@ class Forecast:
 
     Attributes:
         tokens_per_layer: visual tokens entering each layer, merged ones counted.
+        readable_per_layer: those, and the frozen ones.
         keys_per_layer: keys that each layer's cache holds after the prefill.
         keys_exact: whether these are exact; see the module.
         macs: by part.
@@ -60,6 +63,7 @@ class Forecast:
     """
 
     tokens_per_layer: tuple[int, ...]
+    readable_per_layer: tuple[int, ...]
     keys_per_layer: tuple[int, ...]
     keys_exact: bool
     macs: Macs
@@ -83,7 +87,7 @@ def forecast(
 
     Args:
         stages: in order of depth.
-        scorer: how importance is read at every stage.
+        scorer: how importance is read at every stage without a scorer of its own.
         config: configuration of the text decoder.
         prompt: the tokens of one prompt.
         element_size: bytes of one number in the key-value cache.
@@ -95,11 +99,12 @@ def forecast(
     layers = config.num_hidden_layers
     tokens = stage_tokens(stages, prompt.visual, layers)
     counts = stage_counts(stages, prompt.visual)
-    lengths = np.asarray(tokens) + prompt.text
-    keys, exact = _keys(config, tokens, prompt)
-    parts = decoder_parts(config, lengths)
+    readable = stage_readable(stages, prompt.visual, layers)
+    keys, exact = _keys(config, readable, prompt)
+    parts = decoder_parts(config, np.add(tokens, prompt.text), np.add(readable, prompt.text))
     return Forecast(
         tokens_per_layer=tuple(tokens),
+        readable_per_layer=tuple(readable),
         keys_per_layer=tuple(keys),
         keys_exact=exact,
         macs=Macs(
@@ -137,28 +142,42 @@ def _scoring_macs(
     config: PreTrainedConfig,
     prompt: PromptLengths,
 ) -> float:
-    if not stages:
-        return 0.0
-    scoring = SCORERS[scorer.query]
-    hidden = config.hidden_size
-
-    def beside(candidates: int) -> float:
-        if scoring.macs is None:
-            return 0.0
-        return float(scoring.macs(np.float64(candidates), np.float64(prompt.after), hidden))
-
-    if not isinstance(scoring, RowScoring):
-        return sum(beside(stage.candidates) for stage in counts)
-    rows, total = _row_counter(scoring, prompt), beside(prompt.visual)
+    total, rows_of = 0.0, dict[str, Callable[[int], float]]()
     for place, (stage, count) in enumerate(zip(stages, counts, strict=True)):
-        refuse_unscored(f"stages[{place}]", stage, scorer)
+        own = stage.scorer or scorer
+        refuse_unscored(f"stages[{place}]", stage, own)
+        scoring = SCORERS[own.query]
+        if not isinstance(scoring, RowScoring):
+            total += _beside_macs(scoring, count.candidates, config, prompt)
+            continue
+        if own.query not in rows_of:
+            rows_of[own.query] = _row_counter(scoring, prompt)
+            total += _beside_macs(scoring, prompt.visual, config, prompt)
         after = stage.when == "after"
         visual = tokens[stage.score_layer - 1] if after else count.candidates
-        total += float(comparison_macs(config, rows(visual), visual + prompt.text))
-        if not after or not scorer.rotary:
-            total += float(projection_macs(config, visual + prompt.text))
-        if scorer.decay is not None:
-            total += rows(visual) * (visual + prompt.text) * 2 * _rotated(config)
+        total += _reading_macs(stage, own, rows_of[own.query](visual), visual + prompt.text, config)
+    return total
+
+
+def _beside_macs(
+    scoring: Scoring, candidates: int, config: PreTrainedConfig, prompt: PromptLengths
+) -> float:
+    """What a scorer takes beside reading attention."""
+    if scoring.macs is None:
+        return 0.0
+    counts = np.float64(candidates), np.float64(prompt.after)
+    return float(scoring.macs(*counts, config.hidden_size))
+
+
+def _reading_macs(
+    stage: Stage, scorer: Scorer, rows: float, keys: int, config: PreTrainedConfig
+) -> float:
+    """What comparing so many rows of a layer with so many keys takes."""
+    total = float(comparison_macs(config, rows, keys))
+    if stage.when == "before" or not scorer.rotary:
+        total += float(projection_macs(config, keys))
+    if scorer.decay is not None:
+        total += rows * keys * 2 * _rotated(config)
     return total
 
 

@@ -11,6 +11,7 @@ from tokenlens.pruning.cost.formulas import FORMULAS, Formula, published_macs
 from tokenlens.pruning.cost.request import refuse_both
 from tokenlens.pruning.refusals import refuse_schedule
 from tokenlens.schedule import BudgetNote, Schedule
+from tokenlens.schedule.token_counts import at_most
 
 ASSUMED_VISUAL = 576
 """Visual tokens of a prompt where nothing says how many there are: those of LLaVA-1.5."""
@@ -38,6 +39,8 @@ class CostReport:
         pruned: under the schedule.
         unpruned: without it.
         published: what each published formula says.
+        worst: as `pruned`, where every stage keeps the most that it can; None where none keeps by
+            mass, so that this is certain.
         notes: what a reader should know, a sentence each.
     """
 
@@ -48,6 +51,7 @@ class CostReport:
     unpruned: Forecast
     published: tuple[PublishedCost, ...]
     notes: tuple[str, ...]
+    worst: Forecast | None = None
 
     def parts(self) -> dict[str, tuple[float, float]]:
         """MACs by part and in total: unpruned, pruned."""
@@ -65,6 +69,7 @@ class CostReport:
             "schedule": self.schedule.as_json(),
             "prompt": {**self.prompt._asdict(), "text": self.prompt.text},
             "tokens_per_layer": list(self.pruned.tokens_per_layer),
+            "readable_per_layer": list(self.pruned.readable_per_layer),
             "average": self.pruned.average,
             "macs": pairs,
             "kv_bytes": {"unpruned": self.unpruned.kv_bytes, "pruned": self.pruned.kv_bytes},
@@ -80,6 +85,7 @@ class CostReport:
                 for row in self.published
             ],
             "notes": list(self.notes),
+            **({} if self.worst is None else {"worst": _worst_json(self.worst)}),
         }
 
 
@@ -167,6 +173,9 @@ def cost_report(
     config, size = text_config(vlm.model), vlm.dtype.itemsize
     shown = prompt._replace(visual=schedule.shown_tokens(prompt.visual))
     pruned = forecast(schedule.stages, schedule.scorer, config, shown, element_size=size)
+    most, worst = at_most(schedule.stages), None
+    if most != schedule.stages:
+        worst = forecast(most, schedule.scorer, config, shown, element_size=size)
     published = tuple(
         PublishedCost(
             formula,
@@ -182,16 +191,33 @@ def cost_report(
         pruned=pruned,
         unpruned=forecast((), schedule.scorer, config, prompt, element_size=size),
         published=published,
-        notes=(*([assumed] if assumed else []), *_notes(schedule, pruned, vlm)),
+        notes=(*([assumed] if assumed else []), *_notes(schedule, pruned, worst, vlm)),
+        worst=worst,
     )
 
 
-def _notes(schedule: Schedule, pruned: Forecast, vlm: VLM) -> list[str]:
+def _worst_json(worst: Forecast) -> dict[str, Any]:
+    return {
+        "tokens_per_layer": list(worst.tokens_per_layer),
+        "readable_per_layer": list(worst.readable_per_layer),
+        "average": worst.average,
+        "macs": {**worst.macs._asdict(), "total": worst.macs.total},
+        "kv_bytes": worst.kv_bytes,
+    }
+
+
+def _notes(schedule: Schedule, pruned: Forecast, worst: Forecast | None, vlm: VLM) -> list[str]:
     dtype = str(vlm.dtype).removeprefix("torch.")
     notes = [
         "this is one prompt of so many tokens; `tokenlens run` counts every sample's own, and its "
         f"cache in the dtype it runs in, which is {dtype} here (--dtype)"
     ]
+    if worst is not None:
+        notes.append(
+            "a stage keeps by mass: counted for importance that is exponentially distributed; at "
+            f"the most it can keep it is {worst.average:.1f} visual tokens per layer and "
+            f"{worst.macs.total / 1e9:,.3f} GMACs"
+        )
     if schedule.budget is not None and schedule.budget.reached is not None:
         notes.append("the budget is met as nearly as whole tokens allow, by more than 1 % not")
     if not pruned.keys_exact:

@@ -65,4 +65,6 @@ def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
     return visual**2 * hidden
 
 
-SCORER = DirectScoring(diverse_scores, macs=_compared, summary=SCORER_SUMMARIES["diverse"])
+SCORER = DirectScoring(
+    diverse_scores, macs=_compared, sums=False, summary=SCORER_SUMMARIES["diverse"]
+)

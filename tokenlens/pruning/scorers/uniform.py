@@ -24,4 +24,4 @@ def uniform_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer)
     return scores.to(slots.index.device)
 
 
-SCORER = DirectScoring(uniform_scores, summary=SCORER_SUMMARIES["uniform"])
+SCORER = DirectScoring(uniform_scores, sums=False, summary=SCORER_SUMMARIES["uniform"])

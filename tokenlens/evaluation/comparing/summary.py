@@ -1,0 +1,44 @@
+"""`summary.json`: what a finished comparison says of its arms, and what was compared with what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenlens.errors import ResultsError
+from tokenlens.storage.seals import read_sealed, require
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared with what.
+
+    Attributes:
+        budgets: per budget the rows of its table: the method's name and its arm.
+        left_out: per budget the methods that could not be run at it, and why.
+        layers: per budget a sentence on layers that were chosen for the model.
+    """
+
+    budgets: Mapping[str, Mapping[str, str]]
+    left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The summary of a finished comparison; `ResultsError` where there is none, or a damaged one.
+
+    Its keys `arms`, `versions` and, where there is one, `plan` are what they should be.
+    """
+    path = directory / SUMMARY
+    if not path.exists():
+        raise ResultsError(
+            f"{directory} holds an unfinished run; finish it by the same command that began it"
+        )
+    summary = read_sealed(path, ResultsError, "run the same command again")
+    require(summary, path, ResultsError, {"arms": dict, "versions": dict})
+    if summary.get("plan"):
+        parts = {f"plan.{part}": dict for part in summary["plan"].keys() | {"budgets"}}
+        require(summary, path, ResultsError, parts)
+    return summary

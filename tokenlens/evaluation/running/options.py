@@ -1,0 +1,22 @@
+"""How samples are answered: what every run, plain or pruned, can be told."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How samples are answered.
+
+    Attributes:
+        batch_size: samples per batch; it does not change the answers.
+        max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
+        any_model: whether schedules may be made for a model of another id.
+        show_progress: whether to show a bar with an ETA on standard error.
+        timed: whether rows say how long each answer took; schedules then share no work.
+    """
+
+    batch_size: int = 8
+    max_new_tokens: int = 32
+    any_model: bool = False
+    show_progress: bool = False
+    timed: bool = False

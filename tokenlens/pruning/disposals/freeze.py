@@ -1,0 +1,11 @@
+"""The rest keeps its hidden states and stays readable until the next stage."""
+
+from tokenlens.pruning.disposal import BypassedTokens, Disposal, Disposed, StageDecision
+
+
+def freeze(decision: StageDecision) -> Disposed:
+    """Only the survivors are updated; every layer makes keys and values of the rest."""
+    return Disposed(decision.survivors(), bypassed=BypassedTokens(decision.rest(), None))
+
+
+DISPOSAL = Disposal.own("freeze", freeze)

@@ -1,0 +1,185 @@
+"""Tokens that stay readable: their states rest, and every layer makes keys and values of them.
+
+A layer's own code does it, up to the point where it hands keys and values to the cache: its input
+norm, its projections, the norms of its keys and its rotary embedding run as the family defines
+them. Its queries are left out, which is most of the work. The same way in is where they join: the
+layer that then runs on the live tokens gets theirs among its own from the cache, in the order of
+the sequence, under the layer's own mask.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from tokenlens.errors import PruningError
+from tokenlens.models.structure import decoder_layers
+from tokenlens.pruning.cache import Join
+from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.tokens import Slots, Tokens, arrange
+
+FUSED = "qkv_proj"
+"""What a projection of queries, keys and values in one is called, in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """Readable tokens beside the live ones, from one stage to the next.
+
+    Attributes:
+        tokens: the frozen ones, with the states they keep.
+        slots: live and frozen tokens together, in sequence order.
+        order: int64 [batch, width of `slots`], which of them, live ones first and then the frozen
+            ones, stands in each slot.
+    """
+
+    tokens: Tokens
+    slots: Slots
+    order: Tensor
+
+    @classmethod
+    def beside(cls, live: Tokens, frozen: Tokens) -> "Frozen":
+        """`frozen` beside the tokens that go on."""
+        nothing = live.hidden[..., :0], frozen.hidden[..., :0]  # places are all that is wanted
+        both = Tokens(nothing[0], live.slots).join(Tokens(nothing[1], frozen.slots))
+        there = both.slots.present
+        slots = both.take(there, both.slots.lengths, both.slots.visuals).slots
+        return cls(frozen, slots, arrange(both.slots.index, there, slots.width))
+
+    def to(self, device: torch.device) -> "Frozen":
+        """The same on another device."""
+        if self.order.device == device:
+            return self
+        return Frozen(self.tokens.to(device), self.slots.to(device), self.order.to(device))
+
+    def among(self, live: Tensor, frozen: Tensor) -> Tensor:
+        """Both in sequence order: keys or values [batch, heads, tokens, size]."""
+        both = torch.cat([live, frozen], dim=2)
+        if len(self.order) == 1:
+            return both.index_select(2, self.order[0])
+        rows = self.order[:, None, :, None].expand(-1, both.shape[1], -1, both.shape[3])
+        return both.gather(2, rows)
+
+
+class Relay(Cache):
+    """What a layer hands its keys and values to: they are passed on to `join`, and not kept."""
+
+    def __init__(self, join: Join) -> None:
+        super().__init__(layers=[])
+        self._join = join
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values to attend to."""
+        return self._join(key_states, value_states)
+
+
+class _MadeError(Exception):
+    """Leaves a layer once its keys and values are made."""
+
+    def __init__(self, key: Tensor, value: Tensor) -> None:
+        super().__init__()
+        self.made = key, value
+
+
+def keys_and_values(call: LayerCall, hidden: Tensor, embeddings: Any) -> tuple[Tensor, Tensor]:
+    """Keys and values [batch, heads, tokens, size] that a layer makes of `hidden`.
+
+    `embeddings` are the position embeddings of those tokens. The layer's own forward pass must
+    follow: where accelerate offloads weights, that is what sends back those fetched here.
+    """
+    given = {
+        **call.arguments,
+        "attention_mask": None,
+        "position_ids": None,
+        "position_embeddings": embeddings,
+        "past_key_values": Relay(_made),
+    }
+    with without_queries(call.attention):
+        try:
+            call.layer.forward(hidden, **given)
+        except _MadeError as error:
+            return error.made
+    raise PruningError(
+        f"layer {call.number} did not hand its keys and values to the cache, so that tokens cannot "
+        "be frozen before it; use disposal 'bypass' or 'drop'"
+    )
+
+
+def _made(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    raise _MadeError(key, value)
+
+
+@contextmanager
+def without_queries(attention: nn.Module) -> Iterator[None]:
+    """Let the projections of an attention module make no queries while this is open."""
+    with ExitStack() as stack:
+        separate = getattr(attention, "q_proj", None)
+        if isinstance(separate, nn.Module):
+            width = _query_width(attention, separate)
+            _swap(
+                stack,
+                separate,
+                lambda states: states.new_zeros(()).expand(*states.shape[:-1], width),
+            )
+        else:
+            fused = attention.get_submodule(FUSED)
+            _swap(
+                stack,
+                fused,
+                lambda states: _without_first(fused, states, _fused_queries(attention)),
+            )
+        yield
+
+
+def _swap(stack: ExitStack, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+    """Another forward pass for `module`, until `stack` is left."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    if own is None:
+        stack.callback(delattr, module, "forward")
+    else:
+        stack.callback(setattr, module, "forward", own)
+
+
+def _query_width(attention: nn.Module, projection: nn.Module) -> int:
+    """Numbers of a token's queries that the code after the projection takes.
+
+    A head's are enough where it is told apart head by head. A norm over all heads takes them all.
+    """
+    full = int(projection.out_features)
+    head = int(getattr(attention, "head_dim", full))
+    norm = getattr(getattr(attention, "q_norm", None), "weight", None)
+    return head if norm is None or len(norm) == head else full
+
+
+def _without_first(fused: nn.Module, states: Tensor, queries: int) -> Tensor:
+    """What a fused projection makes of `states`, with zeros for the queries."""
+    weight, bias = fused.get_parameter("weight"), fused._parameters.get("bias")
+    rest = nn.functional.linear(states, weight[queries:], None if bias is None else bias[queries:])
+    return nn.functional.pad(rest, (queries, 0))
+
+
+def _fused_queries(attention: nn.Module) -> int:
+    config: Any = attention.config
+    return int(config.num_attention_heads * attention.head_dim)
+
+
+def refuse_unfreezable(model: PreTrainedModel) -> None:
+    """Raise `PruningError` for a model in whose layers tokens cannot be frozen."""
+    for number, layer in enumerate(decoder_layers(model), start=1):
+        attention = layer.get_submodule("self_attn")
+        if isinstance(getattr(attention, "q_proj", None), nn.Module):
+            continue
+        if type(getattr(attention, FUSED, None)) is not nn.Linear:
+            raise PruningError(
+                f"disposal 'freeze': the attention of decoder layer {number} "
+                f"({type(attention).__name__}) has no `q_proj` and no linear `{FUSED}`, so its "
+                "keys cannot be made without its queries; use disposal 'bypass' or 'drop'"
+            )

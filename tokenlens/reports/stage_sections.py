@@ -1,0 +1,113 @@
+"""The section about stages: what every stage of a schedule kept of some pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.analyses import kept_tokens
+from tokenlens.analyses.drawing.picture_sheet import region_outlines
+from tokenlens.analyses.kept_tokens import Fate
+from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.reports.figures import FigureFolder
+from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
+from tokenlens.reports.shown_samples import Candidate, choose_samples
+from tokenlens.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class StageTile:
+    """What one stage did to one picture; `back` are (x, y, width, height), `seeds` (x, y)."""
+
+    caption: str
+    summary: str
+    veil: str
+    back: list[tuple[float, ...]]
+    seeds: list[tuple[float, ...]]
+    radius: float
+
+
+@dataclass(frozen=True)
+class StageCase:
+    """One sample, its answers, and its tokens at every stage."""
+
+    question: str
+    answers: str
+    task: str
+    unpruned: str
+    pruned: str
+    missing: str | None
+    overlay: Overlay
+    tiles: list[StageTile]
+
+
+def stage_cases(
+    comparison: Comparison, arm: str, schedule: Schedule, count: int, figures: FigureFolder
+) -> list[StageCase]:
+    """What every stage kept, on some of the pictures that the arm answered about.
+
+    Only on those whose visual tokens are placed in the picture.
+    """
+    results = comparison.arms[arm].rows
+    unpruned = next(iter(comparison.arms.values())).rows
+    places = choose_samples(
+        (
+            Candidate(index, task, image, len(regions) + len(polygons) > 0)
+            for index, (task, image, boxes, regions, polygons) in enumerate(
+                results[["task", "image", "boxes", "region_boxes", "polygons"]].itertuples(
+                    index=False
+                )
+            )
+            if np.isfinite(boxes).all()
+        ),
+        count,
+    )
+    cases = []
+    for number, place in enumerate(places, start=1):
+        row, plain = results.iloc[place], unpruned.iloc[place]
+        outlines = region_outlines(row["region_boxes"], row["polygons"])
+        width, height = map(int, row["size"])
+        picture, missing = read_picture(row["image"], (width, height))
+        frame = kept_tokens.compute([row], schedule)
+        cases.append(
+            StageCase(
+                question=row["question"],
+                answers=" / ".join(row["answers"]),
+                task=row["task"],
+                unpruned=plain["prediction"],
+                pruned=row["prediction"],
+                missing=missing,
+                overlay=overlay(picture, outlines),
+                tiles=[
+                    _stage_tile(where, part, (width, height))
+                    for (_, where), part in frame.groupby(["stage", "where"], sort=False)
+                ],
+            )
+        )
+        figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})
+        figures.add(f"kept-tokens-{number}", figure)
+    return cases
+
+
+def _stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:
+    fates = stage["fate"].to_numpy()
+    boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
+    pixels = boxes * [*size, *size]
+    sides = pixels[:, 2:] - pixels[:, :2]
+    back, seeds = fates == Fate.BACK, fates == Fate.SEED
+    kept = int((fates == Fate.KEPT).sum() + back.sum())
+    summary = [f"{kept} of {len(fates)} kept"]
+    summary += [f"{back.sum()} brought back"] if back.any() else []
+    summary += [f"{seeds.sum()} merged tokens"] if seeds.any() else []
+    return StageTile(
+        caption=where,
+        summary=", ".join(summary),
+        veil=png_uri(kept_tokens.veil(fates, boxes)),
+        back=_numbers(np.hstack([pixels[:, :2], sides])[back]),
+        seeds=_numbers(((pixels[:, :2] + pixels[:, 2:]) / 2)[seeds]),
+        radius=round(float(np.median(sides)) / 6, 2),
+    )
+
+
+def _numbers(rows: np.ndarray) -> list[tuple[float, ...]]:
+    return [tuple(round(float(value), 2) for value in row) for row in rows]

@@ -1,0 +1,48 @@
+"""Figures as people read them: shares in per cent, and values with their intervals."""
+
+from math import isnan
+
+DASH = "\N{EN DASH}"
+_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def percent(share: float, digits: int | None = 0) -> str:
+    """A share in per cent, as all text and figures write it; three figures where `digits` is None.
+
+    >>> percent(0.333), percent(0.9871, 1), percent(0.00025, None)
+    ('33\N{NO-BREAK SPACE}%', '98.7\N{NO-BREAK SPACE}%', '0.025\N{NO-BREAK SPACE}%')
+    """
+    number = f"{100 * share:.3g}" if digits is None else f"{100 * share:.{digits}f}"
+    return f"{number}{_SPACE}%"
+
+
+def value_and_interval(
+    value: float, low: float, high: float, *, scale: float = 100.0, digits: int = 1
+) -> tuple[str, str]:
+    """A value and its interval in brackets, both times `scale`; a dash and nothing where it is NaN.
+
+    >>> value_and_interval(0.973, 0.959, 1.0), value_and_interval(*3 * [float("nan")])
+    (('97.3', '[95.9, 100.0]'), ('–', ''))
+    """
+    if isnan(value):
+        return DASH, ""
+    first, *ends = (f"{scale * number:.{digits}f}" for number in (value, low, high))
+    return first, f"[{', '.join(ends)}]"
+
+
+def interval_cell(value: float, low: float, high: float) -> str:
+    """A share and its interval in per cent, in one cell; a dash where there is none.
+
+    >>> interval_cell(0.973, 0.959, 1.0), interval_cell(*3 * [float("nan")])
+    ('97.3 [95.9, 100.0]', '–')
+    """
+    return " ".join(value_and_interval(value, low, high)).rstrip()
+
+
+def percent_interval(low: float, high: float) -> str:
+    """A 95 % interval of shares.
+
+    >>> percent_interval(0.951, 0.99)
+    '95.1–99.0\N{NO-BREAK SPACE}%'
+    """
+    return f"{100 * low:.1f}{DASH}{percent(high, 1)}"
