@@ -70,9 +70,9 @@ def information(
     from tokenlens.samples.dataset import load_samples
     from tokenlens.storage.output_paths import information_directory
 
-    name = model or DEFAULT_MODEL
+    name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
     check_model(name, revision, device, dtype, device_map)
-    samples = load_samples(data or DEFAULT_DATA, "calibration", limit, task or ())
+    samples = load_samples(source, "calibration", limit, task or ())
 
     from tokenlens.evaluation.information.measure import Options, estimate
     from tokenlens.evaluation.information.measure import information as measure
@@ -90,14 +90,7 @@ def information(
     if dry_run:
         return
     found = measure(
-        vlm,
-        samples,
-        directory,
-        share=share,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        batch_size=batch_size,
-        show_progress=True,
+        vlm, samples, directory, batch_size=batch_size, show_progress=True, **vars(options)
     )
     _write(found, directory)
 
