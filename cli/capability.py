@@ -1,4 +1,4 @@
-"""The runs behind `select-layers --criterion capability`: what they take, and their rows."""
+"""The runs behind the criteria of `select-layers` that run the model: what they take."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,15 @@ class Reruns:
             if value and name != "batch_size":
                 option = "--" + name.replace("_", "-")
                 raise SelectionError(
-                    f"{option} is for --criterion capability, which runs the model; {criterion!r} "
-                    f"is read from the profile: leave {option} out"
+                    f"{option} is for --criterion capability, or agreement, which run the model; "
+                    f"{criterion!r} is read from the profile: leave {option} out"
                 )
+
+    def scores(self, criterion: str, profile: "Profile") -> "Capability | None":
+        """What a criterion that runs the model measures; None after a dry run."""
+        from tokenlens.selection.criteria import AGREEMENT
+
+        return self.agreement(profile) if criterion == AGREEMENT else self.capability(profile)
 
     def capability(self, profile: "Profile") -> "Capability | None":
         """The scores of the runs, made where they are missing; None after a dry run."""
@@ -75,6 +81,28 @@ class Reruns:
             console.print(f"{note}.")
         wrote("Capability measured in", directory)
         return capability_of(comparison, samples.source)
+
+    def agreement(self, profile: "Profile") -> "Capability | None":
+        """The agreements of the runs, made where they are missing; None after a dry run."""
+        from tokenlens.evaluation.information.measure import estimate, information
+        from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
+        from tokenlens.storage.output_paths import information_directory
+
+        model, revision = profiled_model(profile, self.model, self.revision)
+        samples = profiled_samples(profile, self.data, self.limit)
+        directory = self.rows or information_directory(model, samples.name, len(samples))
+        vlm = self._load(profile, model, revision)
+        taken = estimate(vlm, samples, directory, batch_size=self.batch_size)
+        console.print(
+            f"Agreement: {taken.arms} forward passes over each of {taken.samples} samples of "
+            f"{samples.name}, {taken.done} of them there; by the first batch the rest takes about "
+            f"{duration(taken.seconds)}."
+        )
+        if self.dry_run:
+            return None
+        found = information(vlm, samples, directory, batch_size=self.batch_size, show_progress=True)
+        wrote("Agreement measured in", directory)
+        return found.as_capability()
 
     def _load(self, profile: "Profile", model: str, revision: str | None) -> "VLM":
         from tokenlens.errors import ModelError

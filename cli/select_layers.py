@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenlens.methods.plan import LayerVerdict, Selection
 
 
-_RERUNS = "For --criterion capability, which runs the model"
+_RERUNS = "For --criterion capability and agreement, which run the model"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,8 @@ def select_layers(
         str,
         typer.Option(
             help="What a layer is scored by: region, average-precision, mass or pointing, read of "
-            "the profile; or capability, the answers given on its choice (one run per layer)."
+            "the profile; or, by running the model, capability, the answers given on its choice, "
+            "or agreement, the same without labels (see `tokenlens information`)."
         ),
     ] = "region",
     budget: Annotated[
@@ -104,7 +105,7 @@ def select_layers(
     """
     from tokenlens.methods.plan import plan
     from tokenlens.probing.profile import Profile
-    from tokenlens.selection.criteria import CAPABILITY, check_criterion
+    from tokenlens.selection.criteria import MEASURED, check_criterion
     from tokenlens.selection.solve import parse_budget
     from tokenlens.storage.output_paths import SCHEDULE, newest_profile
 
@@ -113,13 +114,13 @@ def select_layers(
     reruns = Reruns(
         model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run
     )
-    if criterion != CAPABILITY:
+    if criterion not in MEASURED:
         reruns.refuse(criterion)
     directory = profile or newest_profile()
     source = Profile(directory)
     if reruns.model:
         check_model(reruns.model, revision, device, dtype, device_map)
-    by = reruns.capability(source) if criterion == CAPABILITY else criterion
+    by = reruns.scores(criterion, source) if criterion in MEASURED else criterion
     if by is None:
         return
     target = out or SCHEDULE

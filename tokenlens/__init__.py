@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenlens.errors import TokenlensError
     from tokenlens.evaluation.comparing.at_budgets import compare
+    from tokenlens.evaluation.information.curves import Information
+    from tokenlens.evaluation.information.measure import information
     from tokenlens.evaluation.running.evaluate import evaluate
     from tokenlens.evaluation.running.results import Results
     from tokenlens.measures.correlation import rank_correlation
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Budget": "tokenlens.schedule.budget",
+    "Information": "tokenlens.evaluation.information.curves",
     "Layout": "tokenlens.models.layout",
     "Profile": "tokenlens.probing.profile",
     "Recording": "tokenlens.probing.recording",
@@ -45,6 +48,7 @@ _HOMES = {
     "compare": "tokenlens.evaluation.comparing.at_budgets",
     "evaluate": "tokenlens.evaluation.running.evaluate",
     "forecast": "tokenlens.pruning.cost.schedule_forecast",
+    "information": "tokenlens.evaluation.information.measure",
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
     "plan": "tokenlens.methods.plan",
@@ -60,6 +64,7 @@ _HOMES = {
 __all__ = [
     "VLM",
     "Budget",
+    "Information",
     "Layout",
     "Profile",
     "Recording",
@@ -72,6 +77,7 @@ __all__ = [
     "compare",
     "evaluate",
     "forecast",
+    "information",
     "load",
     "load_samples",
     "plan",

@@ -20,6 +20,7 @@ COMMANDS = (
     "run",
     "report",
     "knock-out",
+    "information",
     "demo",
     "models",
     "methods",

@@ -14,7 +14,6 @@ from tokenlens.methods.plan_notes import BEST_LAYER, plan_notes
 from tokenlens.methods.swiftvlm_stages import MERGE, swiftvlm_stages
 from tokenlens.schedule import ModelRef, Schedule, Why
 from tokenlens.selection.criteria import (
-    CAPABILITY,
     Capability,
     Evidence,
     gather_evidence,
@@ -161,7 +160,7 @@ def plan(
         return solved_schedule("swiftvlm", model, stages, target, n_visual=n_visual, meter=counting)
 
     measured = criterion if isinstance(criterion, Capability) else None
-    name = criterion if isinstance(criterion, str) else CAPABILITY
+    name = criterion if isinstance(criterion, str) else criterion.criterion
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
     said = tuple(_cautions(evidence, interval, layers))

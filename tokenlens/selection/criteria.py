@@ -38,7 +38,12 @@ CRITERIA: Mapping[str, Callable[[Any, Any], Array]] = MappingProxyType(
 """Each takes a sample's importance [layers, n_visual] and region bool [n_visual], and gives float64
 [layers]. "region" is the recall of region tokens in the top 20 %."""
 CAPABILITY = "capability"
-NAMES = (*CRITERIA, CAPABILITY)
+AGREEMENT = "agreement"
+"""Like it without labels: the answer tokens that stay the most likely on each layer's choice, which
+`tokenlens.evaluation.information` measures."""
+MEASURED = (CAPABILITY, AGREEMENT)
+"""Those for which the model is run."""
+NAMES = (*CRITERIA, *MEASURED)
 """All that may be asked for by name."""
 
 
@@ -71,12 +76,14 @@ class Capability:
         unpruned: per task, the unpruned model's mean score over the same samples, above 0.
         data: where the samples come from.
         left_out: tasks in which the unpruned model scores 0, so that nothing is relative to it.
+        criterion: `CAPABILITY`, or `AGREEMENT` where the scores are those.
     """
 
     scores: Mapping[str, Array]
     unpruned: Mapping[str, float]
     data: str
     left_out: tuple[str, ...] = ()
+    criterion: str = CAPABILITY
 
     @property
     def layers(self) -> int:
@@ -133,11 +140,12 @@ def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidenc
             )
         return replace(read, scores=criterion.scores, whole=criterion.unpruned, whole_regions=0)
     check_criterion(criterion)
-    if criterion == CAPABILITY:
+    if criterion in MEASURED:
+        home = "capability" if criterion == CAPABILITY else "information"
         raise SelectionError(
-            "criterion 'capability' is measured by running the model: run `tokenlens "
-            "select-layers --criterion capability`, or from Python use "
-            "tokenlens.evaluation.capability"
+            f"criterion {criterion!r} is measured by running the model: run `tokenlens "
+            f"select-layers --criterion {criterion}`, or from Python use "
+            f"tokenlens.evaluation.{home}"
         )
     return _read(rows, criterion)
 

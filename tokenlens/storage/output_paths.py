@@ -68,6 +68,11 @@ def capability_directory(model: str, data: str, samples: int) -> Path:
     return ROOT / slug(model) / f"capability-{slug(data)}-{samples}" / "answers"
 
 
+def information_directory(model: str, data: str, samples: int) -> Path:
+    """The information profile of a model on so many samples; as deep as knock-out rows."""
+    return ROOT / slug(model) / f"information-{slug(data)}-{samples}" / "rows"
+
+
 def newest_profile(root: Path = ROOT) -> Path:
     """The profile written to last under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")

@@ -16,6 +16,7 @@ MANIFEST_SCHEMA = 1
 KINDS: dict[str, tuple[type[TokenlensError], str]] = {
     "profile": (ProfileError, "tokenlens profile"),
     "results": (ResultsError, "tokenlens run"),
+    "information": (ResultsError, "tokenlens information"),
 }
 """Per kind of rows the error of what cannot be read, and the command that makes them."""
 
@@ -100,7 +101,7 @@ def redo(found: FoundRun, kind: str) -> str:
 def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[str]:
     """The command that made a run, as far as its manifest tells."""
     model, data = identity.get("model") or {}, identity.get("data") or {}
-    if kind != "profile":
+    if kind == "results":
         return ["tokenlens", "run", "--out", str(directory.parent)]
     options = {
         "--model": model.get("id"),
@@ -111,6 +112,8 @@ def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[st
         "--out": directory,
     }
     words = [word for name, value in options.items() if value for word in (name, str(value))]
+    if kind != "profile":
+        return [*KINDS[kind][1].split(), *words]
     per_head = (identity.get("options") or {}).get("per_head")
     return ["tokenlens", "profile", *words, *(["--per-head"] if per_head else [])]
 

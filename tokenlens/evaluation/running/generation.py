@@ -107,6 +107,24 @@ def answer(
     ]
 
 
+def answer_tokens(vlm: VLM, batch: Batch, max_new_tokens: int) -> list[list[int]]:
+    """The token ids that the unpruned model answers with, as `answer` decodes; none is empty."""
+    with torch.inference_mode():
+        sequences = vlm.model.generate(
+            **batch.inputs,
+            generation_config=_greedy(vlm, max_new_tokens),
+            logits_processor=[FiniteLogits()],
+        )
+    length = batch.inputs["input_ids"].shape[1]
+    return [_until_end(vlm, row) for row in sequences[:, length:]]
+
+
+def never_answered(vlm: VLM) -> list[int]:
+    """The tokens that stand for pictures, which no answer holds."""
+    tokens = image_token_id(vlm.model), video_token_id(vlm.model)
+    return [token for token in tokens if token is not None]
+
+
 class Prepared:
     """A batch of samples, made ready when an arm first asks for it.
 
@@ -164,11 +182,7 @@ def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
         top_k=50,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        suppress_tokens=[
-            token
-            for token in (image_token_id(vlm.model), video_token_id(vlm.model))
-            if token is not None
-        ],
+        suppress_tokens=never_answered(vlm),
         pad_token_id=own.pad_token_id if own.pad_token_id is not None else min(ends, default=0),
     )
 

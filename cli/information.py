@@ -1,0 +1,115 @@
+"""`tokenlens information`: what each layer does with the picture, without labels."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import console, duration, lines, next_command, wrote
+from .options import (
+    DEFAULT_DATA,
+    DEFAULT_MODEL,
+    MOST,
+    BatchSize,
+    Data,
+    Device,
+    DeviceMap,
+    Dtype,
+    Limit,
+    Model,
+    Out,
+    Revision,
+    check_model,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    from tokenlens.evaluation.information.curves import Information
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("information", epilog="Example: tokenlens information --limit 100")(information)
+
+
+def information(
+    model: Model = None,
+    data: Data = None,
+    out: Out = None,
+    limit: Limit = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only samples of this task; may be repeated. Default: all."),
+    ] = None,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Of the visual tokens, what stays in the arms that keep some."
+        ),
+    ] = 0.2,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
+    ] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random arms.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take, and run no more.")
+    ] = False,
+    batch_size: BatchSize = 8,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: DeviceMap = None,
+) -> None:
+    """Measure how much of its own answer the model keeps as each layer is deprived of the picture.
+
+    No answers and no boxes are needed: the calibration samples' pictures and questions
+    are enough. Per layer: all visual tokens gone from it on; not updated by it alone; its
+    own choice left from layer 3 on; a random share left from it on. A run that was
+    stopped continues.
+    """
+    from tokenlens.samples.dataset import load_samples
+    from tokenlens.storage.output_paths import information_directory
+
+    name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
+    check_model(name, revision, device, dtype, device_map)
+    samples = load_samples(source, "calibration", limit, task or ())
+
+    from tokenlens.evaluation.information.measure import Options, estimate
+    from tokenlens.evaluation.information.measure import information as measure
+
+    options = Options(share, max_new_tokens, seed)
+    options.check(batch_size)
+    vlm = load_model(name, revision, device, dtype, device_map)
+    directory = out or information_directory(name, samples.name, len(samples))
+    taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)
+    console.print(
+        f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
+        f"{samples.name}, {taken.done} of them there; by the first batch the rest takes about "
+        f"{duration(taken.seconds)}."
+    )
+    if dry_run:
+        return
+    found = measure(
+        vlm, samples, directory, batch_size=batch_size, show_progress=True, **vars(options)
+    )
+    _write(found, directory)
+
+
+def _write(found: "Information", directory: Path) -> None:
+    """Print the curves, and write them as a table and figures beside their rows."""
+    from tokenlens.analyses import information as analysis
+    from tokenlens.reports.figures import FigureFolder
+    from tokenlens.storage.files import write_bytes
+
+    table = found.table()
+    figures = FigureFolder(directory)
+    for curve in analysis.MEANINGS:
+        figures.add(curve, analysis.plot(table, curve))
+    write_bytes(directory / "curves.csv", table.to_csv(index=False).encode())
+    lines(analysis.markdown(table))
+    console.print()
+    for one, layer in analysis.horizons(table).items():
+        where = "no layer" if layer is None else f"layer {layer}"
+        console.print(f"Information horizon of {one} (agreement of 99 % and more): {where}.")
+    wrote("Rows and figures", directory)
+    next_command("select-layers", "--criterion", "agreement")

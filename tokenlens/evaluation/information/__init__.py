@@ -1,0 +1,1 @@
+"""What each layer does with the picture, without labels: divergence from the unpruned model."""

@@ -1,0 +1,83 @@
+"""What is taken from the model at a layer, one arm per curve and layer.
+
+- `horizon`: every visual token is gone from the layer on. Where nothing changes any more, the model
+  has read its picture: the information horizon (arXiv 2512.07580).
+- `contribution`: the layer alone leaves visual tokens as they were; they stay readable, by the keys
+  and values it makes of them (layer contribution; ShortV, arXiv 2504.00502).
+- `capability`: what the layer of the unpruned model ranks highest stays from layer 3 on (SwiftVLM,
+  arXiv 2602.03134, Fig. 4, with agreement instead of a score).
+- `random`: a random share stays from the layer on.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenlens.evaluation.capability import left_from, own_left
+from tokenlens.models.structure import decoder_layers, visual_mask
+from tokenlens.models.vlm import VLM
+from tokenlens.pruning.engine import prune
+from tokenlens.schedule import Keep, ModelRef, Scorer
+
+CURVES = ("horizon", "contribution", "capability", "random")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms of a model.
+
+    Attributes:
+        vlm: what runs.
+        share: of the visual tokens, that stays where some do.
+        seed: of the random arms.
+    """
+
+    vlm: VLM
+    share: float
+    seed: int
+
+    def open(
+        self, curve: str, layer: int, input_ids: Tensor, recorded: Sequence[Tensor]
+    ) -> AbstractContextManager[Any]:
+        """The context within which a forward pass of `input_ids` is the arm's.
+
+        `recorded` is the unpruned model's importance of every sample; `layer` counts from 1.
+        """
+        if curve == "contribution":
+            return frozen_in(self.vlm, layer, input_ids)
+        model, drawn = ModelRef.of(self.vlm), Scorer(query="random", seed=self.seed)
+        if curve == "capability":
+            schedule = own_left(model, layer, self.share)
+            return prune(self.vlm, schedule, recorded=recorded)
+        keep: Keep = "none" if curve == "horizon" else self.share
+        return prune(self.vlm, left_from(model, layer, keep, drawn))
+
+
+@contextmanager
+def frozen_in(vlm: VLM, layer: int, input_ids: Tensor) -> Iterator[None]:
+    """Within, layer `layer` (from 1) does not update the visual tokens of `input_ids`.
+
+    All rows run, and those of visual tokens are put back behind the layer. What a family adds to
+    visual tokens between layers (deepstack) is added as ever.
+    """
+    visual = visual_mask(vlm.model, input_ids)
+
+    def put_back(
+        _: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        before = args[0] if args else kwargs["hidden_states"]
+        after = output if isinstance(output, Tensor) else output[0]
+        rows = visual.to(after.device).unsqueeze(-1)
+        after = torch.where(rows, before, after)
+        return after if isinstance(output, Tensor) else (after, *output[1:])
+
+    module = decoder_layers(vlm.model)[layer - 1]
+    handle = module.register_forward_hook(put_back, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,153 @@
+"""The curves that were measured: means over samples with their intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tokenlens.errors import ResultsError, SelectionError
+from tokenlens.evaluation.information.arms import CURVES
+from tokenlens.measures.intervals import Interval, bootstrap_interval
+from tokenlens.selection.criteria import AGREEMENT, Capability
+from tokenlens.storage.shards import ShardReader
+
+Measure = Literal["kl", "agreement"]
+MEASURES: tuple[Measure, ...] = ("kl", "agreement")
+KIND = "information"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Information:
+    """What a model loses, in how sure it is of its own answer, by layer (`information.arms`).
+
+    `horizon`, `contribution`, `capability` and `random` are the divergences, float64 [layers], in
+    nats per answer token; `interval` gives them, and the agreements, with their intervals.
+
+    Attributes:
+        identity: model, data and options.
+        tasks: of each sample.
+        values: per curve and measure, float64 [samples, layers], means over answer tokens.
+        answer_tokens: of each sample.
+    """
+
+    identity: dict[str, Any]
+    tasks: tuple[str, ...]
+    values: dict[tuple[str, Measure], Floats]
+    answer_tokens: tuple[int, ...]
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read a finished directory. Raises `ResultsError` where it is none or not finished."""
+        reader = ShardReader(directory, KIND)
+        if not reader.complete:
+            raise ResultsError(
+                f"{directory} is not finished; run `tokenlens information` again to continue it"
+            )
+        rows = list(reader.rows())
+        layers = reader.manifest["layers"]
+        values: dict[tuple[str, Measure], Floats] = {
+            (curve, measure): np.stack(
+                [row[f"{curve}_{measure}"].reshape(layers, -1).mean(axis=1) for row in rows]
+            )
+            for curve in CURVES
+            for measure in MEASURES
+        }
+        tasks = tuple(row["task"] for row in rows)
+        return cls(reader.identity, tasks, values, tuple(row["answer_tokens"] for row in rows))
+
+    @property
+    def layers(self) -> int:
+        """Of the decoder."""
+        return self.values["horizon", "kl"].shape[1]
+
+    @property
+    def horizon(self) -> Floats:
+        """Divergence with all visual tokens gone from each layer on: [layers]."""
+        return self._mean("horizon")
+
+    @property
+    def contribution(self) -> Floats:
+        """Divergence with visual tokens not updated by each layer alone: [layers]."""
+        return self._mean("contribution")
+
+    @property
+    def capability(self) -> Floats:
+        """Divergence on what each layer ranks highest, from layer 3 on: [layers]."""
+        return self._mean("capability")
+
+    @property
+    def random(self) -> Floats:
+        """Divergence on a random share from each layer on: [layers]."""
+        return self._mean("random")
+
+    def interval(
+        self, curve: str, measure: Measure = "kl", task: str | None = None, seed: int = 0
+    ) -> Interval:
+        """Mean, low and high end of the 95 % bootstrap interval over samples, [layers] each.
+
+        Args:
+            curve: one of `arms.CURVES`.
+            measure: "kl" in nats per answer token, or "agreement", the share of answer tokens that
+                stay the most likely.
+            task: only its samples; all where not given.
+            seed: of the bootstrap.
+        """
+        values = self.values[curve, measure]
+        chosen = values if task is None else values[[one == task for one in self.tasks]]
+        return bootstrap_interval(chosen, seed=seed)
+
+    def table(self) -> pd.DataFrame:
+        """`task` (each, then `all`), `samples`, `curve`, `measure`, `layer`, `mean`, `low`, `high`.
+
+        A sample counts as much as another, however long its answer is.
+        """
+        rows = []
+        for name in (*dict.fromkeys(self.tasks), None):
+            count = len(self.tasks) if name is None else self.tasks.count(name)
+            for curve, measure in self.values:
+                ends = np.stack(self.interval(curve, measure, name)).T.tolist()
+                for layer, (mean, low, high) in enumerate(ends, start=1):
+                    rows.append((name or "all", count, curve, measure, layer, mean, low, high))
+        names = ["task", "samples", "curve", "measure", "layer", "mean", "low", "high"]
+        return pd.DataFrame(rows, columns=names)
+
+    def as_capability(self) -> Capability:
+        """Agreement on each layer's own choice, as selection takes a capability.
+
+        Raises `SelectionError` where no layer's choice gives a single answer token again.
+        """
+        agreed = self.values["capability", "agreement"]
+        if not agreed.any():
+            raise SelectionError(
+                "criterion 'agreement': on no layer's choice of tokens does the model agree with "
+                "its own answers; take a larger share"
+            )
+        places: dict[str, list[int]] = {}
+        for place, task in enumerate(self.tasks):
+            places.setdefault(task, []).append(place)
+        return Capability(
+            scores={task: agreed[rows] for task, rows in places.items()},
+            unpruned=dict.fromkeys(places, 1.0),
+            data=self.identity["data"]["source"],
+            criterion=AGREEMENT,
+        )
+
+    def _mean(self, curve: str) -> Floats:
+        mean: Floats = self.values[curve, "kl"].mean(axis=0)
+        return mean
+
+
+def horizon_layer(agreement_low: Sequence[float], least: float = 0.99) -> int | None:
+    """The first layer from which on agreement never falls below `least` any more; None without.
+
+    >>> horizon_layer([0.2, 0.9, 0.995, 1.0]), horizon_layer([0.0, 0.5])
+    (3, None)
+    """
+    below = [place for place, value in enumerate(agreement_low, start=1) if value < least]
+    after = max(below, default=0) + 1
+    return after if after <= len(agreement_low) else None

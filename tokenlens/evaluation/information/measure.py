@@ -1,0 +1,244 @@
+"""Measuring the curves: one forward pass per arm over prompt and answer, stored per sample."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from tokenlens.errors import ResultsError
+from tokenlens.evaluation.capability import SHARE, own_left
+from tokenlens.evaluation.information.arms import CURVES, Arms
+from tokenlens.evaluation.information.curves import KIND, MEASURES, Information
+from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
+from tokenlens.evaluation.running.cache_key import code_hash, sample_key
+from tokenlens.evaluation.running.generation import Prepared, answer_tokens
+from tokenlens.evaluation.running.shared_features import shared_features
+from tokenlens.measures.divergence import kl_divergence, same_top
+from tokenlens.models.fingerprint import model_identity
+from tokenlens.models.vlm import VLM
+from tokenlens.progress import Advance, progress
+from tokenlens.pruning.refusals import refuse_model
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import ModelRef
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.shards import ShardStore, existing_run
+
+_SHARD_ROWS = 64
+_COLUMNS: dict[str, pa.DataType] = {
+    "id": pa.string(),
+    "task": pa.string(),
+    "answer_tokens": pa.int32(),
+    **{f"{curve}_{name}": pa.list_(pa.float64()) for curve in CURVES for name in MEASURES},
+}
+"""Lists are [layers * answer tokens], a layer after the other."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the curves are measured.
+
+    Attributes:
+        share: of the visual tokens, that stays in the arms that keep some; in (0, 1).
+        max_new_tokens: after which an answer is cut off.
+        seed: of the random arms.
+    """
+
+    share: float = SHARE
+    max_new_tokens: int = 32
+    seed: int = 0
+
+    def check(self, batch_size: int) -> None:
+        """Raise `ResultsError` for a value that makes no sense."""
+        if not 0 < self.share < 1:
+            raise ResultsError(f"share: got {self.share}, expected a share above 0 and below 1")
+        for name, value in (("batch_size", batch_size), ("max_new_tokens", self.max_new_tokens)):
+            if value < 1:
+                raise ResultsError(f"{name}: got {value}, expected at least 1")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `information` will take.
+
+    Attributes:
+        arms: forward passes per batch, those that are compared with others included.
+        samples: of the run.
+        done: of them stored already.
+        seconds: for the rest, from one batch that was answered and run once.
+    """
+
+    arms: int
+    samples: int
+    done: int
+    seconds: float
+
+
+def information(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    out: Path | str | None = None,
+    *,
+    share: float = SHARE,
+    max_new_tokens: int = 32,
+    seed: int = 0,
+    batch_size: int = 8,
+    show_progress: bool = False,
+) -> Information:
+    """Measure, without labels, what each layer does with the picture (see `information.arms`).
+
+    The model answers greedily, unpruned. Then its next-token distributions along that answer are
+    compared with those of every arm, one forward pass each over prompt and answer.
+
+    Args:
+        vlm: a model with its processor.
+        samples: pictures and questions; answers and boxes are not looked at.
+        out: directory of the rows; an interrupted run continues there. None keeps nothing.
+        share: see `Options`.
+        max_new_tokens: see `Options`.
+        seed: see `Options`.
+        batch_size: prompts in one forward pass.
+        show_progress: show a bar with an ETA on standard error.
+
+    Raises:
+        ResultsError: no samples, or an option that makes no sense.
+        OutputError: `out` cannot be written to or holds another run.
+        SampleError: a picture that cannot be used.
+    """
+    options = Options(share, max_new_tokens, seed)
+    options.check(batch_size)
+    if not samples:
+        raise ResultsError("there are no samples to measure; give at least one")
+    refuse_model(vlm.model)
+    with TemporaryDirectory() as folder:
+        directory = Path(folder) / KIND if out is None else Path(out)
+        _fill(vlm, samples, directory, options, batch_size, show_progress)
+        return Information.load(directory)
+
+
+def estimate(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    out: Path | str,
+    *,
+    options: Options = Options(),
+    batch_size: int = 8,
+) -> Estimate:
+    """What `information` would take, from answering the first batch and running it once more.
+
+    Raises `OutputError` where `out` holds another run.
+    """
+    options.check(batch_size)
+    found = existing_run(Path(out), KIND, _identity(vlm, samples, options))
+    done, passes = len(found) if found else 0, len(CURVES) * vlm.layers + 2
+    if done == len(samples):
+        return Estimate(passes, len(samples), done, 0.0)
+    batch = Prepared(vlm, samples[:batch_size]).batch(None)
+    began = time.perf_counter()
+    answers = answer_tokens(vlm, batch, options.max_new_tokens)
+    answering = time.perf_counter() - began
+    forced = ForcedBatch.of(batch.inputs, answers)
+    forced.logits(vlm)  # the first of its shape is slower than those after it
+    began = time.perf_counter()
+    forced.logits(vlm)
+    forward = time.perf_counter() - began
+    per_sample = (answering + passes * forward) / len(batch.samples)
+    return Estimate(passes, len(samples), done, per_sample * (len(samples) - done))
+
+
+def _fill(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    out: Path,
+    options: Options,
+    batch_size: int,
+    show_progress: bool,
+) -> None:
+    """Store the rows that are missing; batches always group the same samples."""
+    store = ShardStore.open(
+        out,
+        KIND,
+        _identity(vlm, samples, options),
+        pa.schema(_COLUMNS),
+        info={"layers": vlm.layers},
+        shard_rows=_SHARD_ROWS,
+    )
+    arms = Arms(vlm, options.share, options.seed)
+    passes = len(CURVES) * vlm.layers
+    with (
+        store,
+        shared_features(vlm.model),
+        progress(KIND, len(samples) * passes, store.count * passes, show_progress) as advance,
+    ):
+        for rows in store.missing(len(samples)):
+            store.begin(rows.start)
+            for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size):
+                batch = samples[start : min(start + batch_size, len(samples))]
+                for place, row in enumerate(_rows(arms, batch, options, advance), start):
+                    if place in rows:
+                        store.append(row)
+        if not store.complete:
+            store.finish()
+
+
+def _rows(
+    arms: Arms, samples: Sequence[Sample], options: Options, advance: Advance
+) -> Iterator[dict[str, Any]]:
+    """Answer a batch, run every arm along the answers, and make a row of every sample."""
+    vlm, prepared = arms.vlm, Prepared(arms.vlm, samples)
+    batch = prepared.batch(None)
+    forced = ForcedBatch.of(batch.inputs, answer_tokens(vlm, batch, options.max_new_tokens))
+    recorded = prepared.recorded(own_left(ModelRef.of(vlm), 1, arms.share))
+    reference = [logits.numpy() for logits in forced.logits(vlm)]
+    rows: list[dict[str, Any]] = [
+        {"id": sample.id, "task": sample.task, "answer_tokens": length}
+        for sample, length in zip(samples, forced.lengths, strict=True)
+    ]
+    for curve in CURVES:
+        found: list[list[tuple[Any, Any]]] = [[] for _ in samples]
+        for layer in range(1, vlm.layers + 1):
+            with arms.open(curve, layer, forced.inputs["input_ids"], recorded or []):
+                others = forced.logits(vlm)
+            for place, (own, other) in enumerate(zip(reference, others, strict=True)):
+                _check_finite(samples[place], curve, layer, other)
+                pair = kl_divergence(own, other.numpy()), same_top(own, other.numpy())
+                found[place].append(pair)
+            advance(len(samples))
+        for row, pairs in zip(rows, found, strict=True):
+            row[f"{curve}_kl"] = np.concatenate([divergence for divergence, _ in pairs])
+            row[f"{curve}_agreement"] = np.concatenate([same for _, same in pairs])
+    yield from rows
+
+
+def _check_finite(sample: Sample, curve: str, layer: int, logits: torch.Tensor) -> None:
+    if not bool(logits.isfinite().all()):
+        raise ResultsError(
+            f"sample {sample.id!r}: the logits of arm {curve} at layer {layer} are not numbers, so "
+            "the model overflowed there; use --dtype bfloat16 or float32"
+        )
+
+
+def _identity(vlm: VLM, samples: Sequence[Sample], options: Options) -> dict[str, Any]:
+    """What makes two runs one; the batch size only shifts the last bits."""
+    keys = [sample_key(sample) for sample in samples]
+    ids = [[sample.id, sample.task] for sample in samples]
+    return {
+        "model": {
+            **model_identity(vlm),
+            "architecture": vlm.architecture,
+            "layers": vlm.layers,
+        },
+        "data": {
+            "source": getattr(samples, "source", None),
+            "split": getattr(samples, "split", None),
+            "samples": len(samples),
+            "hash": hash_json([keys, ids]),
+        },
+        "options": vars(options),
+        "code": code_hash(),
+    }

@@ -1,0 +1,67 @@
+"""Prompts with an answer behind them, run in one forward pass."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature
+
+from tokenlens.evaluation.running.generation import never_answered
+from tokenlens.models.vlm import VLM
+
+
+@dataclass(frozen=True)
+class ForcedBatch:
+    """A batch of prompts, each followed by an answer, padded on the left.
+
+    Attributes:
+        inputs: the model's inputs; what is per token is [batch, longest prompt and answer].
+        lengths: tokens of each answer, at least one.
+    """
+
+    inputs: Mapping[str, Any]
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, inputs: BatchFeature, answers: Sequence[Sequence[int]]) -> Self:
+        """Put `answers` (token ids) behind the prompts of `inputs` (padded on the left)."""
+        ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+        prompts = mask.sum(dim=1).tolist()
+        width = max(n + len(answer) for n, answer in zip(prompts, answers, strict=True))
+        forced: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if not isinstance(value, Tensor) or value.shape != ids.shape:
+                forced[name] = value
+                continue
+            rows = [
+                _row(name, value[index][mask[index]], answer, width)
+                for index, answer in enumerate(answers)
+            ]
+            forced[name] = torch.stack(rows)
+        return cls(forced, tuple(map(len, answers)))
+
+    def logits(self, vlm: VLM) -> list[Tensor]:
+        """Per sample the logits that predict its answer: float32 [answer tokens, vocabulary].
+
+        One forward pass; it is pruned where the caller has opened `tokenlens.prune`. As in
+        decoding, the tokens that stand for pictures are the least likely.
+        """
+        keep = max(self.lengths) + 1
+        with torch.inference_mode():
+            out = vlm.model(**self.inputs, use_cache=False, logits_to_keep=keep).logits.float()
+            out[..., never_answered(vlm)] = torch.finfo(torch.float32).min
+        return [out[index, -length - 1 : -1].cpu() for index, length in enumerate(self.lengths)]
+
+
+def _row(name: str, prompt: Tensor, answer: Sequence[int], width: int) -> Tensor:
+    """A sample's values of one input: padding, prompt, answer."""
+    row = prompt.new_zeros(width)
+    end = width - len(answer)
+    row[end - len(prompt) : end] = prompt
+    if name == "input_ids":
+        row[end:] = torch.tensor(answer, dtype=row.dtype, device=row.device)
+    if name == "attention_mask":
+        row[end:] = 1
+    return row
