@@ -32,8 +32,8 @@ def same_top(reference: ArrayLike, other: ArrayLike) -> Floats:
     >>> same_top([[1.0, 2.0], [2.0, 1.0]], [[0.0, 9.0], [0.0, 9.0]]).tolist()
     [1.0, 0.0]
     """
-    highest = np.asarray(reference).argmax(axis=-1), np.asarray(other).argmax(axis=-1)
-    return np.equal(*highest).astype(np.float64)
+    one, two = np.asarray(reference).argmax(axis=-1), np.asarray(other).argmax(axis=-1)
+    return np.asarray(one == two, dtype=np.float64)
 
 
 def _log_probabilities(logits: ArrayLike) -> Floats:

@@ -22,9 +22,8 @@ from tokenlens.schedule import Schedule
 
 def reads_tower(schedule: Schedule) -> bool:
     """Whether a scorer or a disposal of a schedule reads the vision tower."""
-    disposals = (DISPOSALS[stage.disposal] for stage in schedule.stages)
-    scorings = (SCORERS[scorer.query] for scorer in schedule.scorers)
-    return any(one.tower for one in scorings) or any(one.tower for one in disposals)
+    by_disposal = any(DISPOSALS[stage.disposal].tower for stage in schedule.stages)
+    return by_disposal or any(SCORERS[scorer.query].tower for scorer in schedule.scorers)
 
 
 class TowerReader:

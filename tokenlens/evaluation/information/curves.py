@@ -63,7 +63,7 @@ class Information:
     @property
     def layers(self) -> int:
         """Of the decoder."""
-        return self.values["horizon", "kl"].shape[1]
+        return int(self.values["horizon", "kl"].shape[1])
 
     @property
     def horizon(self) -> Floats:
