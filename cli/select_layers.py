@@ -103,21 +103,25 @@ def select_layers(
     from layer 3 on. What that takes is said first; a run that was stopped continues,
     and from a finished one layers are chosen at once, without the model.
     """
-    from tokenlens.methods.plan import plan
-    from tokenlens.probing.profile import Profile
-    from tokenlens.selection.criteria import MEASURED, check_criterion
-    from tokenlens.selection.solve import parse_budget
+    from tokenlens.schedule.budget import parse_budget
     from tokenlens.storage.output_paths import SCHEDULE, newest_profile
 
-    check_criterion(criterion)
     target_budget = parse_budget(budget)
+    directory = profile or newest_profile()
+
+    from tokenlens.probing.profile import Profile
+
+    source = Profile(directory)
+
+    from tokenlens.methods.plan import plan
+    from tokenlens.selection.criteria import MEASURED, check_criterion
+
+    check_criterion(criterion)
     reruns = Reruns(
         model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run
     )
     if criterion not in MEASURED:
         reruns.refuse(criterion)
-    directory = profile or newest_profile()
-    source = Profile(directory)
     if reruns.model:
         check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.scores(criterion, source) if criterion in MEASURED else criterion
