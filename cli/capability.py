@@ -42,7 +42,7 @@ class Reruns:
 
     def scores(self, criterion: str, profile: "Profile") -> "Capability | None":
         """What a criterion that runs the model measures; None after a dry run."""
-        from tokenlens.selection.criteria import AGREEMENT
+        from tokenlens.selection.criterion_names import AGREEMENT
 
         return self.agreement(profile) if criterion == AGREEMENT else self.capability(profile)
 

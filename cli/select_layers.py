@@ -104,24 +104,22 @@ def select_layers(
     and from a finished one layers are chosen at once, without the model.
     """
     from tokenlens.schedule.budget import parse_budget
+    from tokenlens.selection.criterion_names import MEASURED, check_criterion
     from tokenlens.storage.output_paths import SCHEDULE, newest_profile
 
-    target_budget = parse_budget(budget)
-    directory = profile or newest_profile()
-
-    from tokenlens.probing.profile import Profile
-
-    source = Profile(directory)
-
-    from tokenlens.methods.plan import plan
-    from tokenlens.selection.criteria import MEASURED, check_criterion
-
     check_criterion(criterion)
+    target_budget = parse_budget(budget)
     reruns = Reruns(
         model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run
     )
     if criterion not in MEASURED:
         reruns.refuse(criterion)
+    directory = profile or newest_profile()
+
+    from tokenlens.methods.plan import plan
+    from tokenlens.probing.profile import Profile
+
+    source = Profile(directory)
     if reruns.model:
         check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.scores(criterion, source) if criterion in MEASURED else criterion

@@ -24,7 +24,8 @@ from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
 from tokenlens.methods.plan import Selection, plan
-from tokenlens.selection.criteria import CAPABILITY, CRITERIA, Capability
+from tokenlens.selection.criteria import CRITERIA, Capability
+from tokenlens.selection.criterion_names import CAPABILITY
 from tokenlens.wording.figures import interval_cell, percent
 
 from . import command, criteria_agreement, criteria_scores, criteria_stability

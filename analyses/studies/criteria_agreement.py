@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from tokenlens.evaluation.capability import rerun_scores
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.intervals import interval_ends, resampled_means
-from tokenlens.selection.criteria import CAPABILITY, CRITERIA
+from tokenlens.selection.criteria import CRITERIA
+from tokenlens.selection.criterion_names import CAPABILITY
 from tokenlens.selection.layers import FIRST_LAYER
 
 from .paired_difference import markdown_table

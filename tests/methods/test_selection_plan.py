@@ -13,6 +13,7 @@ from tokenlens.methods.plan import plan
 from tokenlens.methods.swiftvlm_stages import swiftvlm_stages
 from tokenlens.schedule import Schedule
 from tokenlens.selection.criteria import CRITERIA, gather_evidence, layer_scores
+from tokenlens.selection.criterion_names import READ
 from tokenlens.selection.layers import area, select_layers
 from tokenlens.selection.solve import solve_budget
 
@@ -241,3 +242,7 @@ def test_a_budget_that_the_largest_area_cannot_meet_starts_earlier():
         if later != list(tight.layers):
             with pytest.raises(BudgetError):
                 solve_budget(swiftvlm_stages(later), 0.27 * 144, n_visual=144, layers=16)
+
+
+def test_the_names_of_the_criteria_are_theirs():
+    assert tuple(CRITERIA) == READ

@@ -23,7 +23,7 @@ from tokenlens.errors import SelectionError
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.intervals import Interval, interval_ends, resampled_means
 from tokenlens.measures.overlap import region_scores
-from tokenlens.wording.suggest import one_of
+from tokenlens.selection.criterion_names import CAPABILITY, MEASURED, check_criterion
 
 Array = NDArray[np.float64]
 
@@ -37,14 +37,6 @@ CRITERIA: Mapping[str, Callable[[Any, Any], Array]] = MappingProxyType(
 )
 """Each takes a sample's importance [layers, n_visual] and region bool [n_visual], and gives float64
 [layers]. "region" is the recall of region tokens in the top 20 %."""
-CAPABILITY = "capability"
-AGREEMENT = "agreement"
-"""Like it without labels: the answer tokens that stay the most likely on each layer's choice, which
-`tokenlens.evaluation.information` measures."""
-MEASURED = (CAPABILITY, AGREEMENT)
-"""Those for which the model is run."""
-NAMES = (*CRITERIA, *MEASURED)
-"""All that may be asked for by name."""
 
 
 class Row(Protocol):
@@ -111,12 +103,6 @@ class Evidence:
     n_visual: NDArray[np.int64]
     images: tuple[str, ...] = ()
     whole_regions: int = 0
-
-
-def check_criterion(name: str) -> None:
-    """Raise `SelectionError` for a criterion that does not exist; it names those that do."""
-    if name not in NAMES:
-        raise SelectionError(f"criterion: got {name!r}, expected {one_of(name, NAMES)}")
 
 
 def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidence:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tokenlens.errors import ResultsError, SelectionError
 from tokenlens.evaluation.information.arms import CURVES
 from tokenlens.measures.intervals import Interval, bootstrap_interval
-from tokenlens.selection.criteria import AGREEMENT, Capability
+from tokenlens.selection.criteria import Capability
+from tokenlens.selection.criterion_names import AGREEMENT
 from tokenlens.storage.shards import ShardReader
 
 Measure = Literal["kl", "agreement"]
