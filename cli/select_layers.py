@@ -116,10 +116,12 @@ def select_layers(
         reruns.refuse(criterion)
     directory = profile or newest_profile()
 
-    from tokenlens.methods.plan import plan
     from tokenlens.probing.profile import Profile
 
     source = Profile(directory)
+
+    from tokenlens.methods.plan import plan
+
     if reruns.model:
         check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.scores(criterion, source) if criterion in MEASURED else criterion
