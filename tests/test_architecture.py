@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.architecture import FOLDERS, LONG, MOST_LONG, MOST_LOOSE, House
+from tests.architecture import FOLDERS, LONG, MOST_LONG, MOST_LOOSE, ROOT, House
 
 HOUSE = House.read()
 
@@ -75,3 +76,14 @@ def test_a_schedule_needs_neither_torch_nor_transformers() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
     assert ended.stdout.strip() == "[]"
+
+
+def test_every_package_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = settings["tool"]["setuptools"]["packages"]
+    house = HOUSE
+    packages = {
+        name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for name, file in house.files.items()
+    }
+    assert sorted(listed) == sorted(packages)
