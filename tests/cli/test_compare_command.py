@@ -209,17 +209,17 @@ def test_a_profile_of_this_model_chooses_the_layers(vlm, samples, tmp_path, monk
 
 
 def test_an_engine_refusal_leaves_out_one_method_and_nothing_else(vlm, samples, monkeypatch):
-    import tokenlens.evaluation.comparing.arms as arms_module
+    import tokenlens.evaluation.running.generation as generation
     from tokenlens.errors import PruningError
 
-    real = arms_module.answer
+    real = generation.answer
 
     def refusing(vlm, batch, schedule, **options):
         if schedule.method == "random":
             raise PruningError("not with this model")
         return real(vlm, batch, schedule, **options)
 
-    monkeypatch.setattr(arms_module, "answer", refusing)
+    monkeypatch.setattr(generation, "answer", refusing)
     arms = comparison_arms(vlm, ["random", "stride"], budgets_of("70%"), samples)
     assert arms.left_out == {"70 %": {"random": "not with this model"}}
     assert list(arms.schedules) == ["stride 70 %"]

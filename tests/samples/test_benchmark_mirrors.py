@@ -77,7 +77,7 @@ def test_nothing_left_to_choose_on_is_said(tmp_path: Path) -> None:
 
 def test_both_homes_of_the_mirrors_are_named(command: Callable[..., Ended]) -> None:
     ended = command("benchmarks")
-    assert "lmms-lab/RefCOCO or lmms-lab-encoder/RefCOCO" in ended.out
+    assert "lmms-lab/RefCOCO or lmms-lab-encoder/RefCOCO" in " ".join(ended.out.split())
     assert find_benchmark("coco").hub_ids == ("detection-datasets/coco",)
     address = Address.of("pope:lmms-lab-encoder/POPE")
     assert address is not None

@@ -165,5 +165,6 @@ def test_results_of_before_there_were_metrics_still_load(tmp_path: Path) -> None
     folder = synthetic.write_results(tmp_path / "results", samples)
     shards = sorted(folder.rglob("*.parquet"))
     for shard in shards:
-        pq.write_table(pq.read_table(shard).drop_columns(["metric", "group"]), shard)
+        older = pq.read_table(shard).drop_columns(["metric", "group"])
+        pq.write_table(older.replace_schema_metadata(None), shard)
     assert Results.load(shards[0].parent).metrics["figures"] == {}
