@@ -134,9 +134,7 @@ def test_all_code_that_answers_is_hashed_or_exempt():
         sys.setprofile(None)
     beside = {Path(name).relative_to(root) for name in ran - hashed}
     assert not {path for path in beside if not EXEMPT.keys() & set(path.parts)}
-    assert {"run.py", "shared_features.py", "generation.py"} <= {
-        Path(name).name for name in hashed
-    }
+    assert {"run.py", "shared_features.py", "generation.py"} <= {Path(name).name for name in hashed}
     assert "pruning" not in EXEMPT
     assert all(reason for reason in EXEMPT.values())
 

@@ -88,6 +88,17 @@ def test_clusters_are_those_of_a_loop(n, size, seed, data):
         assert sorted(members) == (member_of == place).nonzero().flatten().tolist()
 
 
+@pytest.mark.parametrize("size", [3, 48, 129])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_two_that_are_nearest_to_each_other_the_earlier_is_the_peak(size, dtype):
+    """With two neighbours, itself among them, both are equally dense: a tie in every such pair."""
+    for seed in range(50):
+        states = torch.randn(21, size, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        states[13] = states[6] + 1e-2 * states[7]
+        centres, _ = density_peaks(states, 2)
+        assert centres[0] == 6
+
+
 def test_tokens_that_are_alike_are_no_trouble():
     centres, member_of = density_peaks(torch.ones(12, 3), 2)
     assert centres.tolist() == [0, 1]

@@ -39,8 +39,13 @@ def density_peaks(states: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _distances(states: Tensor) -> Tensor:
-    """Euclidean distances, from products with what all tokens share taken off."""
+    """Euclidean distances, from products with what all tokens share taken off.
+
+    Symmetric to the last bit, which a product of matrices need not be: with two neighbours each,
+    two tokens that are nearest to each other are equally dense, and the earlier one must win.
+    """
     apart = states - states.mean(0)
     products = apart @ apart.T
+    products = (products + products.T) / 2
     squares = products.diagonal()
     return (squares[:, None] + squares - 2 * products).clamp(min=0).sqrt()
