@@ -9,7 +9,14 @@ import typer
 from typer.exceptions import TyperException
 
 from tokenlens.errors import OptionError, TokenlensError, TokenlensWarning
-from tokenlens.storage.interruption import ENDED, end_quietly, orderly_end, pipe_was_closed
+from tokenlens.storage.interruption import (
+    ENDED,
+    INTERRUPTED,
+    end_behind,
+    end_quietly,
+    orderly_end,
+    pipe_was_closed,
+)
 from tokenlens.storage.invocation import running
 from tokenlens.wording.printable import one_line, printable
 
@@ -81,6 +88,10 @@ def _fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def _interrupted(code: int) -> NoReturn:
+    _fail("interrupted; what was computed is kept, the same command continues", code)
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -147,6 +158,8 @@ def _guarded() -> None:
     try:
         _refuse_empty(arguments)
         _run([argument for argument in arguments if argument != "--debug"])
+    except KeyboardInterrupt:
+        _interrupted(INTERRUPTED)
     except TyperException as error:
         _fail(_usage(error), 2)
     except TokenlensError as error:
@@ -155,7 +168,7 @@ def _guarded() -> None:
         _fail(str(error), 2)
     except SystemExit as end:
         if isinstance(end.code, int) and end.code in ENDED:
-            _fail("interrupted; what was computed is kept, the same command continues", end.code)
+            _interrupted(end.code)
         raise
     except OSError as error:
         if debug or pipe_was_closed(error):
@@ -163,6 +176,8 @@ def _guarded() -> None:
         what = f"{error.filename or 'the file system'}: {error.strerror or error}"
         _fail(f"{what}; mend that, and run the same command again", 2)
     except Exception as error:
+        if code := end_behind(error):
+            _interrupted(code)
         if debug:
             raise
         name = type(error).__name__

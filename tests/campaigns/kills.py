@@ -6,7 +6,8 @@ Each command runs in a process of its own, forked from this one so that nothing 
 It is killed once to three times by SIGKILL, SIGTERM, SIGHUP or SIGINT, each at a random moment of
 the time it takes, and then runs to its end: its rows, times aside, must be those of a run that
 nobody stopped, and no ending may leave a traceback or another exit code than its signal's. Exit
-code 1 where any of that fails.
+code 1 where any of that fails. Signals that the campaign itself ignores, as under `nohup`, its
+commands do not.
 """
 
 import argparse
@@ -99,6 +100,8 @@ def _in_child(
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(handle, stream)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         code = 1
         try:
             work()

@@ -303,6 +303,22 @@ def test_interrupted_run_ends_cleanly_and_continues(
     assert len(Profile(tmp_path / "profile")) == 3
 
 
+@pytest.mark.parametrize("end", [SystemExit(143), SystemExit(129), KeyboardInterrupt()])
+def test_a_signal_that_meets_a_command_where_it_is_wrapped(
+    command: Command, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    """Python 3.11 raises RuntimeError of what ends a process while a class sets its names."""
+    from tokenlens.samples.sample import Sample
+
+    def wrapped(sample: Sample) -> Any:
+        raise RuntimeError("Error calling __set_name__ on 'Field' instance 'notes'") from end
+
+    monkeypatch.setattr(Sample, "open_image", wrapped)
+    ended = command("profile", "--limit", 2)
+    assert ended.code == (end.code if isinstance(end, SystemExit) else 130)
+    assert "the same command continues" in ended.line
+
+
 def test_select_layers_refusals(command: Command, tmp_path: Path) -> None:
     refused(command("select-layers"), "tokenlens profile")
     refused(command("select-layers", tmp_path), "tokenlens profile")

@@ -48,6 +48,22 @@ def pipe_was_closed(error: BaseException) -> bool:
     return False
 
 
+def end_behind(error: BaseException) -> int | None:
+    """The exit code of the end that `error` was made of; None where it is an error of its own.
+
+    A signal may meet a command anywhere, and some places raise another exception of it: Python
+    3.11 does where a class sets its names, that is, while modules are imported.
+    """
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(cause, SystemExit) and isinstance(cause.code, int) and cause.code in ENDED:
+            return cause.code
+        cause = cause.__cause__
+    return None
+
+
 def end_quietly() -> NoReturn:
     """End as commands do whose reader has gone away: without a word, with the code 141."""
     with suppress(OSError, ValueError):
