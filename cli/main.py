@@ -9,14 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tokenlens.errors import OptionError, TokenlensError, TokenlensWarning
-from tokenlens.storage.interruption import (
-    ENDED,
-    INTERRUPTED,
-    end_behind,
-    end_quietly,
-    orderly_end,
-    pipe_was_closed,
-)
+from tokenlens.storage.interruption import end_code, end_quietly, orderly_end, pipe_was_closed
 from tokenlens.storage.invocation import running
 from tokenlens.wording.printable import one_line, printable
 
@@ -88,10 +81,6 @@ def _fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _interrupted(code: int) -> NoReturn:
-    _fail("interrupted; what was computed is kept, the same command continues", code)
-
-
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -158,27 +147,28 @@ def _guarded() -> None:
     try:
         _refuse_empty(arguments)
         _run([argument for argument in arguments if argument != "--debug"])
-    except KeyboardInterrupt:
-        _interrupted(INTERRUPTED)
-    except TyperException as error:
-        _fail(_usage(error), 2)
-    except TokenlensError as error:
-        if debug:
+    except BaseException as error:
+        told = end_code(error) or isinstance(error, TyperException)
+        ending = _ending(error)
+        if ending is None or (debug and not told):
             raise
-        _fail(str(error), 2)
-    except SystemExit as end:
-        if isinstance(end.code, int) and end.code in ENDED:
-            _interrupted(end.code)
-        raise
-    except OSError as error:
-        if debug or pipe_was_closed(error):
-            raise
+        _fail(*ending)
+
+
+def _ending(error: BaseException) -> tuple[str, int] | None:
+    """What is said of the error that ends a command, and the exit code; None to let it through."""
+    if code := end_code(error):
+        return "interrupted; what was computed is kept, the same command continues", code
+    if isinstance(error, TyperException):
+        return _usage(error), 2
+    if isinstance(error, TokenlensError):
+        return str(error), 2
+    if isinstance(error, OSError):
+        if pipe_was_closed(error):
+            return None
         what = f"{error.filename or 'the file system'}: {error.strerror or error}"
-        _fail(f"{what}; mend that, and run the same command again", 2)
-    except Exception as error:
-        if code := end_behind(error):
-            _interrupted(code)
-        if debug:
-            raise
+        return f"{what}; mend that, and run the same command again", 2
+    if isinstance(error, Exception):
         name = type(error).__name__
-        _fail(f"unexpected {name}: {error}; run it again with --debug to see where", 1)
+        return f"unexpected {name}: {error}; run it again with --debug to see where", 1
+    return None

@@ -48,19 +48,18 @@ def pipe_was_closed(error: BaseException) -> bool:
     return False
 
 
-def end_behind(error: BaseException) -> int | None:
-    """The exit code of the end that `error` was made of; None where it is an error of its own.
+def end_code(error: BaseException | None) -> int | None:
+    """The exit code of a command that was told to end; None where `error` is another one.
 
     A signal may meet a command anywhere, and some places raise another exception of it: Python
     3.11 does where a class sets its names, that is, while modules are imported.
     """
-    cause = error.__cause__
-    while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
-        if isinstance(cause, SystemExit) and isinstance(cause.code, int) and cause.code in ENDED:
-            return cause.code
-        cause = cause.__cause__
+        if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code in ENDED:
+            return error.code
+        error = error.__cause__
     return None
 
 
