@@ -142,7 +142,6 @@ def run(
 
     from tokenlens.evaluation.comparing.arms import Arms, comparison_arms, profile_for
     from tokenlens.evaluation.comparing.compare import compare as run_arms
-    from tokenlens.evaluation.comparing.compare import free_directory
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
     from tokenlens.evaluation.running.run import many_at_once
@@ -165,8 +164,8 @@ def run(
         vlm,
         samples,
         arms.schedules,
-        directory := out
-        or free_directory(wanted, vlm, samples, arms.schedules, max_new_tokens=max_new_tokens),
+        out or wanted,
+        beside=out is None,
         batch_size=batch_size or (_FEW if one else many_at_once(vlm)),
         max_new_tokens=max_new_tokens,
         any_model=any_model,
@@ -175,6 +174,7 @@ def run(
         plan=arms.plan,
     )
     tables = budget_tables(comparison)
+    directory = comparison.directory or wanted
     files = write_tables(directory, tables)
     console.print(f"{name} on {len(samples)} samples of {samples.name}")
     if one:

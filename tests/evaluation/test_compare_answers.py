@@ -15,7 +15,8 @@ from PIL import Image
 import tokenlens.evaluation.running.generation as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import DamagedAnswersWarning, OutputError, SampleError
-from tokenlens.evaluation.comparing.compare import compare, free_directory
+from tokenlens.evaluation.comparing.compare import compare
+from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.running.answer_cache import AnswerCache
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
 from tokenlens.models.loading import load
@@ -269,10 +270,12 @@ def test_a_directory_of_another_comparison_makes_way(vlm, samples, schedules, tm
     wanted = tmp_path / "results"
 
     def place(chosen, arms):
-        return free_directory(wanted, vlm, chosen, arms, max_new_tokens=3)
+        made = run(vlm, chosen, arms, wanted, tmp_path / "answers", beside=True)
+        assert made.directory
+        assert Comparison.load(made.directory).directory == made.directory
+        return made.directory
 
     assert place(samples, schedules) == wanted
-    run(vlm, samples, schedules, wanted, tmp_path / "answers")
     assert place(samples, {"random": schedules["random"]}) == wanted
     other = {"random": Schedule.preset("random", vlm, budget=0.6, n_visual=36)}
     aside = place(samples, other)

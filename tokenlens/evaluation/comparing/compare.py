@@ -40,6 +40,7 @@ def compare(
     answers: Path | str | None = None,
     timed: bool = True,
     plan: Plan | None = None,
+    beside: bool = False,
 ) -> Comparison:
     """Answer all samples with the unpruned model and by every schedule, and compare.
 
@@ -60,6 +61,8 @@ def compare(
         timed: measure what the arms take, side by side, on a few batches (see `time_arms`). A
             directory that knows the times of all arms measures none again.
         plan: what is compared with what, for the tables.
+        beside: where `out` holds another comparison, use a directory beside it, which the same
+            comparison always gets; the comparison says which (`Comparison.directory`).
 
     Raises:
         ScheduleError: a schedule is for another model.
@@ -77,6 +80,8 @@ def compare(
     )
     run = Run(vlm, samples, options)
     run.check(arms.values())
+    if beside:
+        out = _free_directory(out, run, arms)
     _claim(out)
     command = current_command()
     with DirectoryLock(out):
@@ -88,7 +93,7 @@ def compare(
             timing = time_arms(vlm, samples, arms, options)
             timing.save(out)
         comparison = Comparison(
-            dict(zip(arms, results, strict=True)), timing, plan, command=command
+            dict(zip(arms, results, strict=True)), timing, plan, command=command, directory=out
         )
         cautions = _cautions(comparison, samples, schedules.values())
         comparison = replace(comparison, cautions=cautions)
@@ -97,27 +102,17 @@ def compare(
     return comparison
 
 
-def free_directory(
-    wanted: Path,
-    vlm: VLM,
-    samples: Sequence[Sample],
-    schedules: Mapping[str, Schedule | None],
-    *,
-    max_new_tokens: int = 32,
-) -> Path:
+def _free_directory(wanted: Path, run: Run, arms: Mapping[str, Schedule | None]) -> Path:
     """`wanted`, or where that holds another comparison, a directory beside it for this one alone.
 
     The same comparison always gets the same directory.
     """
-    run = Run(vlm, samples, RunOptions(max_new_tokens=max_new_tokens))
-    arms = {
-        name: run.identity(schedule) for name, schedule in {UNPRUNED: None, **schedules}.items()
-    }
+    identities = {name: run.identity(schedule) for name, schedule in arms.items()}
     try:
-        for name, identity in arms.items():
+        for name, identity in identities.items():
             existing_run(wanted / slug(name), RESULTS, identity)
     except OutputError:
-        return wanted.with_name(f"{wanted.name}-{hash_json(arms)[:8]}")
+        return wanted.with_name(f"{wanted.name}-{hash_json(identities)[:8]}")
     return wanted
 
 

@@ -40,6 +40,7 @@ class Comparison:
         plan: what was compared with what; None where the arms were given by name alone.
         cautions: what the samples cannot tell, a sentence each.
         command: the words of the command line that made it; None where a Python program did.
+        directory: where its files are; None where it was put together in memory.
     """
 
     arms: Mapping[str, Results]
@@ -47,6 +48,7 @@ class Comparison:
     plan: Plan | None = None
     cautions: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
+    directory: Path | None = None
     _computed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -71,6 +73,7 @@ class Comparison:
             Plan(**plan) if plan else None,
             tuple(summary.get("cautions", ())),
             tuple(command) if command else None,
+            directory,
         )
 
     def save(self, directory: Path) -> None:
