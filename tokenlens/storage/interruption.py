@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Timer
 from typing import NoReturn
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
@@ -13,39 +15,46 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 ENDED = frozenset({INTERRUPTED, *(128 + number for number in _SIGNALS)})
 """Exit codes of a command that was told to end and that can go on."""
 
+_AGAIN = 0.01
+"""Seconds after which a signal is sent again that was lost: enough to leave where it was."""
+
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a command as Ctrl-C does: open rows are written.
 
     Schedulers send the one, a terminal that is closed the other. A signal that is ignored, as under
-    `nohup`, stays ignored.
+    `nohup`, stays ignored. A signal that meets Python where it ignores exceptions (a destructor, a
+    callback of a weak reference) is sent again.
     """
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handled = [number for number in _SIGNALS if handlers[number] is not signal.SIG_IGN]
 
     def end(number: int, _: object) -> NoReturn:
         for one in _SIGNALS:
             signal.signal(one, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+    def listen() -> None:
+        for number in handled:
             signal.signal(number, end)
+
+    def ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+        code = end_code(unraisable.exc_value)
+        if code is None:
+            hook(unraisable)
+            return
+        listen()
+        Timer(_AGAIN, interrupt_main, [code - 128]).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
+    listen()
     try:
         yield
     finally:
-        for number, handler in before.items():
+        sys.unraisablehook = hook
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def pipe_was_closed(error: BaseException) -> bool:
-    """Whether `error` came of writing to a reader that has gone away, as `head` does."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, BrokenPipeError):
-            return True
-        seen = seen.__context__
-    return False
 
 
 def end_code(error: BaseException | None) -> int | None:
