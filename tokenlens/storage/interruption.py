@@ -3,10 +3,10 @@
 import os
 import signal
 import sys
-from _thread import interrupt_main
+import time
+from _thread import start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Timer
 from typing import NoReturn
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
@@ -15,7 +15,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 ENDED = frozenset({INTERRUPTED, *(128 + number for number in _SIGNALS)})
 """Exit codes of a command that was told to end and that can go on."""
 
-_AGAIN = 0.01
+_AGAIN = 0.05
 """Seconds after which a signal is sent again that was lost: enough to leave where it was."""
 
 
@@ -39,13 +39,17 @@ def orderly_end() -> Iterator[None]:
         for number in handled:
             signal.signal(number, end)
 
+    def again(number: int) -> None:
+        time.sleep(_AGAIN)
+        os.kill(os.getpid(), number)
+
     def ignored(unraisable: "sys.UnraisableHookArgs") -> None:
         code = end_code(unraisable.exc_value)
         if code is None:
             hook(unraisable)
             return
         listen()
-        Timer(_AGAIN, interrupt_main, [code - 128]).start()
+        start_new_thread(again, (code - 128,))
 
     hook, sys.unraisablehook = sys.unraisablehook, ignored
     listen()
@@ -70,6 +74,16 @@ def end_code(error: BaseException | None) -> int | None:
             return error.code
         error = error.__cause__
     return None
+
+
+def pipe_was_closed(error: BaseException) -> bool:
+    """Whether `error` came of writing to a reader that has gone away, as `head` does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BrokenPipeError):
+            return True
+        seen = seen.__context__
+    return False
 
 
 def end_quietly() -> NoReturn:
