@@ -58,8 +58,8 @@ def refused(ended: Ended, *words: str) -> None:
         assert word in ended.line
 
 
-def test_the_estimate_comes_first_and_a_finished_run_needs_no_model(
-    command: Command, profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_estimate_comes_first(
+    command: Command, profiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tokenlens.evaluation import capability
 
@@ -78,14 +78,19 @@ def test_the_estimate_comes_first_and_a_finished_run_needs_no_model(
     assert "times the profile's one pass" in ended.out
     assert re.search(r"the first 4 samples the rest takes about \d+ (s|min)\.", ended.out)
     assert not (profiled / "capability-data-4").exists()
-    monkeypatch.setattr(capability, "measure", whole)
 
+
+def test_a_dry_run_only_estimates(command: Command, profiled: Path, tmp_path: Path) -> None:
     ended = command(*CHOOSE, "--dry-run")
     assert ended.code == 0, ended.err
     assert "24 answers" in ended.out
     assert not (tmp_path / "out.json").exists()
     assert not (profiled / "capability-data-4").exists()
 
+
+def test_a_finished_run_needs_no_model(
+    command: Command, profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = command(*CHOOSE)
     assert ended.code == 0, ended.err
     assert "by capability" in ended.out
