@@ -24,6 +24,8 @@ from .options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tokenlens.models.vlm import VLM
+    from tokenlens.probing.profile import Profile
     from tokenlens.samples.dataset import Samples
     from tokenlens.samples.sample import Sample
     from tokenlens.tuning.trials import Trial
@@ -149,20 +151,18 @@ def tune(
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
     check_model(name, revision, device, dtype, device_map)
 
-    samples, unseen = _samples(source, limit, held_out, task or ())
     _check_profile(profile)
+    samples, unseen = _samples(source, limit, held_out, task or ())
 
-    from tokenlens.evaluation.comparing.arms import profile_for
     from tokenlens.tuning.tune import tune as search
 
     vlm = load_model(name, revision, device, dtype, device_map)
-    chooser = profile_for(vlm, profile)
     directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
     announce(f"Tuning {name} on {len(samples)} samples of {samples.name}: {goal.words}")
     found = search(
         vlm,
         samples,
-        budget,
+        budget=budget,
         min_retained=min_retained,
         min_agreement=min_agreement,
         objective=objective,
@@ -171,7 +171,7 @@ def tune(
         timeout=timeout,
         seed=seed,
         held_out=unseen,
-        profile=chooser,
+        profile=_profile(vlm, profile),
         out=directory,
         answers=answers_directory(name),
         batch_size=batch_size,
@@ -198,6 +198,13 @@ def _check_profile(folder: Path | None) -> None:
 
     if folder is not None:
         Profile(folder)
+
+
+def _profile(vlm: "VLM", folder: Path | None) -> "Profile | None":
+    """The profile in a folder, or the newest of the model, if any."""
+    from tokenlens.evaluation.comparing.arms import profile_for
+
+    return profile_for(vlm, folder)
 
 
 def _report(found: "Tuning", directory: Path) -> None:

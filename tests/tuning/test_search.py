@@ -75,6 +75,7 @@ def test_files_say_what_was_found(finished):
     assert schedule.why.criterion == "tune: the best within 60 % MACs"
 
 
+@pytest.mark.slow
 def test_held_out_samples_choose_nothing(vlm, samples, finished, tmp_path):
     """The control: the same search with other held-out samples has the same trials."""
     tuning, _ = finished
@@ -84,12 +85,14 @@ def test_held_out_samples_choose_nothing(vlm, samples, finished, tmp_path):
     assert other.held_out != tuning.held_out
 
 
+@pytest.mark.slow
 def test_another_seed_proposes_other_trials(vlm, samples, finished, tmp_path):
     tuning, _ = finished
     other = tl.tune(vlm, samples, BUDGET, seed=1, out=tmp_path / "other", **SEARCH)
     assert plain(other)[1] != plain(tuning)[1]
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_one_left_alone(vlm, samples, finished, tmp_path):
     """Killed by SIGKILL at three moments, each time in a process of its own."""
     tuning, _ = finished
@@ -107,6 +110,7 @@ def test_a_killed_search_ends_as_one_left_alone(vlm, samples, finished, tmp_path
     assert plain(again) == plain(tuning)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_trial_runs_it_again(vlm, samples, finished, tmp_path, monkeypatch):
     tuning, _ = finished
     judged, count = Judge.judge, []
@@ -127,6 +131,7 @@ def test_ctrl_c_in_a_trial_runs_it_again(vlm, samples, finished, tmp_path, monke
     assert plain(again) == plain(tuning)
 
 
+@pytest.mark.slow
 def test_half_a_line_of_the_file_is_dropped(vlm, samples, finished, tmp_path):
     tuning, directory = finished
     copy = tmp_path / "copy"
@@ -140,6 +145,7 @@ def test_half_a_line_of_the_file_is_dropped(vlm, samples, finished, tmp_path):
     assert plain(again) == plain(tuning)
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_study(vlm, samples, tmp_path):
     directory = tmp_path / "shared"
     children = []

@@ -57,9 +57,19 @@ def test_above_a_share_none_is_cheaper(trials, least):
     allowed = [one for one in trials if one.finished and one.low >= least]
     assert (chosen is None) == (not allowed)
     assert all(one.price >= chosen.price for one in allowed)
-    if chosen is None and (near := nearest(trials)) is not None:
+    near = nearest(trials)
+    if chosen is None and near is not None and near.finished:
         assert near.low < least
         assert all(one.low <= near.low for one in trials if one.finished)
+
+
+def test_where_none_has_finished_the_nearest_was_given_up():
+    lost = [
+        Trial(place, "", "hopeless", None, values=(0.5,), retained=low, low=low, high=1.0, cost=0.3)
+        for place, low in enumerate([0.2, 0.6, 0.4])
+    ]
+    assert nearest(lost).place == 1
+    assert nearest([Trial(0, "", "refused", None)]) is None
 
 
 def test_costs_that_are_nearly_one_are_one_point_of_the_front():

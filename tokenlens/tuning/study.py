@@ -52,7 +52,7 @@ _STATES = {
 }
 _DRAWS = 40
 """Proposals that are drawn until one is a schedule that was not tried yet."""
-_KEPT, _PARENTS = 0.7, 5
+_KEPT, _PARENTS = 0.8, 5
 """Chance by which a parameter is the parent's, and how many of the best are parents."""
 _WAIT_S = 0.5
 
@@ -76,9 +76,9 @@ class _Lock:
 
     def release(self) -> None:
         """Let another process have it."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None  # first, so that a signal closes nothing twice
+        if handle is not None:
+            os.close(handle)
 
 
 class Study:
@@ -168,7 +168,7 @@ def propose(
 ) -> tuple[Schedule | None, Parameters, str]:
     """The schedule to be tried as number `place`, its parameters, and why there is none.
 
-    Every second one is Optuna's own (multi-objective TPE); the others change some parameters of one
+    Every third one is Optuna's own (multi-objective TPE); the others change some parameters of one
     of the best, drawn likewise. Where all of these are known or too dear, the rest is drawn evenly.
 
     Args:
@@ -183,7 +183,7 @@ def propose(
     parameters, reason = Parameters(), "no new schedule was drawn"
     for draw in range(_DRAWS):
         state = np.random.SeedSequence([seed, place, draw]).generate_state(2)
-        by_parent = place % 2 == 1 and draw < _DRAWS // 2
+        by_parent = place % 3 > 0 and draw < _DRAWS // 2
         parent = _parent(before, rank, np.random.default_rng(int(state[1]))) if by_parent else {}
         study = optuna.create_study(
             directions=_DIRECTIONS, sampler=_sampler(int(state[0]), parent, draw < _DRAWS // 2)

@@ -111,6 +111,9 @@ def chosen_above(trials: Sequence[Trial], least: float) -> Trial | None:
 
 
 def nearest(trials: Sequence[Trial]) -> Trial | None:
-    """The finished trial whose interval's low end is the highest, then the cheapest."""
-    found = [one for one in trials if one.finished]
+    """The trial whose interval's low end is the highest, then the cheapest.
+
+    Of the finished ones, or where there is none, of those that were given up.
+    """
+    found = [one for one in trials if one.finished] or [one for one in trials if one.values]
     return min(found, key=lambda one: (-(one.low or 0.0), one.price, one.place), default=None)

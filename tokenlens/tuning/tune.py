@@ -40,6 +40,9 @@ KIND = "tuning"
 TRIALS = 100
 """Schedules that are proposed beside the starting points, unless the user says otherwise."""
 
+_FAVOUR = 9
+"""Draws of the whole budget, beside one for each of its parts."""
+
 
 def tune(
     vlm: VLM,
@@ -104,8 +107,7 @@ def tune(
         directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
         place = own_answers(directory) if answers is None else Path(answers)
         judge = Judge(vlm, samples, goal, options, place)
-        favour = 0 if goal.budget is None else len(goal.budgets) - 1
-        space = Space.of(vlm, goal.budgets, favour)
+        space = Space.of(vlm, goal.budgets, 0 if goal.budget is None else _FAVOUR)
         starts = starting_points(vlm, samples, goal.start_budgets, profile)
         source = _identity(judge, starts, seed)
         _claim(directory, source)
@@ -135,7 +137,8 @@ def require_met(tuning: Tuning) -> None:
     raise ResultsError(
         f"no schedule of {len(tuning.trials)} tried is {tuning.goal.words} (by the low end of its "
         f"interval); the nearest, {near.title}, retains {near.retained:.1%} (low end "
-        f"{near.low:.1%}) at {near.price:.1%} of the cost; ask for less, or give more --trials"
+        f"{near.low:.1%}, {len(near.values)} samples) at {near.price:.1%} of the "
+        "cost; ask for less, or give more --trials"
     )
 
 
