@@ -25,6 +25,7 @@ ARROWS = [
     {"pruning"},
     {"methods"},
     {"evaluation"},
+    {"tuning"},
     {"reports", "analyses"},
     {"cli"},
 ]

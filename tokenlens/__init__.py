@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tokenlens.schedule import Schedule
     from tokenlens.schedule.budget import Budget
     from tokenlens.selection.layers import select_layers
+    from tokenlens.tuning.tune import tune
+    from tokenlens.tuning.tuning import Tuning
 
 _HOMES = {
     "Budget": "tokenlens.schedule.budget",
@@ -44,6 +46,7 @@ _HOMES = {
     "Schedule": "tokenlens.schedule",
     "TokenlensError": "tokenlens.errors",
     "Trace": "tokenlens.pruning.trace",
+    "Tuning": "tokenlens.tuning.tuning",
     "VLM": "tokenlens.models.vlm",
     "compare": "tokenlens.evaluation.comparing.at_budgets",
     "evaluate": "tokenlens.evaluation.running.evaluate",
@@ -59,6 +62,7 @@ _HOMES = {
     "region_overlap": "tokenlens.measures.overlap",
     "report": "tokenlens.reports.report",
     "select_layers": "tokenlens.selection.layers",
+    "tune": "tokenlens.tuning.tune",
 }
 
 __all__ = [
@@ -73,6 +77,7 @@ __all__ = [
     "Schedule",
     "TokenlensError",
     "Trace",
+    "Tuning",
     "__version__",
     "compare",
     "evaluate",
@@ -88,6 +93,7 @@ __all__ = [
     "region_overlap",
     "report",
     "select_layers",
+    "tune",
 ]
 
 __version__ = version("tokenlens")

@@ -1,16 +1,18 @@
 """Kill commands at random moments, let the same command go on, and compare its final rows.
 
     python -m tests.campaigns.kills --kills 100 --seed 0
+    python -m tests.campaigns.kills --commands tune --times 10 --kills 10
 
 Each command runs in a process of its own, forked from this one so that nothing is imported anew.
-It is killed once to three times by SIGKILL, SIGTERM, SIGHUP or SIGINT, each at a random moment of
-the time it takes, and then runs to its end: its rows, times aside, must be those of a run that
-nobody stopped, and no ending may leave a traceback or another exit code than its signal's. Exit
-code 1 where any of that fails. Signals that the campaign itself ignores, as under `nohup`, its
-commands do not.
+It is killed once to three times, or `--times`, by SIGKILL, SIGTERM, SIGHUP or SIGINT, each at a
+random moment of the time it takes, and then runs to its end: its rows, times aside, must be those
+of a run that nobody stopped, and no ending may leave a traceback or another exit code than its
+signal's. Exit code 1 where any of that fails. Signals that the campaign itself ignores, as under
+`nohup`, its commands do not.
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -18,10 +20,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.campaigns.small_run import fresh, run_to_exit, steady_rows, write_inputs
+from tokenlens.tuning.study import FILE
 
 _MODEL = ("--model", "model", "--data", "data")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -35,6 +39,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("select-layers", "base", "--criterion", "capability", "--stages", "2"),
         *("--budget", "80%", "--batch-size", "2", "--rows", "out", "--out", "new.json"),
     ),
+    "tune": (
+        *("tune", "--budget", "80% MACs", "--no-labels", "--trials", "8", *_MODEL),
+        *("--batch-size", "2", "--max-new-tokens", "2", "--out", "out"),
+    ),
     "knock-out": ("knock-out", *_MODEL, "--every", "3", "--batch-size", "2", "--out", "out"),
 }
 _BEFORE = (
@@ -46,7 +54,14 @@ _MAY_FAIL = {"capability"}
 """Ends with exit code 2 where a random model answers nothing right; its rows are there."""
 
 
-def campaign(folder: Path, kills: int, seed: int, samples: int) -> tuple[Counter[str], list[str]]:
+def campaign(
+    folder: Path,
+    kills: int,
+    seed: int,
+    samples: int,
+    names: Sequence[str] = tuple(COMMANDS),
+    times: int | None = None,
+) -> tuple[Counter[str], list[str]]:
     """How often which signal met a running command, and what went wrong."""
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
@@ -54,16 +69,17 @@ def campaign(folder: Path, kills: int, seed: int, samples: int) -> tuple[Counter
     for step in _BEFORE:
         _command(inputs, step)
     expected, durations = {}, {}
-    for name, command in COMMANDS.items():
+    for name in names:
+        command = COMMANDS[name]
         work, began = fresh(inputs, folder / "work"), time.monotonic()
         _command(work, command)
         durations[name] = time.monotonic() - began
         expected[name] = _rows(work)
     draw, met, faults = random.Random(seed), Counter[str](), []
     while sum(met.values()) < kills:
-        name = draw.choice(list(COMMANDS))
+        name = draw.choice(list(names))
         work = fresh(inputs, folder / "work")
-        for _ in range(draw.randint(1, 3)):
+        for _ in range(times or draw.randint(1, 3)):
             number = draw.choice(SIGNALS)
             code, said = _command(work, COMMANDS[name], number, draw.random() * durations[name])
             met[f"{name} {number.name}"] += code not in (0, 2)
@@ -79,7 +95,19 @@ def campaign(folder: Path, kills: int, seed: int, samples: int) -> tuple[Counter
 def _rows(work: Path) -> dict[str, str]:
     """All rows of a finished command, by their file, without the times they took."""
     shards = sorted((work / "out").rglob("shard-*.parquet"))
-    return {path.relative_to(work).as_posix(): steady_rows(path).to_json() for path in shards}
+    rows = {path.relative_to(work).as_posix(): steady_rows(path).to_json() for path in shards}
+    studies = sorted((work / "out").glob(FILE))
+    return rows | {path.name: json.dumps(_trials(path)) for path in studies}
+
+
+def _trials(journal: Path) -> list[dict[str, Any]]:
+    """The trials of a search, whose lines also say when they ended."""
+    lines = map(json.loads, journal.read_text(encoding="utf-8").splitlines())
+    return [
+        {name: line[name] for name in ("user_attrs", "params", "values", "state")}
+        for line in lines
+        if "trial" in (line.get("user_attrs") or {})
+    ]
 
 
 def _command(
@@ -125,9 +153,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=6)
+    parser.add_argument("--commands", default=",".join(COMMANDS))
+    parser.add_argument("--times", type=int, default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        met, faults = campaign(Path(folder), options.kills, options.seed, options.samples)
+        names = options.commands.split(",")
+        met, faults = campaign(
+            Path(folder), options.kills, options.seed, options.samples, names, options.times
+        )
     for fault in faults:
         sys.stdout.write(f"{fault}\n")
     sys.stdout.write(", ".join(f"{name} {count}" for name, count in sorted(met.items())) + "\n")

@@ -12,34 +12,39 @@ from tokenlens.wording.printable import MESSAGE_LIMIT, is_control
 ESCAPE = "x\x1b[2J\x07\x9b\u202e\u2028y"
 """A name that would clear the terminal, ring, turn the text and begin a line."""
 HUGE = "9" * 5000
-COMMANDS = ("profile", "select-layers", "cost", "run", "report", "knock-out", "demo")
+COMMANDS = ("profile", "select-layers", "cost", "run", "report", "knock-out", "demo", "tune")
 OPTIONS = {
-    "--model": ("profile", "cost", "run", "select-layers", "knock-out", "demo"),
-    "--data": ("profile", "run", "select-layers", "knock-out"),
-    "--out": ("profile", "run", "select-layers", "report", "knock-out", "demo"),
+    "--min-retained": ("tune",),
+    "--min-agreement": ("tune",),
+    "--objective": ("tune",),
+    "--model": ("profile", "cost", "run", "select-layers", "knock-out", "demo", "tune"),
+    "--data": ("profile", "run", "select-layers", "knock-out", "tune"),
+    "--out": ("profile", "run", "select-layers", "report", "knock-out", "demo", "tune"),
     "--schedule": ("run", "cost", "report"),
-    "--budget": ("run", "cost", "select-layers"),
-    "--task": ("run", "knock-out"),
+    "--budget": ("run", "cost", "select-layers", "tune"),
+    "--task": ("run", "knock-out", "tune"),
     "--compare": ("run",),
-    "--profile": ("run",),
+    "--profile": ("run", "tune"),
     "--method": ("cost",),
     "--picture": ("cost",),
     "--criterion": ("select-layers",),
     "--rows": ("select-layers",),
-    "--revision": ("profile", "run"),
-    "--device": ("profile", "run"),
-    "--dtype": ("profile", "cost"),
-    "--device-map": ("profile", "run"),
+    "--revision": ("profile", "run", "tune"),
+    "--device": ("profile", "run", "tune"),
+    "--dtype": ("profile", "cost", "tune"),
+    "--device-map": ("profile", "run", "tune"),
 }
 COUNTS = {
-    "--limit": ("profile", "run", "select-layers", "knock-out", "demo"),
-    "--batch-size": ("profile", "run", "select-layers", "knock-out"),
-    "--max-new-tokens": ("run",),
+    "--limit": ("profile", "run", "select-layers", "knock-out", "demo", "tune"),
+    "--batch-size": ("profile", "run", "select-layers", "knock-out", "tune"),
+    "--max-new-tokens": ("run", "tune"),
     "--stages": ("select-layers",),
     "--visual-tokens": ("cost",),
     "--text-tokens": ("cost",),
     "--pictures": ("report",),
     "--every": ("knock-out",),
+    "--trials": ("tune",),
+    "--held-out": ("tune",),
 }
 EMPTY = [
     ([command, option, value], option)
@@ -61,7 +66,12 @@ NUMBERS += [
 ]
 BUDGETS = [
     ([*command, "--budget", value], "budget")
-    for command in (["select-layers"], ["run", "--compare", "fastv"], ["cost", "--method", "drop"])
+    for command in (
+        ["select-layers"],
+        ["run", "--compare", "fastv"],
+        ["cost", "--method", "drop"],
+        ["tune"],
+    )
     for value in (
         "nan",
         "inf",

@@ -73,6 +73,11 @@ def information_directory(model: str, data: str, samples: int) -> Path:
     return ROOT / slug(model) / f"information-{slug(data)}-{samples}" / "rows"
 
 
+def tune_directory(model: str, data: str, samples: int, goal: str) -> Path:
+    """The search for a schedule on so many samples of a data set (`Samples.name`)."""
+    return ROOT / slug(model) / f"tune-{slug(data)}-{samples}-{slug(goal)}"
+
+
 def newest_profile(root: Path = ROOT) -> Path:
     """The profile written to last under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")

@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 _PACKAGES = (
@@ -29,13 +30,19 @@ def versions() -> dict[str, str]:
     >>> "torch" in versions()
     True
     """
-    found = {"python": platform.python_version()}
+    return dict(_versions())
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Looked up once: a run of many small parts asks for each of them."""
+    found = [("python", platform.python_version())]
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            found.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    return found
+    return tuple(found)
 
 
 def machine() -> dict[str, str]:

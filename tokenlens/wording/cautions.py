@@ -63,7 +63,7 @@ def on_zero_baseline(tasks: Sequence[str]) -> list[str]:
 
 
 def on_own_samples(where: str) -> list[str]:
-    """Layers chosen on the samples, or the split, that they are judged on."""
+    """A schedule chosen on the samples, or the split, that it is judged on."""
     return [
         f"The layers were chosen on the data they are judged on ({where}): other samples may "
         "retain less."

@@ -47,7 +47,7 @@ def choice_cautions(
         why = schedule.why if schedule else None
         if why is None:
             continue
-        if why.scores and source is not None and (why.data, why.split) == (source, split):
+        if source is not None and (why.data, why.split) == (source, split):
             said += cautions.on_own_samples(f"{source}, {split}" if split else source)
         said += [f"On the choice of layers: {sentence}" for sentence in why.cautions or ()]
     return list(dict.fromkeys(said))

@@ -36,6 +36,7 @@ EXEMPT = {
     "methods": "makes schedules, which the identity holds",
     "reports": "reads what was recorded and answered",
     "selection": "makes schedules, which the identity holds",
+    "tuning": "makes schedules, which the identity holds",
 }
 """Packages of tokenlens that decide no answer, wherever they lie in it, and why; all else does."""
 

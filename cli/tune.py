@@ -1,0 +1,273 @@
+"""`tokenlens tune`: the best schedule within a budget, or the cheapest that is good enough."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import Table, announce, cautions, console, next_command, percent, wrote
+from .options import (
+    DEFAULT_DATA,
+    DEFAULT_MODEL,
+    MOST,
+    Data,
+    Device,
+    DeviceMap,
+    Dtype,
+    Limit,
+    Model,
+    Revision,
+    check_model,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenlens.models.vlm import VLM
+    from tokenlens.probing.profile import Profile
+    from tokenlens.samples.dataset import Samples
+    from tokenlens.samples.sample import Sample
+    from tokenlens.tuning.trials import Trial
+    from tokenlens.tuning.tuning import Tuning
+
+_GOAL = "What is to be found (exactly one)"
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="The best schedule within it: '33% MACs', '400 GMACs', 33% or '48 tokens'.",
+        rich_help_panel=_GOAL,
+    ),
+]
+MinRetained = Annotated[
+    str | None,
+    typer.Option(
+        help="The cheapest schedule whose retained score is this share of the unpruned "
+        "model's, by the low end of its 95 % interval, such as 98%.",
+        rich_help_panel=_GOAL,
+    ),
+]
+MinAgreement = Annotated[
+    str | None,
+    typer.Option(
+        help="Likewise, of answers that are the unpruned model's own; no labels are needed.",
+        rich_help_panel=_GOAL,
+    ),
+]
+Objective = Annotated[
+    str, typer.Option(help="What is saved: macs, prefill-time or kv (bytes of the cache).")
+]
+Labels = Annotated[
+    bool,
+    typer.Option(
+        help="Score answers where there are right ones; else only by agreement with the "
+        "unpruned model's own."
+    ),
+]
+Trials = Annotated[
+    int,
+    typer.Option(min=0, max=MOST, help="Schedules proposed, beside the starting points."),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Seconds after which no other trial begins."),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Of the proposals.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="Only samples of this task; may be repeated. Default: all."),
+]
+HeldOut = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=MOST,
+        help="Of the held-out split, at most this many samples; 0 for none. Default: all.",
+    ),
+]
+ProfileFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Profile whose plan is tried too; default: the newest of this model under "
+        "./tokenlens-out, if any."
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the search; several processes may work on one."),
+]
+Batch = Annotated[int | None, typer.Option(min=1, max=MOST, help="Samples per forward pass.")]
+MaxNewTokens = Annotated[
+    int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(
+        "tune",
+        epilog="Example: tokenlens tune --budget '33% MACs' --trials 100\n\n"
+        "Example: tokenlens tune --min-retained 98% --objective kv --timeout 900",
+    )(tune)
+
+
+def tune(
+    budget: Budget = None,
+    min_retained: MinRetained = None,
+    min_agreement: MinAgreement = None,
+    objective: Objective = "macs",
+    labels: Labels = True,
+    trials: Trials = 100,
+    timeout: Timeout = None,
+    seed: Seed = 0,
+    model: Model = None,
+    data: Data = None,
+    task: Tasks = None,
+    limit: Limit = None,
+    held_out: HeldOut = None,
+    profile: ProfileFolder = None,
+    out: Folder = None,
+    batch_size: Batch = None,
+    max_new_tokens: MaxNewTokens = 32,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: DeviceMap = None,
+) -> None:
+    """Search for a schedule: layers, keeps, disposals, merging and scorers of up to three stages.
+
+    Schedules are judged by the calibration samples alone; the search begins with every
+    preset, so that it never ends worse on them. How the front holds on the held-out
+    split is reported at the end. A search that was stopped continues, and with more
+    --trials it goes on.
+    """
+    from tokenlens.storage.output_paths import answers_directory, tune_directory
+    from tokenlens.tuning.goal import Goal, check_extent, require_optuna
+
+    goal = Goal.of(budget, min_retained, min_agreement, objective=objective, labels=labels)
+    require_optuna()
+    check_extent(trials, timeout)
+    name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
+    check_model(name, revision, device, dtype, device_map)
+
+    _check_profile(profile)
+    samples, unseen = _samples(source, limit, held_out, task or ())
+
+    from tokenlens.tuning.tune import tune as search
+
+    vlm = load_model(name, revision, device, dtype, device_map)
+    directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
+    announce(f"Tuning {name} on {len(samples)} samples of {samples.name}: {goal.words}")
+    found = search(
+        vlm,
+        samples,
+        budget=budget,
+        min_retained=min_retained,
+        min_agreement=min_agreement,
+        objective=objective,
+        labels=labels,
+        trials=trials,
+        timeout=timeout,
+        seed=seed,
+        held_out=unseen,
+        profile=_profile(vlm, profile),
+        out=directory,
+        answers=answers_directory(name),
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        show_progress=True,
+    )
+    _report(found, directory)
+
+
+def _samples(
+    source: str, limit: int | None, held_out: int | None, tasks: "Sequence[str]"
+) -> "tuple[Samples, Sequence[Sample]]":
+    """What schedules are judged by, and the held-out samples; none where there is no such split."""
+    from tokenlens.samples.dataset import load_samples
+
+    samples = load_samples(source, "calibration", limit, tasks)
+    others = load_samples(source, "held-out", held_out or None, tasks)
+    return samples, others if held_out != 0 and others.split != samples.split else ()
+
+
+def _check_profile(folder: Path | None) -> None:
+    """Refuse a folder without a profile before the model is loaded."""
+    from tokenlens.probing.profile import Profile
+
+    if folder is not None:
+        Profile(folder)
+
+
+def _profile(vlm: "VLM", folder: Path | None) -> "Profile | None":
+    """The profile in a folder, or the newest of the model, if any."""
+    from tokenlens.evaluation.comparing.arms import profile_for
+
+    return profile_for(vlm, folder)
+
+
+def _report(found: "Tuning", directory: Path) -> None:
+    """Print what was found, and draw it beside its files."""
+    from tokenlens.analyses import tuning_front
+    from tokenlens.reports.figures import FigureFolder
+    from tokenlens.tuning.goal import OBJECTIVES
+    from tokenlens.tuning.tune import require_met
+    from tokenlens.tuning.tuning import FRONT, SCHEDULE, TABLE, counts, describe
+
+    cost = OBJECTIVES[found.goal.objective]
+    frame = tuning_front.compute(found)
+    FigureFolder(directory).add(
+        "front", tuning_front.plot(frame, cost=cost, least=found.goal.least)
+    )
+    ended = ", ".join(f"{count} {name}" for name, count in counts(found.trials).items())
+    console.print(f"{len(found.trials)} trials: {ended}; finished ones on {found.samples} samples.")
+    table = Table(title=f"The front: what is retained, by {cost}", title_justify="left")
+    for column in ("", cost, "retained", "95 % interval", "held-out", "its interval", "stages"):
+        table.add_column(column, justify="left" if column in ("", "stages") else "right")
+    for trial in found.shown:
+        style = "bold green" if trial is found.chosen else None
+        table.add_row(*_cells(found, trial), style=style)
+    console.print(table)
+    _print_optimism(found)
+    cautions(found.cautions)
+    wrote("Front, trials and figure", ", ".join((FRONT, TABLE, "front.svg")) + f" in {directory}")
+    require_met(found)
+    if found.chosen is not None and found.chosen.schedule is not None:
+        console.print(f"Chosen: {found.chosen.title}: {describe(found.chosen.schedule)}.")
+    wrote("Schedule", directory / SCHEDULE)
+    next_command("run", "--schedule", directory / SCHEDULE)
+
+
+def _cells(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
+    from tokenlens.tuning.tuning import describe
+
+    held = found.held_out.get(trial.place)
+    mark = "◀ chosen" if trial is found.chosen else ""
+    mark = mark or ("best start" if trial is found.best_start else "")
+    return (
+        f"{trial.title} {mark}".strip(),
+        percent(trial.price),
+        percent(trial.score),
+        f"{percent(trial.low or 0.0)} … {percent(trial.high or 0.0)}",
+        percent(held.retained) if held else "-",
+        f"{percent(held.low)} … {percent(held.high)}" if held else "-",
+        "" if trial.schedule is None else describe(trial.schedule),
+    )
+
+
+def _print_optimism(found: "Tuning") -> None:
+    """How much the tuning samples flatter what was chosen by them."""
+    if not found.held_out_samples or found.nearest is None:
+        return
+    own, mean = 100 * found.optimism(found.nearest), 100 * found.mean_optimism
+    console.print(
+        f"Optimism (tuning samples less {found.held_out_samples} held-out ones, which chose "
+        f"nothing): {own:+.1f} points for {found.nearest.title}, {mean:+.1f} on the front's mean."
+    )
+    if found.margin is not None and found.best_start is not None:
+        low, high = (f"{100 * end:+.1f}" for end in (found.margin.low, found.margin.high))
+        console.print(
+            f"There, {found.nearest.title} retains {100 * found.margin.retained:+.1f} points more "
+            f"({low} … {high}, paired) than {found.best_start.title}, the best starting point."
+        )

@@ -1,0 +1,144 @@
+"""The search: trials one after the other, each given up as soon as it is hopeless."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tokenlens.errors import BudgetError, PruningError, ScheduleError
+from tokenlens.measures.intervals import Resampled
+from tokenlens.progress import progress
+from tokenlens.schedule import Schedule
+from tokenlens.tuning.goal import Goal
+from tokenlens.tuning.judge import Judge, Judgement
+from tokenlens.tuning.space import Space
+from tokenlens.tuning.starts import Start
+from tokenlens.tuning.study import Study, propose
+from tokenlens.tuning.trials import Trial
+
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried, and how it is judged.
+
+    Attributes:
+        goal: what is looked for.
+        space: what can be proposed.
+        starts: what is tried first.
+        judge: answers the tuning samples.
+        seed: of the proposals.
+    """
+
+    goal: Goal
+    space: Space
+    starts: Sequence[Start]
+    judge: Judge
+    seed: int = 0
+
+    def run(
+        self, study: Study, trials: int, timeout: float | None = None, show_progress: bool = False
+    ) -> list[Trial]:
+        """Try the starting points and `trials` more, those of earlier calls included.
+
+        Args:
+            study: where they are kept; other processes may add to it at the same time.
+            trials: proposals beside the starting points.
+            timeout: seconds after which no other trial begins.
+            show_progress: show a bar with an ETA on standard error.
+        """
+        total = len(self.starts) + trials
+        began = time.monotonic()
+
+        def over() -> bool:
+            return timeout is not None and time.monotonic() - began >= timeout
+
+        done = min(total, len(study.trials))
+        with progress("tuning", total, done, show_progress) as advance:
+            while (claimed := study.claim(total, over)) is not None:
+                place, lock = claimed
+                with lock:
+                    before = [one for one in study.trials if one.place < place]
+                    study.add(self.trial(place, before), self.space)
+                now = min(total, len(study.trials))
+                advance(now - done)
+                done = now
+        return study.trials
+
+    def trial(self, place: int, before: Sequence[Trial]) -> Trial:
+        """Run number `place`, where the trials of smaller numbers ended like `before`."""
+        if place < len(self.starts):
+            start = self.starts[place]
+            parameters = self.space.parameters(start.schedule, start.budget)
+            trial = Trial(place, start.name, "refused", start.schedule, parameters)
+        else:
+            schedule, drawn, reason = propose(self.space, before, place, self.seed, self.rank)
+            trial = Trial(place, "", "refused", schedule, drawn, reason=reason)
+        if trial.schedule is None:
+            return trial
+        try:
+            self.judge.check(trial.schedule)
+            return self._judged(trial, trial.schedule, before)
+        except (BudgetError, PruningError, ScheduleError) as error:
+            return replace(trial, reason=str(error))
+
+    def rank(self, trial: Trial) -> tuple[float, ...]:
+        """By this finished trials are ordered, the best first."""
+        least = self.goal.least
+        if least is None:
+            return (-trial.score, trial.price)
+        met = (trial.low or 0.0) >= least
+        return (0.0, trial.price) if met else (1.0, -(trial.low or 0.0))
+
+    def _judged(self, trial: Trial, schedule: Schedule, before: Sequence[Trial]) -> Trial:
+        """The trial on more and more samples, to the end or until it is given up."""
+        used = self.space.used(schedule) if self.goal.budget is not None else None
+        last = len(self.judge.steps) - 1
+        whole = bool(trial.name) and self.goal.least is None  # it is not given up
+        for step in range(last if whole else 0, last + 1):
+            judgement = self.judge.judge(schedule, step)
+            drawn = self.judge.retained(judgement.values, step)
+            mean, low, high = map(float, drawn.interval())
+            trial = replace(
+                trial,
+                values=tuple(judgement.values.tolist()),
+                retained=mean,
+                low=low,
+                high=high,
+                cost=judgement.cost,
+                used=used,
+            )
+            if step < last and (reason := self._hopeless(trial, judgement, step, before)):
+                return replace(trial, outcome="hopeless", reason=reason)
+        if self.goal.objective == "prefill-time":
+            trial = replace(trial, cost=self.judge.time_share(schedule))
+        return replace(trial, outcome="finished")
+
+    def _hopeless(
+        self, trial: Trial, judgement: Judgement, step: int, before: Sequence[Trial]
+    ) -> str:
+        """Why a trial need not go on; empty where it must.
+
+        A starting point is given up only where it cannot reach the goal whatever it answers to the
+        other samples; what was proposed, where its interval says so.
+        """
+        least, count = self.goal.least, len(judgement.values)
+        if least is not None:
+            if trial.name:
+                if self.judge.at_most(judgement.values, step) < least - _SLACK:
+                    return f"cannot retain {least:.1%} any more after {count} samples"
+            elif trial.high is not None and trial.high < least:
+                return f"retains {trial.high:.1%} at most, by {count} samples"
+        if trial.name or self.goal.objective == "prefill-time":
+            return ""
+        rivals = {
+            one.title: self.judge.at_step(one.values, step)
+            for one in before
+            if one.finished and one.price <= judgement.cost + _SLACK
+        }
+        if not rivals:
+            return ""
+        best = max(rivals, key=lambda title: self.judge.mean(rivals[title], step))
+        difference = judgement.values - rivals[best]
+        high = Resampled.of(self.judge.strata(difference, step)).interval()[2]
+        return f"worse than {best}, which costs no more, by {count} samples" if high < 0 else ""

@@ -1,0 +1,264 @@
+"""The space of schedules: from a few parameters to stages, and back where a schedule is in it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from tokenlens.errors import TokenlensError
+from tokenlens.models.adapters import required_tower
+from tokenlens.models.vlm import VLM
+from tokenlens.pruning.cost.decoder_macs import DecoderMacs
+from tokenlens.registry import DISPOSALS
+from tokenlens.schedule import ModelRef, Schedule, Scorer, Stage
+from tokenlens.schedule.budget import Budget
+from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.selection.solve import solved_schedule
+
+METHOD = "tuned"
+"""What schedules of the space are called."""
+MOST_STAGES = 3
+_DISPOSALS = ("drop", "merge", "bypass", "freeze")
+_MERGES = (0.0, 0.05, 0.1, 0.2)
+_SCORERS = {
+    "last": Scorer(),
+    "text": Scorer(query="text"),
+    "unrotated": Scorer(rotary=False, softmax="visual"),
+    "strong heads": Scorer(heads=0.5),
+    "uniform": Scorer(query="uniform"),
+    "diverse": Scorer(query="diverse"),
+    "vision": Scorer(query="vision"),
+}
+"""Ways to score, by the name of the parameter's value."""
+_UNATTENDED = {"uniform", "diverse", "vision"}
+"""Those that read no attention of the decoder, so that they can score before its first layer."""
+_LEAST_POWER, _MOST_POWER = 0.25, 6.0
+
+
+class Suggesting(Protocol):
+    """What proposes a value for every parameter: an Optuna trial."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """A whole number."""
+
+    def suggest_float(self, name: str, low: float, high: float) -> float:
+        """A number."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of several."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Stages that keep everything, the power of each, and the budget that λ is solved for."""
+
+    stages: tuple[Stage, ...]
+    powers: tuple[float, ...]
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Space:
+    """Schedules of one to three stages for one model.
+
+    A stage has the first layer that runs on fewer tokens, a scorer, a disposal and a power p; it
+    keeps λ^p of the tokens, and λ is solved for the budget. The first stage's power is 1.
+
+    Attributes:
+        model: what the schedules are for.
+        meter: counts MACs in it, for prompts of so many text tokens.
+        n_visual: visual tokens of the prompt that budgets are solved for.
+        budgets: what schedules are solved for; the parameter `budget` is a place in it.
+        disposals: those to choose from.
+        scorers: likewise.
+        favour: how many values of that parameter stand for the first budget, beside its own.
+        deepest: the deepest layer that can be the first on fewer tokens within the first budget.
+    """
+
+    model: ModelRef
+    meter: DecoderMacs
+    n_visual: int
+    budgets: tuple[Budget, ...]
+    disposals: tuple[str, ...]
+    scorers: tuple[str, ...]
+    favour: int
+    deepest: int
+
+    @classmethod
+    def of(cls, vlm: VLM, budgets: Sequence[Budget], favour: int = 0) -> "Space":
+        """What can be tried in a model: its vision tower scores only where it can be read."""
+        meter = DecoderMacs.of(vlm)
+        scorers = [name for name in _SCORERS if name != "vision" or _has_tower(vlm)]
+        disposals = [name for name in _DISPOSALS if name in DISPOSALS]
+        return cls(
+            ModelRef.of(vlm),
+            meter,
+            meter.prompt.visual,
+            tuple(budgets),
+            tuple(disposals),
+            tuple(scorers),
+            favour,
+            _deepest(ModelRef.of(vlm), meter, budgets[0]),
+        )
+
+    def draft(self, trial: Suggesting) -> Draft:
+        """The stages that `trial` suggests, and the budget they are to meet."""
+        drawn = trial.suggest_int("budget", 0, len(self.budgets) - 1 + self.favour)
+        budget = self.budgets[max(0, drawn - self.favour)]
+        count = trial.suggest_int("stages", 1, MOST_STAGES)
+        merge = trial.suggest_categorical("merge", _MERGES)
+        firsts, powers, parts = [0], [], []
+        for place in range(1, count + 1):
+            first = firsts[-1] + trial.suggest_int(f"layer {place}", 1, self._span(place))
+            scorer = trial.suggest_categorical(f"scorer {place}", self.scorers)
+            disposal = trial.suggest_categorical(f"disposal {place}", self.disposals)
+            power = 1.0
+            if place > 1:
+                power = trial.suggest_float(f"power {place}", _LEAST_POWER, _MOST_POWER)
+            if first > self.model.layers:
+                break
+            firsts.append(first)
+            powers.append(power)
+            parts.append((scorer, disposal))
+        stages = [
+            _stage(first, *part, merge, place == 0, place == len(parts) - 1)
+            for place, (first, part) in enumerate(zip(firsts[1:], parts, strict=True))
+        ]
+        return Draft(tuple(stages), tuple(powers), budget)
+
+    def solve(self, draft: Draft) -> Schedule:
+        """The schedule of a draft. Raises `BudgetError` where it cannot meet the budget."""
+        return solved_schedule(
+            METHOD,
+            self.model,
+            draft.stages,
+            draft.budget,
+            n_visual=self.n_visual,
+            ratio_rule=partial(_by_powers, powers=draft.powers),
+            meter=self.meter,
+        )
+
+    def used(self, schedule: Schedule) -> float:
+        """Of the largest budget, the share that a schedule uses on the prompt it is solved for."""
+        return _used(schedule, self.meter, self.budgets[0])
+
+    def parameters(self, schedule: Schedule, budget: Budget) -> dict[str, Any]:
+        """The parameters that propose nearly this schedule; none where it is not in the space."""
+        stages = schedule.stages
+        if not 0 < len(stages) <= MOST_STAGES or schedule.image_scale is not None:
+            return {}
+        if budget not in self.budgets:
+            return {}
+        merges = [stage.merge for stage in stages if stage.merge] or [0.0]
+        found: dict[str, Any] = {
+            "budget": drawn + self.favour if (drawn := self.budgets.index(budget)) else 0,
+            "stages": len(stages),
+            "merge": float(merges[0]),
+        }
+        before = 0
+        for place, stage in enumerate(stages, start=1):
+            found[f"layer {place}"] = stage.first_layer - before
+            found[f"scorer {place}"] = _name_of(schedule.scorer_of(stage))
+            found[f"disposal {place}"] = stage.disposal
+            if place > 1:
+                found[f"power {place}"] = _power(stage, stages[0])
+            before = stage.first_layer
+        return found if self._holds(found, stages) else {}
+
+    def _span(self, place: int) -> int:
+        """How many layers a stage's first one may be behind the first one of the stage before."""
+        return self.deepest if place == 1 else max(1, self.model.layers // 2)
+
+    def _holds(self, found: Mapping[str, Any], stages: Sequence[Stage]) -> bool:
+        """Whether every parameter is within its range, and nothing else makes the stages."""
+        plain = all(stage.stride is None and stage.positions == "keep" for stage in stages)
+        return (
+            plain
+            and found["merge"] in _MERGES
+            and all(
+                (name[:5] != "power" or value is not None)
+                and (name[:6] != "scorer" or value in self.scorers)
+                and (name[:8] != "disposal" or value in self.disposals)
+                and (name[:5] != "layer" or value <= self._span(int(name[-1])))
+                for name, value in found.items()
+            )
+        )
+
+
+def _stage(
+    first: int, scorer: str, disposal: str, merge: float, is_first: bool, is_last: bool
+) -> Stage:
+    """A stage that keeps everything; the last one brings nothing back, unless it is readable."""
+    kind = disposal_kind(disposal)
+    if is_last and kind.returns and not kind.readable:
+        disposal, kind = "drop", disposal_kind("drop")
+    after = is_first and (first > 1 or scorer in _UNATTENDED)
+    return Stage(
+        score_layer=first - after,
+        when="after" if after else "before",
+        keep=1.0,
+        disposal=disposal,
+        merge=merge if kind.settable else 0,
+        scorer=None if scorer == "last" else _SCORERS[scorer],
+    )
+
+
+def _used(schedule: Schedule, meter: DecoderMacs, budget: Budget) -> float:
+    """Of a budget, the share that a schedule uses on the prompt that `meter` counts for."""
+    n_visual, layers = meter.prompt.visual, schedule.model.layers
+    if budget.in_macs:
+        whole = meter.macs((), schedule.scorer, n_visual)
+        shown = schedule.shown_tokens(n_visual)
+        came_to = meter.macs(schedule.stages, schedule.scorer, shown)
+    else:
+        whole = float(n_visual)
+        came_to = sum(schedule.tokens_entering(n_visual, layers)) / layers
+    return came_to / (budget.amount * budget.unit_of(whole))
+
+
+def _deepest(model: ModelRef, meter: DecoderMacs, budget: Budget) -> int:
+    """The deepest layer before which everything but one token may go and meet the budget."""
+    found = 1
+    for layer in range(1, model.layers + 1):
+        stage = Stage(
+            score_layer=layer - 1,
+            when="after",
+            keep=1,
+            disposal="drop",
+            scorer=_SCORERS["uniform"],
+        )
+        schedule = Schedule(schema=1, method=METHOD, model=model, stages=[stage])
+        if _used(schedule, meter, budget) > 1:
+            break
+        found = layer
+    return found
+
+
+def _by_powers(stages: Sequence[Stage], share: float, powers: Sequence[float]) -> list[Stage]:
+    return [
+        stage.model_copy(update={"keep": share**power})
+        for stage, power in zip(stages, powers, strict=True)
+    ]
+
+
+def _power(stage: Stage, first: Stage) -> float | None:
+    """The power by which a stage keeps less than the first; None where there is none in range."""
+    if not isinstance(stage.keep, float) or not isinstance(first.keep, float):
+        return None
+    if not stage.keep < 1 or not first.keep < 1:
+        return None
+    power = math.log(stage.keep) / math.log(first.keep)
+    return power if _LEAST_POWER <= power <= _MOST_POWER else None
+
+
+def _name_of(scorer: Scorer) -> str | None:
+    return next((name for name, known in _SCORERS.items() if known == scorer), None)
+
+
+def _has_tower(vlm: VLM) -> bool:
+    try:
+        required_tower(vlm.model)
+    except TokenlensError:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""What a search begins with: every preset, and the plan of a profile where there is one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenlens.errors import BudgetError
+from tokenlens.evaluation.comparing.arms import comparison_arms
+from tokenlens.methods import find_method
+from tokenlens.models.vlm import VLM
+from tokenlens.probing.profile import Profile
+from tokenlens.registry import METHODS
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import Schedule
+from tokenlens.schedule.budget import Budget
+
+
+@dataclass(frozen=True)
+class Start:
+    """A schedule that is tried before anything is proposed.
+
+    Attributes:
+        name: the preset, and whose layers it has.
+        schedule: fitted to the budget.
+        budget: what it was fitted to.
+    """
+
+    name: str
+    schedule: Schedule
+    budget: Budget
+
+
+def starting_points(
+    vlm: VLM, samples: Sequence[Sample], budgets: Sequence[Budget], profile: Profile | None
+) -> list[Start]:
+    """Every preset at every budget that it can meet, in the order of the budgets given.
+
+    With a profile, the presets whose layers it chooses come with these too: the first of them is
+    what `tokenlens select-layers` makes. A preset that the engine refuses for this model is left
+    out.
+
+    Raises `BudgetError` where no preset can meet any of the budgets.
+    """
+    planned = [name for name in METHODS if find_method(name).layers_from == "profile"]
+    found: list[Start] = []
+    refused: BudgetError | None = None
+    for budget in budgets:
+        try:
+            found += _arms(vlm, samples, budget, list(METHODS), None)
+            if profile is not None:
+                found += _arms(vlm, samples, budget, planned, profile)
+        except BudgetError as error:
+            refused = error
+    if not found and refused is not None:
+        raise refused
+    return found
+
+
+def _arms(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    budget: Budget,
+    names: Sequence[str],
+    profile: Profile | None,
+) -> list[Start]:
+    arms = comparison_arms(vlm, names, [budget], samples, profile=profile)
+    suffix = "" if profile is None else ", layers of the profile"
+    return [
+        Start(f"{name}{suffix}", arms.schedules[arm], budget)
+        for name, arm in arms.budgets.get(str(budget), {}).items()
+    ]

@@ -1,0 +1,194 @@
+"""What a search found: the front, the chosen schedule, and how both hold on held-out samples."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.schedule import Schedule, Stage
+from tokenlens.storage.files import write_bytes
+from tokenlens.storage.seals import write_sealed
+from tokenlens.tuning.goal import Goal
+from tokenlens.tuning.trials import Trial, chosen_above, chosen_within, nearest, pareto
+
+FRONT, TABLE, SCHEDULE = "front.json", "trials.csv", "schedule.json"
+COLUMNS = (
+    *("trial", "name", "outcome", "samples", "cost", "retained", "low", "high"),
+    *("held_out", "held_out_low", "held_out_high", "optimism"),
+    *("on_front", "chosen", "stages", "reason"),
+)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A share of the unpruned model's on the held-out samples, with its 95 % interval's ends."""
+
+    retained: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of a study, and what is chosen of them by the tuning samples alone.
+
+    Attributes:
+        goal: what was looked for.
+        trials: by their numbers.
+        samples: how many each finished trial was judged by.
+        held_out: by the number of a trial, what it retains there; of the front, the chosen one and
+            the best starting point.
+        held_out_samples: how many; 0 where there are none.
+        margin: there, what the chosen (or nearest) trial retains less what the best starting point
+            does, in pairs; None without held-out samples, or where the two are one.
+        cautions: what the figures cannot tell, a sentence each.
+        source: model, data and seed, as JSON.
+    """
+
+    goal: Goal
+    trials: tuple[Trial, ...]
+    samples: int
+    held_out: Mapping[int, HeldOut] = field(default_factory=dict)
+    held_out_samples: int = 0
+    margin: HeldOut | None = None
+    cautions: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def front(self) -> list[Trial]:
+        """The trials that none beats in both score and cost, from the cheapest on."""
+        return pareto(self.trials)
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The trial that meets the goal best; None where none meets it."""
+        if self.goal.least is None:
+            return chosen_within(self.trials)
+        return chosen_above(self.trials, self.goal.least)
+
+    @property
+    def nearest(self) -> Trial | None:
+        """The chosen trial, or else the one that comes nearest to the goal."""
+        return self.chosen or nearest(self.trials)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """That of the chosen trial."""
+        return None if self.chosen is None else self.chosen.schedule
+
+    @property
+    def best_start(self) -> Trial | None:
+        """The starting point that would have been chosen if nothing else had been tried."""
+        starts = [trial for trial in self.trials if trial.name]
+        if self.goal.least is None:
+            return chosen_within(starts)
+        return chosen_above(starts, self.goal.least) or nearest(starts)
+
+    @property
+    def shown(self) -> list[Trial]:
+        """The front, the chosen or nearest one and the best start, by their cost."""
+        others = [one for one in (self.nearest, self.best_start) if one is not None]
+        found = {trial.place: trial for trial in (*self.front, *others)}
+        return sorted(found.values(), key=lambda one: (one.price, one.place))
+
+    def optimism(self, trial: Trial) -> float:
+        """What a trial retains on the tuning samples less what it retains on held-out ones."""
+        held = self.held_out.get(trial.place)
+        return nan if held is None or trial.retained is None else trial.retained - held.retained
+
+    @property
+    def mean_optimism(self) -> float:
+        """Mean over the front; NaN without held-out samples."""
+        found = [self.optimism(trial) for trial in self.front]
+        return float(np.mean(found)) if found else nan
+
+    def table(self, trials: Iterable[Trial] | None = None) -> pd.DataFrame:
+        """One row per trial, by default of all, with the columns `COLUMNS`."""
+        front, chosen = {one.place for one in self.front}, self.chosen
+        rows = []
+        for trial in self.trials if trials is None else trials:
+            held = self.held_out.get(trial.place)
+            rows.append(
+                (
+                    *(trial.place, trial.name, trial.outcome, len(trial.values), trial.cost),
+                    *(trial.retained, trial.low, trial.high),
+                    *((held.retained, held.low, held.high) if held else (nan, nan, nan)),
+                    self.optimism(trial),
+                    trial.place in front,
+                    trial is chosen,
+                    "" if trial.schedule is None else describe(trial.schedule),
+                    trial.reason,
+                )
+            )
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def save(self, directory: Path) -> None:
+        """Write the front (sealed JSON), all trials (CSV) and the chosen schedule, if any."""
+        chosen = self.chosen
+        content = {
+            "schema": 1,
+            "kind": "front",
+            "goal": self.goal.as_json(),
+            "source": dict(self.source),
+            "samples": self.samples,
+            "held_out_samples": self.held_out_samples,
+            "margin": self.margin and vars(self.margin),
+            "mean_optimism": _plain(self.mean_optimism),
+            "chosen": None if chosen is None else chosen.place,
+            "nearest": None if self.nearest is None else self.nearest.place,
+            "cautions": list(self.cautions),
+            "front": [self._entry(trial) for trial in self.shown],
+        }
+        write_sealed(directory / FRONT, content)
+        write_bytes(directory / TABLE, self.table().to_csv(index=False).encode())
+        if self.schedule is not None:
+            write_sealed(directory / SCHEDULE, self.schedule.as_json())
+        else:
+            (directory / SCHEDULE).unlink(missing_ok=True)
+
+    def _entry(self, trial: Trial) -> dict[str, Any]:
+        (row,) = self.table([trial]).to_dict("records")
+        schedule = trial.schedule and trial.schedule.as_json()
+        return {**{str(key): _plain(value) for key, value in row.items()}, "schedule": schedule}
+
+
+def describe(schedule: Schedule) -> str:
+    """The stages in a line.
+
+    >>> describe(Schedule(schema=1, method="x", model={"architecture": "A", "layers": 8}, stages=[
+    ...     {"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "freeze"},
+    ...     {"score_layer": 5, "when": "before", "keep": 24, "disposal": "drop"}]))
+    'after 2 keep 50 % by last, freeze; before 5 keep 24 by last, drop'
+    """
+    parts = [_stage(schedule, stage) for stage in schedule.stages]
+    if schedule.image_scale is not None:
+        parts.insert(0, f"pictures of {100 * schedule.image_scale:.3g} % of their tokens")
+    return "; ".join(parts)
+
+
+def _stage(schedule: Schedule, stage: Stage) -> str:
+    keep = f"{100 * stage.keep:.3g} %" if isinstance(stage.keep, float) else str(stage.keep)
+    merge = f" ({100 * stage.merge:g} % merged)" if isinstance(stage.merge, float) else ""
+    scorer = schedule.scorer_of(stage)
+    how = scorer.query if scorer.rotary else f"{scorer.query} without rotary"
+    how = how if scorer.heads == "mean" else f"{how}, some heads"
+    merged = merge if stage.merge else ""
+    return f"{stage.when} {stage.score_layer} keep {keep} by {how}, {stage.disposal}{merged}"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: NaN is null."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def counts(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many trials ended how."""
+    return {
+        name: sum(trial.outcome == name for trial in trials)
+        for name in ("finished", "hopeless", "refused")
+    }
