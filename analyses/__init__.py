@@ -1,1 +1,1 @@
-"""."""
+"""Figures: each module computes a table and plots it."""

@@ -1,7 +1,7 @@
 """What do layers look at: what is asked for, or what is passed on the way there?
 
 The recall of either among each layer's highest-ranked visual tokens, in the unpruned model. In a
-question that needs two looks, the anchors are what the first one is for, the targets the last.
+question of two steps, the anchors belong to the first step, the targets to the last.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The runs behind the criteria of `select-layers` that run the model: what they take."""
+"""Model runs for the criteria of `select-layers` that need them, and their cost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reruns:
-    """What the command line says of the runs; None where it says nothing."""
+    """Options of the runs from the command line; None where an option is not given."""
 
     model: str | None
     revision: str | None

@@ -16,7 +16,7 @@ _BETWEEN = 3
 
 
 def print_tables(tables: "Sequence[BudgetTable]") -> None:
-    """Print one table per budget, intervals below their figures, and what must be said of each.
+    """Print one table per budget, with intervals below the figures, and its notes.
 
     Where a table is wider than the terminal, the tasks one by one are left to the files; where it
     still is, so are the intervals of what is no score.
@@ -63,7 +63,7 @@ def _detail(
     names: Sequence[str],
     room: int,
 ) -> dict[int, int]:
-    """Which columns are shown, and of each how many lines: 1 is the figure, 2 its interval too."""
+    """The columns to show, with the lines of each: 1 for the figure, 2 for its interval too."""
     from tokenlens.evaluation.comparing.tables import LOCALISATION, OTHER
 
     averages = {

@@ -1,4 +1,4 @@
-"""How the commands speak: tables and closing lines on standard output."""
+"""Output of the commands: tables and closing lines on standard output."""
 
 import sys
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ console = _Plain(highlight=False, soft_wrap=True, markup=False)
 
 
 def announce(text: str) -> None:
-    """Say on standard error, as progress is, what is about to begin."""
+    """Print on standard error, like progress, what begins now."""
     print(printable(text), file=sys.stderr)
 
 
@@ -62,7 +62,7 @@ def next_command(*words: object) -> None:
 
 
 def cautions(sentences: Iterable[str]) -> None:
-    """Say what the figures cannot tell."""
+    """Print cautions about the figures."""
     for sentence in sentences:
         console.print(f"Caution: {sentence}")
 

@@ -1,4 +1,4 @@
-"""Where a figure is drawn: on axes that the caller has, or on a figure of its own."""
+"""Axes for a figure: the caller's, or those of a new figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fonts for whatever script a question, a task or an id is written in.
+"""Fonts for the scripts that questions, tasks and ids are written in.
 
 Matplotlib falls back from one font to the next where it is given several. Here every text of a
 figure gets, beside the usual font, an installed one for each letter that this lacks; scripts that
@@ -61,7 +61,7 @@ def fitting_fonts(figure: Figure) -> Iterator[None]:
 
 
 def fonts_for(text: str) -> tuple[list[str], list[str]]:
-    """The families that have what the usual font lacks of a text, and the letters that none has."""
+    """Font families for letters of a text that the usual font lacks, and letters without a font."""
     families: dict[str, None] = {}
     lacking = []
     for letter in _letters(text):
@@ -74,7 +74,7 @@ def fonts_for(text: str) -> tuple[list[str], list[str]]:
 
 
 def script_of(letter: str) -> str:
-    """What the script of a letter is called.
+    """Name of the script of a letter.
 
     >>> script_of("犬"), script_of("강"), script_of("ক"), script_of("🙂")
     ('Chinese or Japanese characters (CJK)', 'Korean (Hangul)', 'Bengali', 'emoji and symbols')

@@ -1,4 +1,4 @@
-"""What analyses that are run as a command share: their options, their inputs, and how they end."""
+"""Shared parts of the studies' commands: their options, inputs and exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUDGETS = ("33%", "22%")
 
 @dataclass(frozen=True)
 class Setting:
-    """What an analysis of chosen layers needs.
+    """Inputs of a study of chosen layers.
 
     Attributes:
         vlm: the model.
@@ -91,7 +91,7 @@ def arguments(module: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], str]) -> None:
-    """Print what `work` makes of the options; an error a user can mend is one line, exit code 2."""
+    """Print the result of `work` for the options; a user's error is one line, with exit code 2."""
     options = parser.parse_args()
     with orderly_end():
         try:

@@ -1,4 +1,4 @@
-"""What criteria say of every layer: scores with their intervals, and the layers chosen by them."""
+"""Scores of every layer by each criterion, with their intervals, and the chosen layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways of pruning side by side at equal budgets: run, led by one another, as Markdown, as a figure.
+"""Comparison of pruning methods at equal budgets: runs, paired differences, tables, a figure.
 
 One study, whatever its methods: a method has a name, a schedule at every budget, and a place in a
 table; a *lead* is a mean difference of scores between two of them on the same samples. `ablation`

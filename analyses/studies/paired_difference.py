@@ -1,4 +1,4 @@
-"""By how much one arm of a comparison leads another on the same samples, and how tables say it."""
+"""Paired difference of two arms of a comparison, and Markdown tables."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Supervision of the answering tokens' attention: image masking, and an attention loss.
 
-Left to itself a small decoder copies what it needs out of the picture in its first layers, and from
-then on every pruning method is perfect. Two things in training, and nothing at inference, leave the
-reading to deeper layers:
+Without supervision a small decoder copies what it needs from the picture in its first layers, and
+after them every pruning method is perfect. Two measures in training, and none at inference, move
+the reading of the picture to deeper layers:
 
 - *image masking*: in some of the pictures no text sees the picture in the first layers, and the
   question's own words never do, so that the answering tokens must be able to read late;

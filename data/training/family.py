@@ -1,4 +1,4 @@
-"""What the recipe must know of an architecture: how it is built, and how it takes a picture in.
+"""Interface of an architecture for the recipe: how it is built, and how it processes a picture.
 
 Both families have the same decoder width and vocabulary and see a picture of 168 x 168 pixels as
 144 visual tokens, row by row; everything else they have apart is in their own file.

@@ -1,4 +1,4 @@
-"""Deepening a trained decoder without losing anything at the moment of growth."""
+"""Growth of a trained decoder to more layers, with unchanged logits."""
 
 from __future__ import annotations
 

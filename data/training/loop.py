@@ -1,4 +1,4 @@
-"""The loop every stage runs in: steps, log, checkpoints, and going on where it stopped."""
+"""Training loop of every stage: steps, log, checkpoints, and resuming."""
 
 from __future__ import annotations
 

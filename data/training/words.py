@@ -1,4 +1,4 @@
-"""Between the towers: words begin as what the vision stage's heads look for.
+"""Initial word embeddings, taken from the heads of the vision stage.
 
 The heads' rows are directions of the visual tokens: "red", "circle", "K", and the four numbers of a
 box. As the first embeddings of those words they make question and picture comparable, and since the

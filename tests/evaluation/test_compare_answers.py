@@ -1,4 +1,4 @@
-"""Answers at rest: what is asked again, by what an answer is known, and who may write."""
+"""Answer cache of a comparison: which answers are generated again, its keys, and its writers."""
 
 import signal
 import subprocess

@@ -1,1 +1,1 @@
-"""."""
+"""Evaluation: answers of unpruned and pruned models, their metrics, and comparisons."""

@@ -1,1 +1,1 @@
-"""."""
+"""Measures on arrays of importance: rank correlation, region overlap, divergence, intervals."""

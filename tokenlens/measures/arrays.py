@@ -1,4 +1,4 @@
-"""What the measures take: importance as arrays, one sample or many."""
+"""Input of the measures: importance as arrays, of one sample or of many."""
 
 import math
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def per_sample(arrays: Any, ndim: int = 2) -> Iterator[Any]:
-    """The samples of `arrays`, which is one sample (an array of `ndim` axes) or many of them."""
+    """Iterate over the samples of `arrays`, which is one array of `ndim` axes or many of them."""
     return iter([arrays] if _depth(arrays) == ndim else arrays)
 
 
 def plain_array(values: Any) -> NDArray[Any]:
-    """`values` as a numpy array; tensors may need gradients, be bfloat16 or lie on a device."""
+    """`values` as a numpy array; tensors may require gradients, be bfloat16 or be on a device."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.double() if values.is_floating_point() else values
@@ -22,7 +22,7 @@ def plain_array(values: Any) -> NDArray[Any]:
 
 
 def importance_array(importance: ArrayLike) -> NDArray[np.float64]:
-    """Importance of one sample as float64 [layers, n_visual]; `ValueError` where it is none."""
+    """Importance of one sample as float64 [layers, n_visual]; `ValueError` for anything else."""
     array = plain_array(importance).astype(np.float64)
     if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
         raise ValueError(
@@ -33,7 +33,7 @@ def importance_array(importance: ArrayLike) -> NDArray[np.float64]:
 
 
 def top_ranks(importance: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Each token's place in its layer, 0 the most important, ties to the lower position.
+    """Rank of each token in its layer, 0 for the most important, ties to the lower position.
 
     >>> top_ranks(np.array([[0.2, 0.5, 0.2]])).tolist()
     [[1, 0, 2]]
@@ -45,7 +45,7 @@ def top_ranks(importance: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def top_count(share: float, n_visual: int) -> int:
-    """How many tokens a top share is: rounded half up, at least one.
+    """Number of tokens in a top share: rounded half up, at least one.
 
     >>> top_count(0.2, 144), top_count(0.01, 10)
     (29, 1)

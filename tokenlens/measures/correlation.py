@@ -1,4 +1,4 @@
-"""Spearman rank correlation between layers: how alike they rank the visual tokens of a sample."""
+"""Spearman rank correlation between layers: how similarly they rank a sample's visual tokens."""
 
 from collections.abc import Iterable
 
@@ -36,8 +36,8 @@ def rank_correlation(importance: ArrayLike | Iterable[ArrayLike]) -> NDArray[np.
 def sample_rank_correlation(importance: ArrayLike) -> NDArray[np.float64]:
     """The same for one sample: float64 [layers, layers].
 
-    Ties get their average rank, as in `scipy.stats.spearmanr`. A layer that ranks nothing (all
-    tokens equal) correlates 0 with every other, where scipy says NaN.
+    Ties get their average rank, as in `scipy.stats.spearmanr`. A layer in which all tokens are
+    equal has correlation 0 with every other, where scipy gives NaN.
     """
     ranks = rankdata(importance_array(importance), axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)

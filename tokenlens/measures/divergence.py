@@ -1,4 +1,4 @@
-"""How far one model's next-token distributions are from another's."""
+"""Divergence between the next-token distributions of two models."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ def kl_divergence(reference: ArrayLike, other: ArrayLike) -> Floats:
     if first.shape != second.shape:
         raise ValueError(f"other: got shape {second.shape}, expected {first.shape}")
     divergence: Floats = (np.exp(first) * (first - second)).sum(axis=-1)
-    return np.maximum(divergence, 0.0)  # rounding alone makes it negative
+    return np.maximum(divergence, 0.0)  # negative only by rounding
 
 
 def same_top(reference: ArrayLike, other: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals: what the mean could have been with other samples.
+"""Bootstrap confidence intervals of means over samples.
 
 Percentile intervals (Efron & Tibshirani, 1993, ch. 13) of means over resampled samples.
 """
@@ -18,15 +18,15 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means over samples, as they are and as they could have been with other samples.
+    """Means over samples, and over bootstrap resamples of them.
 
-    Where samples come in strata, both are means of the strata's means, and samples are drawn anew
-    within their stratum. Means over the same samples, along the axes after the first, are drawn
+    Where samples come in strata, both are means of the strata's means, and samples are resampled
+    within their stratum. Values of the same samples, along the axes after the first, are resampled
     together, so that their differences and ratios are paired.
 
     Attributes:
-        mean: [...], of the shape of one sample's value.
-        draws: [resamples, ...].
+        mean: [...], the mean over the samples, of the shape of one sample's value.
+        draws: [resamples, ...], the mean over each resample.
     """
 
     mean: NDArray[np.float64]
@@ -45,15 +45,15 @@ class Resampled:
         )
 
     def __getitem__(self, place: int) -> "Resampled":
-        """One of the values along the first axis of a mean."""
+        """The value at an index of the mean's first axis, with its draws."""
         return Resampled(self.mean[place], self.draws[:, place])
 
     def __sub__(self, other: "Resampled") -> "Resampled":
-        """What could have been of a difference; `other` was drawn together with this."""
+        """The difference, with its draws; `other` was resampled together with this."""
         return Resampled(self.mean - other.mean, self.draws - other.draws)
 
     def __truediv__(self, baseline: "Resampled") -> "Resampled":
-        """What could have been of a ratio; NaN where the baseline's mean, or a draw of it, is 0."""
+        """The ratio, with its draws; NaN where the baseline's mean, or a draw of it, is 0."""
         ratio = _ratio(baseline.mean, self.mean)
         draws = _ratio(baseline.draws, self.draws)
         return Resampled(ratio, np.where(np.isnan(ratio), np.nan, draws))
@@ -74,10 +74,10 @@ def bootstrap_interval(
     Args:
         values: [samples, ...], finite.
         confidence: share of the resampled means that lie within the interval.
-        resamples: how many times the samples are drawn anew.
+        resamples: number of bootstrap resamples.
         seed: the same seed gives the same interval.
 
-    One sample tells nothing of others: its interval is its value.
+    With one sample the interval is its value alone: nothing is known of other samples.
 
     >>> mean, low, high = bootstrap_interval([0.0, 1.0, 1.0, 0.0])
     >>> float(mean), float(low), float(high)
@@ -107,7 +107,7 @@ def paired_ratio_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """What `other` retains of `baseline`: the ratio of their means, and its interval.
+    """Share of `baseline` that `other` retains: the ratio of their means, and its interval.
 
     The same samples are drawn for both, [samples, ...] each. NaN where the mean of `baseline` is 0;
     draws in which it is 0 are left out of the interval.
@@ -121,8 +121,8 @@ def resampled_means(
 ) -> NDArray[np.float64]:
     """Means over `resamples` draws, with replacement, of as many samples: [resamples, ...].
 
-    `values` is [samples, ...]. The draws depend on the seed (one number or several) and on how many
-    samples there are, and on nothing else.
+    `values` is [samples, ...]. The draws depend only on the seed (one number or several) and on the
+    number of samples.
     """
     rng = np.random.default_rng(seed)
     flat = values.reshape(len(values), -1)
@@ -139,7 +139,7 @@ def resampled_means(
 def interval_ends(
     means: NDArray[np.float64], confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Low and high end between which the middle share `confidence` of `means` [draws, ...] lies."""
+    """Low and high end of the middle share `confidence` of `means` [draws, ...]."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: got {confidence!r}, expected a share in (0, 1)")
     tail = 50 * (1 - confidence)
@@ -168,7 +168,7 @@ def _pairs(baseline: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
 
 
 def _ratio(baseline: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """NaN where the baseline is 0."""
+    """The ratio; NaN where the baseline is 0."""
     nothing = np.full(np.shape(other), np.nan)
     shares: NDArray[np.float64] = np.divide(
         other, baseline, out=nothing, where=np.asarray(baseline) != 0

@@ -1,4 +1,4 @@
-"""How well one offset per group stands for what each member of the group goes through."""
+"""Fit of one offset per group to the changes of the group's members."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,16 @@ def group_offsets(
     seeds: NDArray[np.int64],
     other: int,
 ) -> dict[str, Floats]:
-    """Hold each group's offset against what its members have really gone through.
+    """Compare each group's offset with the true changes of its members.
 
-    A token's *change* is `after - before`. Controls put another group in a group's place.
+    A token's *change* is `after - before`. Controls use another group instead of a token's own.
 
     Args:
         before: [tokens, hidden].
         after: [tokens, hidden].
-        offset: [groups, hidden], what is added to `before` to come near `after`.
-        member_of: [tokens], the group of each; none is empty.
-        seeds: [groups], the token each group was gathered around.
+        offset: [groups, hidden], added to `before` to approximate `after`.
+        member_of: [tokens], the group of each token; no group is empty.
+        seeds: [groups], the seed token of each group.
         other: group i's other is group i + `other`, counted round; 0 where there is none.
 
     Returns:

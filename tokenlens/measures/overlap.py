@@ -1,4 +1,4 @@
-"""How well each layer's importance finds the region, and what it ranks low that others want."""
+"""Overlap of a layer's most important tokens with the region, and with those of other layers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -19,14 +19,14 @@ Scores = NDArray[np.float64]
 
 
 def _recall(importance: Scores, region: NDArray[np.bool_], top: float) -> Scores:
-    """Share of the region's tokens that are in the top share."""
+    """Share of the region's tokens that are among the most important share."""
     chosen = top_ranks(importance) < top_count(top, region.size)
     shares: NDArray[np.float64] = (chosen & region).sum(axis=1) / region.sum()
     return shares
 
 
 def _iou(importance: Scores, region: NDArray[np.bool_], top: float) -> Scores:
-    """Intersection over union of the region and the top share."""
+    """Intersection over union of the region and the most important share."""
     chosen = top_ranks(importance) < top_count(top, region.size)
     shares: NDArray[np.float64] = (chosen & region).sum(axis=1) / (chosen | region).sum(axis=1)
     return shares
@@ -70,7 +70,7 @@ METRICS: Mapping[str, Callable[[Scores, NDArray[np.bool_], float], Scores]] = Ma
 def region_scores(
     importance: ArrayLike, region: ArrayLike, metric: str = "recall", top: float = 0.2
 ) -> NDArray[np.float64]:
-    """How well each layer of one sample finds the region: float64 [layers], 0 to 1.
+    """Score of each layer of one sample for finding the region: float64 [layers], 0 to 1.
 
     Args:
         importance: [layers, n_visual].
@@ -107,7 +107,7 @@ def region_overlap(
 ) -> NDArray[np.float64]:
     """Mean of `region_scores` over the samples whose region is not empty: float64 [layers].
 
-    `importance` and `regions` are one sample each, or iterables of as many samples.
+    `importance` and `regions` are those of one sample, or iterables of the same length.
     """
     scores = [
         region_scores(sample, region, metric, top)
@@ -123,10 +123,10 @@ def region_overlap(
 def shallow_deep_overlap(
     importance: ArrayLike | Iterable[ArrayLike], bottom: float = 0.5, top: float = 0.1
 ) -> NDArray[np.float64]:
-    """What one layer would throw away and another wants (SwiftVLM, arXiv 2602.03134, Fig. 2).
+    """Overlap of one layer's least and another's most important tokens (SwiftVLM, Fig. 2).
 
-    Returns float64 [layers, layers]: at [i, j] the share of layer j's `top` tokens that lie in
-    layer i's `bottom` share, mean over samples.
+    Returns float64 [layers, layers]: at [i, j] the share of layer j's `top` tokens that are in
+    layer i's `bottom` share, mean over samples (SwiftVLM is arXiv 2602.03134).
 
     >>> shallow_deep_overlap([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]], top=0.25).tolist()
     [[0.0, 1.0], [1.0, 0.0]]

@@ -1,4 +1,4 @@
-"""Which visual tokens a ground-truth region covers."""
+"""Visual tokens that a ground-truth region covers."""
 
 from collections.abc import Sequence
 
@@ -18,16 +18,16 @@ def region_tokens(
     """The visual tokens of which the region covers at least half.
 
     Args:
-        boxes: float [n_visual, 4], what each token covers, xyxy as shares of the picture's size.
+        boxes: float [n_visual, 4], the box of each token, xyxy as shares of the picture's size.
         size: width and height of the picture in pixels.
         region_boxes: xyxy in pixels; together they cover their union.
-        polygons: vertices (x, y) in pixels, such as the parts of a segmentation, which are taken
+        polygons: vertices (x, y) in pixels, such as the parts of a segmentation, which are assumed
             not to overlap.
 
     Returns:
         bool [n_visual]. A token is in the region where the boxes together, or the polygons
-        together, cover half of it. Where no token is covered so far, the most covered one is the
-        region (ties to the lower position); where none is covered at all, none is.
+        together, cover at least half of it. Where no token is covered that far, the region is the
+        most covered one (ties to the lower position); where none is covered at all, it is empty.
 
     >>> halves = [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]
     >>> region_tokens(halves, (100, 50), [(0, 0, 60, 50)]).tolist()

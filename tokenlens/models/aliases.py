@@ -1,4 +1,4 @@
-"""The short names under which models are known: those that ship, and aliases of hub ids."""
+"""Short names of models: the bundled models, and aliases of hub ids."""
 
 BUNDLED: dict[str, str] = {"tiny-qwen2-vl": "Qwen2-VL", "tiny-llava": "LLaVA-1.5"}
 """Bundled model (a folder of `tokenlens.data`) to its family."""

@@ -1,4 +1,4 @@
-"""Samples made ready for a model."""
+"""Batches: samples prepared as a model's inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ class Batch:
     """Samples with their pictures opened and their prompts made.
 
     Attributes:
-        samples: what is asked.
+        samples: the samples.
         images: the picture of each sample, RGB as displayed.
         layouts: the visual tokens of each sample, positions in its own prompt (no padding).
         inputs: the model's inputs, left-padded.
@@ -34,7 +34,7 @@ class Batch:
         """Open the pictures of `samples` and make one batch of inputs.
 
         `image_scale` is the share of its tokens that every picture is shrunk to; see `VLM.prepare`.
-        Raises `SampleError` naming the sample whose picture cannot be used.
+        Raises `SampleError` with the sample whose picture cannot be used.
         """
         images = [sample.open_image() for sample in samples]
         try:
@@ -54,7 +54,7 @@ class Batch:
 
 
 def _refuse_alone(vlm: VLM, sample: Sample, image: Image) -> None:
-    """Raise the processor's error with the sample's name, where this is the sample it refuses."""
+    """Prepare one sample alone; raise the processor's error with its id where it is refused."""
     try:
         vlm.prepare(image, sample.question)
     except SampleError as error:

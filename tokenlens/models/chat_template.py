@@ -1,7 +1,7 @@
-"""Whether a checkpoint's chat template comes to an end, tried once before it is relied on.
+"""Check that a checkpoint's chat template ends: it is rendered once, with limits, before use.
 
-A template is a program of the checkpoint's author, which transformers runs in Jinja's sandbox. The
-sandbox keeps it from the machine's files, not from running for hours or filling the memory.
+A template is a program by the checkpoint's author, which transformers runs in Jinja's sandbox. The
+sandbox protects the machine's files, but does not limit time or memory.
 """
 
 import operator
@@ -26,13 +26,13 @@ _CONVERSATION = [
 
 
 class _Excess(Exception):  # noqa: N818 - says by how much the template is too much, not a fault here
-    """A limit that the template goes beyond."""
+    """The template exceeds a limit."""
 
 
 def check_template(template: str, folder: Path) -> None:
-    """Render one short conversation.
+    """Render one short conversation as a check.
 
-    Raises `ModelError` where that fails, takes more than 3 seconds or more than 4 Mi characters.
+    Raises `ModelError` where it fails, takes more than 3 seconds or more than 4 Mi characters.
     """
     try:
         with _deadline(_LIMIT_S):
@@ -52,7 +52,7 @@ def check_template(template: str, folder: Path) -> None:
 
 
 def _render(template: str) -> None:
-    """Render as transformers does, every product and every text limited in size."""
+    """Render as transformers does, with limits on the size of every product and text."""
     environment: Any = _compile_jinja_template(template).environment.overlay()
     environment.intercepted_binops = frozenset(_LIMITED)
     environment.binop_table = {**environment.binop_table, **_LIMITED}

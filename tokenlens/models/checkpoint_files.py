@@ -1,7 +1,7 @@
-"""Whether the files of a checkpoint can be what they should be, from their outside.
+"""Plausibility checks of a checkpoint's files, without loading the weights.
 
-Reads `config.json` and the headers of the weights, neither torch nor transformers; a wrong number
-there can otherwise cost minutes, all memory, or a crash far from its cause.
+Only `config.json` and the headers of the weight files are read, without torch or transformers. A
+wrong number there would otherwise cost minutes, all memory, or a crash far from its cause.
 """
 
 import json
@@ -41,10 +41,10 @@ _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 
 
 def check_config(folder: Path) -> dict[str, Any]:
-    """What `config.json` says, its sizes plausible.
+    """The content of `config.json`, with plausible sizes.
 
-    Raises `ModelError` where there is none, it is no JSON object, or a size, a dtype or the model
-    type in it can be none.
+    Raises `ModelError` where the file is missing or not a JSON object, or where a size, a dtype or
+    the model type in it is impossible.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -71,7 +71,7 @@ def check_config(folder: Path) -> dict[str, Any]:
 
 
 def _parts(where: str, config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The configuration and those within it, each with the start of its keys' names."""
+    """The configuration and its nested ones, each with the prefix of its keys."""
     yield where, config
     for key, value in config.items():
         if key.endswith("_config") and isinstance(value, dict):
@@ -79,7 +79,7 @@ def _parts(where: str, config: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
 
 
 def _check_size(where: str, key: str, value: Any, largest: int) -> None:
-    """A size is an integer, or one for height and one for width where the key has such."""
+    """Check a size: an integer, or a height and a width for keys that allow both."""
     sides = value
     if isinstance(value, dict) and key in ("patch_size", "image_size"):
         sides = list(value.values())
@@ -108,7 +108,7 @@ def _check_heads(where: str, part: dict[str, Any]) -> None:
 
 
 def _check_sections(where: str, part: dict[str, Any]) -> None:
-    """The sections of a rotary embedding of several axes are all of a head's pairs of numbers."""
+    """Check that sections of a multi-axis rotary embedding sum to half a head's rotated size."""
     heads, width, head = (
         part.get(key) for key in ("num_attention_heads", "hidden_size", "head_dim")
     )
@@ -143,9 +143,9 @@ def check_weights(
 ) -> None:
     """Raise `ModelError` where the weights' index or a file's header shows that they are damaged.
 
-    Weights that are not safetensors are left to be found out when they are read. Integers are
-    weights of `quantised` models only. `embeddings` is the shape that the configuration gives the
-    text embeddings: a model of other widths would be built whole before the first weight is read.
+    Weights in other formats than safetensors are not checked here. Integer weights are allowed only
+    in `quantised` models. `embeddings` is the shape of the text embeddings by the configuration: a
+    model of other widths would be built completely before the first weight is read.
     """
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if single.is_file():
@@ -192,7 +192,7 @@ def _check_embeddings(where: str, found: Any, expected: tuple[int, int]) -> None
 
 
 def _shards(index: Path) -> dict[str, set[str]]:
-    """Every shard that an index names, with the weights that should be in it."""
+    """Every shard that an index names, with the names of its weights."""
     weight_map = read_object(index, ModelError, _REMEDY).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(
@@ -211,7 +211,7 @@ def _shards(index: Path) -> dict[str, set[str]]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, whose tensors fill the file; `ModelError` otherwise."""
+    """The header of a safetensors file; `ModelError` where its tensors do not fill the file."""
     if not path.is_file():
         raise ModelError(
             f"the weights in {path.parent} are incomplete: {path.name} is missing; copy the "
@@ -236,7 +236,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _architectures(path: Path, config: Mapping[str, Any]) -> None:
-    """Raise `ModelError` for architectures that are no names."""
+    """Raise `ModelError` where `architectures` is not a list of names."""
     named = config.get("architectures")
     if named is not None and not (
         isinstance(named, list) and all(isinstance(one, str) for one in named)
@@ -245,6 +245,6 @@ def _architectures(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value of a JSON file as it stands there, at most a line's part of it."""
+    """A value as JSON, shortened to fit in a message."""
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,7 +1,6 @@
-"""The families that are known by name, and the table of them that people read.
+"""Names of the supported model families, and the support table.
 
-Nothing here imports torch or transformers; what tokenlens must know of a family to work with it is
-its adapter's, in `adapters.families`.
+Nothing here imports torch or transformers; the adapters of the families are in `adapters.families`.
 """
 
 from typing import NamedTuple
@@ -13,9 +12,9 @@ class Family(NamedTuple):
     """A family of models.
 
     Attributes:
-        family: the name people use.
+        family: its usual name.
         architecture: the Hugging Face class.
-        tokens: what a picture becomes, in a few words.
+        tokens: the visual tokens of a picture, in a few words.
     """
 
     family: str

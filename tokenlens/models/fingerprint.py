@@ -1,8 +1,8 @@
-"""What a model is, by its content: every value and setting that bears on what it answers.
+"""Identity of a model by its content: every value and setting that affects its answers.
 
-Hashed anew at each use: neither a sample of the values nor the tensors' version counters see every
-change (`weight.data`, kernels and NumPy views write past them). SHA-256 of 2 GiB of weights takes
-about 2 s on one core (measured: bfloat16 2.0 s, float32 2.4 s), BLAKE2b takes 3 s.
+The hash is computed at each use: neither a sample of the values nor the tensors' version counters
+detect every change (`weight.data`, kernels and NumPy views bypass them). SHA-256 of 2 GiB of
+weights takes about 2 s on one core (measured: bfloat16 2.0 s, float32 2.4 s), BLAKE2b takes 3 s.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ _UNHEARD = ("transformers_version", "_from_model_config")
 
 
 class LoadedModel(Protocol):
-    """A model with its processor, and by what it was found; a `VLM` is one."""
+    """A model with its processor and the name it was loaded by, such as a `VLM`."""
 
     @property
     def id(self) -> str | None:
-        """By what it was loaded."""
+        """The name it was loaded by."""
 
     @property
     def revision(self) -> str | None:
@@ -58,16 +58,16 @@ class LoadedModel(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which it computes."""
+        """The number type in which it computes."""
 
 
 def model_identity(vlm: LoadedModel) -> dict[str, Any]:
-    """What tells a model from every other, as JSON values.
+    """Values that identify a model, as JSON.
 
-    `weights` are the same in every number type that holds the checkpoint exactly; `dtype` says
-    which one. `modules` is of what is not in a checkpoint: other buffers, the modules' classes, and
-    the adapters that are on. The rest are the attention's implementation, the processor's settings
-    with its chat template, and the model's own generation settings.
+    `weights` is the same in every number type that holds the checkpoint exactly; `dtype` names the
+    type. `modules` covers what is not in a checkpoint: other buffers, the modules' classes, and the
+    active adapters. The rest are the attention's implementation, the processor's settings with its
+    chat template, and the model's own generation settings.
     """
     return {
         "id": vlm.id,
@@ -85,7 +85,7 @@ def model_identity(vlm: LoadedModel) -> dict[str, Any]:
 def saved_values(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Name and values of all weights and saved buffers; offloaded ones are fetched, one by one.
 
-    Values that are nowhere (see `load_outline`) come on the device `meta`.
+    Values that were not loaded (see `load_outline`) are on the device `meta`.
     """
     state = {name: held for name, held in model.state_dict().items() if isinstance(held, Tensor)}
     yield from ((name, value) for name, value in state.items() if not value.is_meta)
@@ -110,7 +110,7 @@ def weights_hash(model: PreTrainedModel) -> str:
 
 
 def _own_names(module: nn.Module) -> list[str]:
-    """What a module calls its own parameters and buffers."""
+    """The names of a module's own parameters and buffers."""
     return [*module._parameters, *module._buffers]
 
 
@@ -135,13 +135,13 @@ def _narrowed(block: Tensor) -> Tensor:
         block = block.float()
     if block.dtype == torch.float32:
         low = block.view(torch.int32)
-        if not any((part & 0xFFFF).any() for part in (low[:256], low)):  # the first tell, mostly
+        if not any((part & 0xFFFF).any() for part in (low[:256], low)):  # the first often suffice
             block = block.bfloat16()
     return block
 
 
 def _modules_hash(model: PreTrainedModel) -> str:
-    """Hash of what modules are and hold that no checkpoint has."""
+    """Hash of the modules' classes, adapters and buffers that are not in a checkpoint."""
     saved = model.state_dict().keys()
     buffers = {
         name: _values_hash(value) for name, value in model.named_buffers() if name not in saved
@@ -159,7 +159,7 @@ def _adapters(module: nn.Module) -> dict[str, str]:
 
 
 def _attention(model: PreTrainedModel) -> dict[str, str | None]:
-    """The implementation of the model's attention and of every part's."""
+    """The attention implementation of the model and of each of its parts."""
     parts = {"model": model.config} | {
         name: getattr(model.config, name, None) for name in model.config.sub_configs
     }
@@ -172,7 +172,7 @@ def _generation_hash(model: PreTrainedModel) -> str:
 
 
 def _processor_hash(processor: Any) -> str:
-    """Hash of what a processor and its parts are set to, the tokenizer's vocabulary included."""
+    """Hash of the settings of a processor and its parts, with the tokenizer's vocabulary."""
     if processor is None:
         return hash_json(None)
     held = vars(processor)
@@ -183,7 +183,7 @@ def _processor_hash(processor: Any) -> str:
 
 
 def _part(part: Any) -> Any:
-    """The settings of a picture processor or a tokenizer, without what a call leaves behind."""
+    """The settings of an image processor or a tokenizer, without state that a call leaves."""
     backend = getattr(part, "backend_tokenizer", None)
     if backend is not None:
         content = json.loads(backend.to_str())

@@ -1,4 +1,4 @@
-"""Weights that are no numbers are found when they are loaded, not by what they spoil."""
+"""Check of loaded weights for NaN and infinity."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from tokenlens.errors import ModelError
 
 
 def check_finite(model: nn.Module, folder: Path) -> None:
-    """Raise `ModelError` naming a weight that holds NaN or infinity.
+    """Raise `ModelError` with the name of a weight that holds NaN or infinity.
 
-    Reads every weight once; those that accelerate keeps offloaded are not looked at.
+    Reads every weight once; weights that accelerate has offloaded are not checked.
     """
     for name, weight in model.named_parameters():
         if weight.is_meta or not weight.is_floating_point() or not weight.numel():
             continue
-        # NaN and infinity both show in the extremes, which need no memory of the weight's size.
+        # Minimum and maximum show NaN and infinity, without a mask of the weight's size in memory.
         extremes = torch.stack(torch.aminmax(weight.detach()))
         if not bool(extremes.isfinite().all()):
             raise ModelError(

@@ -1,4 +1,4 @@
-"""A model's inputs that remember the pictures they were made from."""
+"""Model inputs that also hold the sizes of their original pictures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ class PreparedInputs(BatchFeature):
     """A model's inputs, ready for `model(**inputs)`, with the original pictures' sizes beside them.
 
     Attributes:
-        sizes: (width, height) of every picture, in order, over the whole batch. It is no key: the
-            model does not see it. None in inputs made from other inputs' keys.
-        settings: how the image processor treated the pictures where that is not as it says itself.
+        sizes: (width, height) of every picture, in order, over the whole batch. It is not a key, so
+            the model does not receive it. None in inputs made from other inputs' keys.
+        settings: the image processor's settings for these pictures, where not its usual ones.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where the visual tokens of each sample stand, and what they cover of its pictures."""
+"""Layout of each sample's visual tokens: their positions, and the boxes they cover."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from tokenlens.models.adapters import ADAPTERS, AdapterContext, PictureTokens, f
 
 @dataclass(frozen=True)
 class Layout:
-    """The visual tokens of one sample: where they stand and what they cover.
+    """The visual tokens of one sample: their positions, and the boxes they cover.
 
     Attributes:
-        positions: int64 [n_visual], places in the (padded) sequence, ascending.
+        positions: int64 [n_visual], positions in the (padded) sequence, ascending.
         boxes: float32 [n_visual, 4], xyxy as shares of the original picture's width and height. A
-            token that sees nothing of it (a newline, mere padding) has a box without area. All
-            not-a-number for a family without an adapter.
-        image_index: int64 [n_visual], which picture or video of the sample the token belongs to, in
-            the order in which they begin; all -1 for a family without an adapter.
+            token that covers nothing of it (a newline, padding) has a box without area. All NaN for
+            a family without an adapter.
+        image_index: int64 [n_visual], the picture or video of the sample that the token belongs to,
+            numbered in the order in which they begin; all -1 for a family without an adapter.
         grid: (frames, rows, columns) of visual tokens in the finest view, one per picture or video
-            of the sample; for a family without an adapter one row of them all.
+            of the sample; for a family without an adapter one row of all tokens.
     """
 
     positions: Tensor
@@ -33,9 +33,9 @@ class Layout:
 
     @property
     def frame(self) -> Tensor:
-        """Which frame of its video each token belongs to, counted from 0: int64 [n_visual].
+        """The frame of its video that each token belongs to, counted from 0: int64 [n_visual].
 
-        0 for a token of a picture. Qwen's towers make one frame of two of the video's.
+        0 for a token of a picture. Qwen's towers join two frames of the video in one.
         """
         frames = torch.zeros_like(self.image_index)
         for index, (count, _, _) in enumerate(self.grid):
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def placed(self) -> bool:
-        """Whether it is known what the visual tokens cover."""
+        """Whether the boxes of the visual tokens are known."""
         return not bool(self.boxes.isnan().any())
 
 
@@ -53,12 +53,13 @@ def find_layouts(given: AdapterContext, mask: Tensor, videos: Tensor) -> list[La
     """The layout of every sample.
 
     Args:
-        given: what the family's boxes are worked out from.
+        given: input of the family's adapter.
         mask: bool [batch, length], which tokens are visual.
-        videos: bool [batch, length], which of them are of videos.
+        videos: bool [batch, length], which of them belong to videos.
 
-    Raises `ModelError` where pictures and visual tokens disagree, and for videos of a family whose
-    videos are not known. For a family without an adapter warns with `UnknownLayoutWarning`.
+    Raises `ModelError` where the numbers of visual tokens in pictures and prompt differ, and for
+    videos of a family whose video layout is not known. For a family without an adapter warns with
+    `UnknownLayoutWarning`.
     """
     adapter = find_adapter(given.config)
     if adapter is None:
@@ -98,7 +99,7 @@ def _check_counts(what: str, tokens: Tensor, found: list[PictureTokens]) -> None
 
 
 def _joined(pictures: Layout, videos: Layout) -> Layout:
-    """The layout of a sample that holds both, its pictures and videos in the order they begin."""
+    """The layout of a sample with pictures and videos, in the order in which they begin."""
     if not len(videos.positions):
         return pictures
     grids = (*pictures.grid, *videos.grid)

@@ -1,4 +1,4 @@
-"""Loading a vision-language model and its processor from wherever they are."""
+"""Loading of a vision-language model and its processor, by name, hub id or directory."""
 
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def _load_config(folder: Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        # Values that a configuration class did not expect raise whatever they happen to break.
+        # Unexpected values in a configuration may raise any exception.
         raise ModelError(f"{folder / 'config.json'} cannot be used: {_short(error)}") from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
@@ -115,7 +115,7 @@ def _load_config(folder: Path) -> PreTrainedConfig:
 
 
 def _check_kind(config: PreTrainedConfig, folder: Path) -> None:
-    """Raise `ModelError` for an architecture or a quantisation that would be passed over."""
+    """Raise `ModelError` for an architecture or a quantisation that would be silently ignored."""
     kind: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     loaded = kind.__name__
     if config.architectures and loaded not in config.architectures:
@@ -154,7 +154,7 @@ def _load_weights(
             output_loading_info=True,
         )
     except Exception as error:
-        # Building a model of an odd configuration raises whatever that happens to break.
+        # Building a model from an unusual configuration may raise any exception.
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(
                 f"the weights in {folder} do not fit its config.json: they are of other shapes; "

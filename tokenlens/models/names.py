@@ -1,4 +1,4 @@
-"""What a user calls a model, resolved as far as that goes without the network and without torch."""
+"""Resolution of model names, without the network and without torch."""
 
 import difflib
 import re
@@ -16,10 +16,10 @@ OFFER = f"give a local directory, or use the bundled {next(iter(BUNDLED))!r}"
 
 @dataclass(frozen=True)
 class Source:
-    """A model found.
+    """A model that was found.
 
     Attributes:
-        folder: where its files are.
+        folder: directory of its files.
         id: bundled name, hub id or absolute path of the directory.
         revision: commit of a hub model, else None.
     """
@@ -62,7 +62,7 @@ def resolve(name: str | Path, revision: str | None = None) -> Source | str:
 
 
 def nearest(name: str) -> str:
-    """The names like `name`, as a question in brackets; nothing where none is like it."""
+    """The names similar to `name`, as a question in brackets; empty where there are none."""
     known = {known.lower(): known for known in (*BUNDLED, *ALIASES, *ALIASES.values())}
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(repr(known[key]) for key in near)}?)" if near else ""

@@ -1,4 +1,4 @@
-"""What stands where a processor's video half would, while torchvision is not installed."""
+"""Placeholder for a processor's video part where torchvision is not installed."""
 
 from typing import Any, NoReturn
 
@@ -6,15 +6,15 @@ from tokenlens.errors import ModelError
 
 
 class NoVideoError(ModelError, AttributeError):
-    """A video that cannot be read; also what asking for a setting that is not there raises."""
+    """A video cannot be read, or a setting for videos is missing."""
 
 
 class NoVideo:
-    """It says in one line what is missing as soon as a video, or a setting for one, is asked of it.
+    """Raises `NoVideoError`, which names the missing package, when a video or a setting is used.
 
     Attributes:
-        num_frames: None, as for a processor without a setting of its own; SmolVLM asks for it
-            before it looks for videos.
+        num_frames: None, as for a processor without a setting of its own; SmolVLM reads it before
+            it checks for videos.
         fps: likewise.
     """
 
@@ -30,7 +30,7 @@ class NoVideo:
         raise self._refusal()
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):  # what copying and printing look for
+        if name.startswith("_"):  # copying and printing read such names
             raise AttributeError(name)
         raise self._refusal()
 

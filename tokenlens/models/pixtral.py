@@ -1,4 +1,4 @@
-"""Pixtral's processor for pictures; the one in transformers does not load without torchvision."""
+"""Pixtral's processor for pictures only; that of transformers needs torchvision."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from tokenlens.errors import ModelError
 def square_side(patch_size: int | Mapping[str, int]) -> int:
     """The side of a square patch, published as a number or as {"height": …, "width": …}.
 
-    Raises `ModelError` for a patch that is no square, which the family's models do not have.
+    Raises `ModelError` for a patch that is not square; the family's models have none.
 
     >>> square_side(14), square_side({"height": 14, "width": 14})
     (14, 14)
@@ -30,8 +30,8 @@ def square_side(patch_size: int | Mapping[str, int]) -> int:
 class PixtralPictureProcessor(ProcessorMixin):
     """Makes the same prompt and tensors as transformers' `PixtralProcessor`.
 
-    A picture becomes rows of image tokens with a break token after each row but the last, which an
-    end token closes. Differs in nothing but that it needs no torchvision.
+    A picture becomes rows of image tokens, with a break token after each row but the last,
+    and an end token after the last. The only difference is that torchvision is not needed.
 
     Attributes:
         patch_size: pixels along a patch's side in the tower.
@@ -80,5 +80,5 @@ class PixtralPictureProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """The keys it makes."""
+        """The keys of its output."""
         return [*super().model_input_names, "image_sizes"]

@@ -1,4 +1,4 @@
-"""The words for precision and placement that a user may write, checked without importing torch."""
+"""Names of dtypes and device maps as a user writes them, checked without importing torch."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ _DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def dtype_name(word: str) -> str:
-    """What torch calls a dtype, or "auto". Raises `ModelError` for a word that names none.
+    """Torch's name of a dtype, or "auto". Raises `ModelError` for a word that names none.
 
     >>> dtype_name("bf16"), dtype_name("torch.float32"), dtype_name("auto")
     ('bfloat16', 'float32', 'auto')
@@ -33,7 +33,7 @@ def dtype_name(word: str) -> str:
 
 
 def check_device_map(device_map: str | dict[str, Any] | None, device: object) -> None:
-    """Raise `ModelError` for a device map accelerate does not know, or one beside a device."""
+    """Raise `ModelError` for a device map unknown to accelerate, or one together with a device."""
     if device_map is None:
         return
     if device is not None:

@@ -1,4 +1,4 @@
-"""Where a model is put and in which precision, from the words a user writes."""
+"""Device and dtype of a model, from the words a user writes."""
 
 import torch
 
@@ -7,7 +7,7 @@ from tokenlens.models.place_words import DTYPES, dtype_name
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """The device meant, by default the accelerator if there is one. Raises `ModelError`.
+    """The named device, by default the accelerator if there is one; `ModelError` if not available.
 
     >>> find_device("cpu")
     device(type='cpu')
@@ -35,7 +35,7 @@ def find_device(device: str | torch.device | None) -> torch.device:
 
 
 def find_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
-    """The dtype meant, or "auto" for the checkpoint's own. Raises `ModelError`.
+    """The named dtype, or "auto" for the checkpoint's own; `ModelError` for an unknown one.
 
     By default float32 on a CPU, where half precision is slow, and "auto" elsewhere.
 

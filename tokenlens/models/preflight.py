@@ -1,4 +1,4 @@
-"""Refusing a model by its name, the words beside it and its files, before torch is imported."""
+"""Checks of a model's name, options and files before torch is imported."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ def check_model(
     device_map: str | None = None,
     weights: bool = True,
 ) -> None:
-    """Refuse what `loading.load` would refuse later, as far as it shows without the network.
+    """Raise the errors of `loading.load` early, as far as they can be found without the network.
 
     Args:
-        name: as for `load`; of a hub id only its form is checked.
+        name: as for `load`; only the form of a hub id is checked.
         revision: as for `load`.
         device: as for `load`.
         dtype: as for `load`.
@@ -27,7 +27,7 @@ def check_model(
         weights: whether the weights will be read too.
 
     Raises:
-        ModelError: a name, word or file that cannot be used.
+        ModelError: a name, option or file that cannot be used.
     """
     check_device_map(device_map, device)
     if dtype is not None:

@@ -1,4 +1,4 @@
-"""Loading a model's processor so that it makes the same tensors with and without torchvision."""
+"""Loading of a model's processor, with the same tensors with and without torchvision."""
 
 from functools import wraps
 from pathlib import Path
@@ -27,7 +27,7 @@ _TOKENIZER_FILES = (
 
 
 def has_processor(folder: Path) -> bool:
-    """Whether a directory holds anything of a tokenizer, without which no processor is made."""
+    """Whether a directory holds files of a tokenizer, which every processor needs."""
     return any((folder / name).is_file() for name in _TOKENIZER_FILES)
 
 
@@ -64,7 +64,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
 
 
 def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
-    """Raise `ModelError` where tokenizer and configuration mean another token by a picture."""
+    """Raise `ModelError` where tokenizer and configuration have different image tokens."""
     tokenizer = processor.tokenizer
     ids = {
         token: tokenizer.convert_tokens_to_ids(token)
@@ -75,7 +75,7 @@ def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, fold
         if isinstance(token, str)
     }
     expected = getattr(config, "image_token_id", None)
-    # Gemma3's processor calls the token before a picture its image token; the other one is meant.
+    # Gemma3's processor calls the token before a picture its image token; the other one is checked.
     if ids and expected is not None and expected not in ids.values():
         token, known = next(iter(ids.items()))
         raise ModelError(
@@ -86,7 +86,7 @@ def _check_image_token(processor: ProcessorMixin, config: PreTrainedConfig, fold
 
 
 def _check_pictures(processor: ProcessorMixin, config: PreTrainedConfig, folder: Path) -> None:
-    """Raise `ModelError` for pictures divided by 0, or cut into other patches than the tower's.
+    """Raise `ModelError` for a division by 0, or for another patch size than the tower's.
 
     Qwen's processors cut patches themselves; the others leave that to the model.
     """
@@ -124,7 +124,7 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
 
         @wraps(processor_class.__call__)
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            if kwargs.get("videos") is not None:  # which some families would pass over
+            if kwargs.get("videos") is not None:  # some families would silently ignore them
                 self.video_processor(kwargs["videos"])
             return super().__call__(*args, **kwargs)
 
@@ -142,9 +142,9 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
 
 
 def picture_settings(processor: ProcessorMixin) -> dict[str, Any]:
-    """How a processor treats pictures: its image processor's settings, under its own defaults.
+    """A processor's settings for pictures: its own defaults, then its image processor's settings.
 
-    A processor passes its class's defaults on with every call, over what the image processor says.
+    A processor passes its class's defaults with every call; they override the image processor's.
     """
     settings: dict[str, Any] = processor.image_processor.to_dict()
     return {**settings, **getattr(type(processor), "images_kwargs", {})}

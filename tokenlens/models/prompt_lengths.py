@@ -1,4 +1,4 @@
-"""How long a prompt is: that of given inputs, or the one a model usually gets."""
+"""Lengths of prompts: of given inputs, or of a model's typical prompt."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ USUAL_QUESTION = "What is in the picture ? Answer with a word or a short phrase 
 
 
 class PromptLengths(NamedTuple):
-    """Tokens of one prompt; text between its pictures counts as before them.
+    """Tokens of one prompt; text between its pictures is counted in `before`.
 
     Attributes:
         before: text tokens before the last visual token.
@@ -33,7 +33,7 @@ class PromptLengths(NamedTuple):
         return self.before + self.after
 
     def with_text(self, tokens: int) -> "PromptLengths":
-        """The same prompt with `tokens` text tokens: those before the picture stay, if they can.
+        """The same prompt with `tokens` text tokens; as many as possible stay before the picture.
 
         >>> PromptLengths(5, 576, 20).with_text(64)
         PromptLengths(before=5, visual=576, after=59)
@@ -53,7 +53,7 @@ def prompt_lengths(vlm: "VLM", inputs: Mapping[str, Any]) -> PromptLengths:
 def typical_prompt(
     vlm: "VLM", size: tuple[int, int] = USUAL_SIZE, *, image_scale: float | None = None
 ) -> PromptLengths:
-    """What one picture of `size` (width, height) and `USUAL_QUESTION` become in a model's template.
+    """Lengths of a prompt of one picture of `size` (width, height) and `USUAL_QUESTION`.
 
     `image_scale` is the share of its tokens that the picture is shrunk to; see `VLM.prepare`.
     Raises `ModelError` for a model that came without a processor.

@@ -1,4 +1,4 @@
-"""From what a user calls a model to a folder of its files, fetched where they are on the hub."""
+"""Look-up of a model's files by its name, downloaded where they are on the hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ _TIMEOUT_S = 10.0
 def find_source(name: str | Path, revision: str | None = None, *, weights: bool = True) -> Source:
     """Find a model by bundled name, alias, local directory or hub id, in this order.
 
-    A hub model is downloaded (its weights too, if they are wanted), or taken from the local cache
-    where the hub cannot be reached. Raises `ModelError` saying what was tried.
+    A hub model is downloaded (with its weights if `weights` is true), or taken from the local cache
+    where the hub cannot be reached. Raises `ModelError`, which says what was tried.
     """
     found = resolve(name, revision)
     if isinstance(found, Source):
@@ -37,10 +37,10 @@ def find_source(name: str | Path, revision: str | None = None, *, weights: bool 
 
 
 def _hub_folder(hub_id: str, revision: str | None, asked: str, files: Sequence[str]) -> Path:
-    """The folder of a hub model's files in the local cache, its name the commit."""
+    """The folder of a hub model's files in the local cache, named after the commit."""
     name = hub_id if asked == hub_id else f"{asked!r} ({hub_id})"
     try:
-        # Asked for apart from the download, which has no time limit of its own.
+        # A request apart from the download, which has no time limit of its own.
         commit = HfApi().model_info(hub_id, revision=revision, timeout=_TIMEOUT_S).sha
         return _download(hub_id, commit, files)
     except RevisionNotFoundError as error:

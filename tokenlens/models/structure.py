@@ -1,6 +1,6 @@
-"""What a vision-language model is made of, found on any bare Hugging Face model.
+"""Parts of a vision-language model, found on any bare Hugging Face model.
 
-The probe and the engine stand on these functions alone: no family is named here.
+The probe and the engine use only these functions, which name no family.
 """
 
 from typing import Protocol
@@ -13,7 +13,7 @@ from tokenlens.errors import ModelError
 
 
 class HoldsModel(Protocol):
-    """What holds a Hugging Face model as its `model`, as a `VLM` does."""
+    """An object with a Hugging Face model as its `model`, such as a `VLM`."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -23,7 +23,7 @@ class HoldsModel(Protocol):
 def unwrap(vlm_or_model: HoldsModel | PreTrainedModel) -> PreTrainedModel:
     """The Hugging Face model of a `VLM`, or the bare model itself.
 
-    Raises `ModelError` for anything that is no vision-language model.
+    Raises `ModelError` for anything else.
     """
     held = isinstance(vlm_or_model, PreTrainedModel)
     model = vlm_or_model if held else getattr(vlm_or_model, "model", None)

@@ -1,4 +1,4 @@
-"""A vision-language model with its processor, and where its visual tokens lie."""
+"""A vision-language model with its processor, and the layout of its visual tokens."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -62,9 +62,9 @@ class VLM:
         id: str | None = None,  # noqa: A002
         revision: str | None = None,
     ) -> "VLM":
-        """Take a Hugging Face model the caller already has; it is put into eval mode.
+        """Wrap a Hugging Face model that the caller has; it is put into eval mode.
 
-        Raises `ModelError` where it is no vision-language model.
+        Raises `ModelError` where it is not a vision-language model.
         """
         return cls(model, processor, id=id, revision=revision)
 
@@ -85,7 +85,7 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go; the CPU where the weights are nowhere (see `load_outline`)."""
+        """The device of the inputs; the CPU where no weights are loaded (see `load_outline`)."""
         device = self.model.device
         return torch.device("cpu") if device.type == "meta" else device
 
@@ -97,11 +97,11 @@ class VLM:
 
     @property
     def config_hash(self) -> str:
-        """16 hexadecimal digits that stand for a checkpoint, whatever dtype it is loaded in.
+        """16 hexadecimal digits that identify a checkpoint, whatever dtype it is loaded in.
 
         Covers the configuration, every weight's name and shape and some of its values (a bfloat16
         checkpoint is the same in float32; a float32 one rounded to bfloat16 is another), offloaded
-        ones included. Computed anew each time; `weights_hash` covers every value.
+        ones included. Computed at each call; `weights_hash` covers every value.
         """
         shapes, samples = {}, {}
         for name, weight in saved_values(self.model):
@@ -119,7 +119,7 @@ class VLM:
 
     @property
     def weights_hash(self) -> str:
-        """16 hexadecimal digits of every value of every weight, computed anew each time.
+        """Hash of every value of every weight, 16 hexadecimal digits, computed at each call.
 
         About a second per GiB; see `tokenlens.models.fingerprint`.
         """
@@ -138,10 +138,10 @@ class VLM:
         Args:
             image: for one question its picture (or the list of its pictures); for a list of
                 questions a list of the same length.
-            question: what is asked, put into the model's chat template after the pictures.
+            question: the question, put into the model's chat template after the pictures.
             image_scale: the share of its visual tokens, in (0, 1], that every picture is shrunk to
                 before it is processed, as near as whole rows and columns allow; never enlarged.
-                None, or 1.0, leaves it as it is.
+                None or 1.0 leaves it unchanged.
             picture: the former name of `image_scale`; one of the two may be given.
 
         Returns:
@@ -190,14 +190,14 @@ class VLM:
         except ValueError as error:
             raise SampleError(f"the processor refused a sample: {_one_line(error)}") from error
         except Exception as error:
-            # Odd settings break something somewhere; the tokenizers library raises bare Exceptions.
+            # Settings may raise anything; the tokenizers library raises bare Exceptions.
             reason = f"{type(error).__name__}: {_one_line(error)}"
             raise ModelError(
                 f"the processor of this {self.architecture} cannot make inputs ({reason[:200]}); "
                 "its settings do not fit pictures or text, see preprocessor_config.json and the "
                 "tokenizer's files"
             ) from error
-        inputs.pop("labels", None)  # PaliGemma's processor makes them of every prompt
+        inputs.pop("labels", None)  # PaliGemma's processor adds them to every prompt
         prepared = PreparedInputs(inputs, sizes=sizes, settings=settings)
         return prepared.to(self.device, dtype=self.dtype)
 
@@ -223,19 +223,19 @@ class VLM:
     ) -> list[Layout]:
         """For every sample of prepared inputs, its visual tokens and the boxes they cover.
 
-        Visual tokens are the places of the model's own image token, and of its video token if it
-        has one, so that LLaVA-NeXT's newline tokens are among them and Pixtral's break tokens are
-        not. For a family without an adapter
-        the tokens are known and what they cover is not: warns with `UnknownLayoutWarning`.
+        Visual tokens are the positions of the model's own image token, and of its video token if it
+        has one: LLaVA-NeXT's newline tokens are among them, Pixtral's break tokens are not. For a
+        family without an adapter the tokens are known but not their boxes: warns with
+        `UnknownLayoutWarning`.
 
         Args:
-            inputs: from `prepare`, or made otherwise.
+            inputs: from `prepare`, or made in another way.
             sizes: (width, height) of every original picture, in order, over the whole batch. What
                 `prepare` returns carries them; only some families need them.
 
         Raises:
-            ModelError: inputs whose pictures and visual tokens disagree, or that do not say what
-                the family's boxes depend on.
+            ModelError: the numbers of visual tokens in pictures and prompt differ, or the inputs
+                lack what the family's boxes depend on.
         """
         known = getattr(inputs, "sizes", None) if sizes is None else sizes
         given = AdapterContext(
@@ -250,7 +250,7 @@ class VLM:
         return find_layouts(given, visual_mask(self.model, ids), video_mask(self.model, ids))
 
     def decode(self, token_ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
-        """Generated tokens ([batch, length]) as text, without special tokens and outer space."""
+        """Text of generated tokens [batch, length], without special tokens and outer spaces."""
         processor = self._required_processor()
         return [
             text.strip() for text in processor.batch_decode(token_ids, skip_special_tokens=True)
@@ -296,7 +296,7 @@ def _conversation(pictures: Sequence[Image], question: str) -> list[dict[str, An
 
 
 def _stable(config: Any) -> Any:
-    """A configuration without what differs between two loadings of one checkpoint."""
+    """A configuration without the keys that differ between two loads of one checkpoint."""
     if not isinstance(config, dict):
         return str(config) if isinstance(config, torch.dtype) else config
     return {key: _stable(value) for key, value in config.items() if key not in _VOLATILE}

@@ -1,8 +1,8 @@
-"""Reading a layer's queries and keys as its family defines them, without family code.
+"""Queries and keys of one layer, read from the model's own code, without code per family.
 
 A listener observes the model's attention calls (`tokenlens.probing.attention`). It waits for one
-layer at a time, takes its queries and keys (after their norms and rotary embedding), and then
-either lets the layer go on as if nothing had been, or halts it there.
+layer at a time and takes its queries and keys (after their norms and rotary embedding). Then the
+layer either continues unchanged or is stopped there.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,10 @@ from tokenlens.probing.rows import scaling_of
 
 @dataclass(frozen=True)
 class AttentionInputs:
-    """What one layer compared: query [batch, heads, tokens, size], key [batch, kv heads, …]."""
+    """Input of one layer's attention.
+
+    `query` is [batch, heads, tokens, size], `key` [batch, kv heads, tokens, size].
+    """
 
     query: Tensor
     key: Tensor
@@ -27,7 +30,7 @@ class AttentionInputs:
 
 
 class Listener:
-    """An observer of attention that waits for one module and hears it once."""
+    """Observer of attention calls that records one call of one module."""
 
     def __init__(self) -> None:
         self._module: nn.Module | None = None
@@ -37,11 +40,11 @@ class Listener:
     def expect(
         self, module: nn.Module, hear: Callable[[AttentionInputs], None], *, halt: bool = False
     ) -> None:
-        """Wait for the next attention call of `module`; `halt` leaves its layer there."""
+        """Wait for the next attention call of `module`; with `halt`, its layer stops there."""
         self._module, self._hear, self._halt = module, hear, halt
 
     def forget(self) -> bool:
-        """Wait no longer; whether there was still something to wait for."""
+        """Stop waiting; return whether a call was still expected."""
         waiting = self._module is not None
         self._module = self._hear = None
         return waiting
@@ -49,7 +52,7 @@ class Listener:
     def __call__(
         self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
     ) -> None:
-        """Take the queries and keys that were waited for; every other call passes by."""
+        """Record the queries and keys of the expected call; ignore every other call."""
         del mask
         if module is not self._module or self._hear is None:
             return
@@ -63,7 +66,7 @@ class Listener:
 
 
 class HaltError(Exception):
-    """Leaves a layer at its attention; `run_until_attention` takes it."""
+    """Stops a layer at its attention; `run_until_attention` catches it."""
 
 
 def run_until_attention(layer: nn.Module, hidden: Tensor, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
-"""Cache layers that store few keys and report full lengths.
+"""Cache layers that store few keys and report the full sequence length.
 
-The model goes on building its masks, positions and offsets in full coordinates; each layer here
-remembers where in the sequence its stored keys belong, so that those masks can be read for them.
+The model continues to build its masks, positions and offsets for the full sequence. Each layer here
+stores the sequence position of each of its keys, so that those masks can be read for them.
 """
 
 from bisect import bisect_left
@@ -39,7 +39,7 @@ class PrunedLayer(DynamicLayer):
             `last_index`; None while positions are the model's own.
         full_length: tokens the sequence has in full coordinates.
         later_from: position of the first token stored after the prompt's.
-        window_from: keys before this position were left behind by a sliding window, for good.
+        window_from: keys before this position have left the sliding window and are deleted.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class PrunedLayer(DynamicLayer):
         self._latest: list[int] = []
 
     def activate_past_recording(self) -> None:
-        """Keep what a sliding window has left behind, so that `crop` can go back to it."""
+        """Keep the keys that have left the sliding window, so that `crop` can go back to them."""
         self.record_past = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Store new keys and values; all stored ones are returned."""
+        """Store new keys and values; return all stored ones."""
         if not self.lease.open:
             raise PruningError(
                 "this cache was filled by tokenlens.prune(...) and its context was left; "
@@ -93,7 +93,7 @@ class PrunedLayer(DynamicLayer):
         return keys, values
 
     def _leave_behind(self, first: int) -> None:
-        """Forget the keys before position `first`, which no later token of any sample sees.
+        """Delete the keys before position `first`, which no later token of any sample sees.
 
         `_latest`, the last position in each column of the prompt, is on the host, so that no
         decoding step waits for the device.
@@ -131,7 +131,7 @@ class PrunedLayer(DynamicLayer):
         return self.last_number[:, None] + steps
 
     def reset(self) -> None:
-        """Forget everything; the next forward pass is a prefill."""
+        """Delete everything; the next forward pass is a prefill."""
         super().reset()
         self.full_length = 0
 
@@ -206,7 +206,7 @@ def check_cache(cache: Any) -> None:
 
 
 def filled_here(cache: Cache | None, lease: Lease) -> bool:
-    """Whether `cache` goes on from a prefill of the context that holds `lease`.
+    """Whether `cache` was filled by a prefill of the context that holds `lease`.
 
     Raises `PruningError` for a cache that was filled anywhere else.
     """

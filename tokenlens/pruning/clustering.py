@@ -27,25 +27,26 @@ def density_peaks(states: Tensor, count: int) -> tuple[Tensor, Tensor]:
     (tensor([2, 0]), tensor([1, 1, 0, 0, 0]))
     """
     distance = _distances(states) / states.shape[1] ** 0.5
-    nearest = distance.topk(count, dim=1, largest=False).values
+    nearest = distance.topk(count, dim=1, largest=False).values  # [tokens, count]
     density = nearest.square().mean(1).neg().exp()
     places = torch.arange(len(states), device=states.device)
+    # [tokens, tokens]: at [i, j], whether token j comes before token i in density.
     earlier = (density[None] == density[:, None]) & (places[None] < places[:, None])
     denser = (density[None] > density[:, None]) | earlier
     separation = distance.where(denser, distance.max()).amin(1)
     peaks = (separation * density).argsort(descending=True, stable=True)[:count]
-    member_of = distance[:, peaks].argmin(1)
+    member_of = distance[:, peaks].argmin(1)  # [tokens], from [tokens, count]
     return peaks, member_of.index_copy(0, peaks, places[:count])
 
 
 def _distances(states: Tensor) -> Tensor:
-    """Euclidean distances, from products with what all tokens share taken off.
+    """Euclidean distances [tokens, tokens], from the inner products of the centred states.
 
     Symmetric to the last bit, which a product of matrices need not be: with two neighbours each,
     two tokens that are nearest to each other are equally dense, and the earlier one must win.
     """
     apart = states - states.mean(0)
-    products = apart @ apart.T
+    products = apart @ apart.T  # [tokens, tokens]
     products = (products + products.T) / 2
     squares = products.diagonal()
     return (squares[:, None] + squares - 2 * products).clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""A forward pass that goes on from a pruned prefill: decoding, or a further turn."""
+"""Forward pass that continues a pruned prefill: decoding, or a further turn."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class Continuation:
         """Before the decoder: nothing to do."""
 
     def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Before a layer: give it a mask for its stored keys, and numbers that go on from them."""
+        """Before a layer: give it a mask for its stored keys, and the rotary numbers after them."""
         stored, arguments = stored_layer(call.cache, call.number), dict(call.arguments)
         queries = hidden.shape[1]
         if not stored.whole:

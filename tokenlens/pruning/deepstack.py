@@ -1,8 +1,8 @@
 """Visual features that a model adds to its first layers' outputs (DeepStack, arXiv 2406.04334).
 
-The decoder is handed them as `deepstack_visual_embeds`, one [visual tokens of the batch, hidden]
-per layer, for the places in `visual_pos_masks`. It would add them by full-length masks, so the
-engine takes them over and adds them where the tokens stand by then.
+The decoder receives them as `deepstack_visual_embeds`, one [visual tokens of the batch, hidden]
+per layer, for the positions marked in `visual_pos_masks`. It would add them with full-length masks,
+so the engine removes them from the call and adds them to the tokens that are left.
 """
 
 from typing import Any

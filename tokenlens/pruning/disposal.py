@@ -1,4 +1,4 @@
-"""What a disposal is: what becomes of the visual tokens a stage does not select.
+"""Type of a disposal: what happens to the visual tokens that a stage does not select.
 
 The disposals themselves are in `disposals`, one function in one file each.
 """
@@ -20,13 +20,13 @@ class StageDecision(NamedTuple):
     """A stage's decision.
 
     Attributes:
-        tokens: what there is.
+        tokens: all tokens at the stage.
         kept: bool [batch, width], the visual tokens of `tokens` that are selected.
-        keeping: how many that is per sample.
-        merging: how many merged tokens are to stand for the rest.
+        keeping: number of selected tokens of each sample.
+        merging: number of merged tokens to make of the rest, per sample.
         scores: floats [batch, width], the importance of the visual tokens.
-        tower_reading: what the vision tower says of each token of the padded input; None where
-            nothing asks for it.
+        tower_reading: importance and key of each token of the padded input in the vision tower;
+            None where no scorer or disposal needs it.
     """
 
     tokens: Tokens
@@ -54,8 +54,8 @@ class BypassedTokens:
     """Tokens that bypass the layers up to the next stage.
 
     Attributes:
-        tokens: they, with the hidden states they left with.
-        groups: what stands for them; None where nothing does.
+        tokens: the tokens, with their hidden states at the stage.
+        groups: the merged tokens that replace them; None where there are none.
     """
 
     tokens: Tokens
@@ -64,7 +64,7 @@ class BypassedTokens:
     def rejoin(self, going: Tokens) -> Tokens:
         """All tokens together again, in sequence order, without the merged ones.
 
-        A token set aside is aligned with what its group has gone through since (SwiftVLM §3.3):
+        A bypassed token gets the change of its group's merged token (SwiftVLM §3.3):
         aside + (merged now - merged then).
         """
         device = going.hidden.device
@@ -73,10 +73,12 @@ class BypassedTokens:
         if self.groups is not None:
             merged = self.groups.merged.to(device)
             order = arrange(going.slots.index, going.slots.stand_in, merged.slots.width)
+            # [batch, merged, hidden], then [batch, rest, hidden]
             offset = take_rows(going.hidden, order) - merged.hidden
             aligned = rest.hidden + take_rows(offset, self.groups.member_of.to(device))
             rest = rest._replace(hidden=aligned)
             lengths = visuals = _minus(lengths, merged.slots.lengths)
+        # [batch, width of `going` + width of `rest`]
         keep = torch.cat([going.slots.present & ~going.slots.stand_in, rest.slots.present], dim=1)
         return going.join(rest).take(
             keep, _plus(going.slots.lengths, lengths), _plus(going.slots.visuals, visuals)
@@ -84,14 +86,14 @@ class BypassedTokens:
 
 
 class Groups(NamedTuple):
-    """Merged tokens and, for each of the rest, which one it is in: int64 [batch, rest]."""
+    """Merged tokens and, for each token of the rest, its group: int64 [batch, rest]."""
 
     merged: Tokens
     member_of: Tensor
 
 
 class Disposed(NamedTuple):
-    """What goes on after a stage, the merged tokens in it, and what is set aside."""
+    """The tokens of the next layer, the merged ones among them, and the tokens set aside."""
 
     tokens: Tokens
     merged: Tokens | None = None
@@ -100,13 +102,14 @@ class Disposed(NamedTuple):
 
 @dataclass(frozen=True)
 class Disposal(DisposalKind):
-    """A way to dispose of tokens: what schedules know of it, and how it is carried out.
+    """A way to dispose of tokens: its description for schedules, and the function that does it.
 
     Attributes:
         apply: carries out a stage's decision.
-        macs: multiply-accumulates of making so many tokens not kept, float64 [samples], into so
-            many merged ones, of so many numbers in a hidden state, and of bringing them back.
-        tower: whether the vision tower is to be read (`StageDecision.tower_reading`).
+        macs: a function from the number of tokens not kept, float64 [samples], of merged tokens,
+            and of numbers in a hidden state, to the multiply-accumulates of merging them and of
+            bringing them back.
+        tower: whether it needs the reading of the vision tower (`StageDecision.tower_reading`).
     """
 
     apply: Callable[[StageDecision], Disposed]
@@ -127,7 +130,7 @@ class Disposal(DisposalKind):
 
 
 def in_order(survivors: Tokens, merged: Tokens) -> Tokens:
-    """Both in the order of the sequence."""
+    """Both together, in sequence order."""
     both = survivors.join(merged)
     return both.take(both.slots.present, both.slots.lengths, both.slots.visuals)
 

@@ -1,8 +1,9 @@
-"""The bypass-pruning engine: a context in which a model runs on fewer visual tokens.
+"""Pruning engine: a context in which a model runs on fewer visual tokens.
 
-The model's own code runs, layer by layer; hooks hand every decoder layer only the tokens that are
+The model's own code runs, layer by layer; hooks give every decoder layer only the tokens that are
 left, with the masks and positions the model made for them. See `prefill` for what happens at a
-stage, `continuation` for decoding, and `refusals` for what cannot be done rightly and is refused.
+stage, `continuation` for decoding, and `refusals` for what the engine cannot do correctly and
+therefore refuses.
 """
 
 import inspect
@@ -66,31 +67,32 @@ def prune(
 ) -> Iterator[Trace]:
     """Run a model on fewer visual tokens while the context is open.
 
-    Call the model's forward or `generate()` inside as always: batches are padded on the left, and
+    Call the model's forward or `generate()` inside as usual: batches are padded on the left, and
     the logits of a prefill are those of the tokens that are left, the last one at `[:, -1]`. The
-    cache stores few keys and reports full lengths; it can be gone on from inside the context only.
-    Leaving the context restores the model, however it is left. Until then the model runs in the
+    cache stores few keys and reports full lengths; it can be continued only inside the context.
+    Leaving the context, also by an error, restores the model. Until then the model runs in the
     thread or task that opened the context (or in one that it started with a copy of its
     contextvars, as `asyncio.to_thread` does), one at a time; all others are refused.
 
-    A schedule with an `image_scale` is of inputs that were prepared with it, by
-    `vlm.prepare(..., image_scale=schedule.image_scale)`; what is counted, the cost of the unpruned
-    model included, is that of what comes in.
+    A schedule with an `image_scale` expects inputs that were prepared with it, by
+    `vlm.prepare(..., image_scale=schedule.image_scale)`. All counts, those of the unpruned model
+    included, are of the inputs as they are passed in.
 
     Args:
         vlm_or_model: a `tokenlens.VLM`, or a bare Hugging Face vision-language model.
         schedule: where to prune, how to score, and what becomes of the rest.
         any_model: run a schedule that was made for another id or revision.
         recorded: for scorer query "recorded", `recording.importance` of a probe of the unpruned
-            model on the same inputs: per sample float32 [layers, n_visual]. What that probe cost
-            is no part of the trace.
+            model on the same inputs: per sample float32 [layers, n_visual]. The cost of that probe
+            is not part of the trace.
 
     Yields:
         The trace of the latest prefill.
 
     Raises:
         ScheduleError: the schedule is for another architecture, depth, id or revision.
-        PruningError: what would be silently wrong, here or in a later call; see `refusals`.
+        PruningError: a model, schedule or call whose result would be silently wrong; see
+            `refusals`.
     """
     refusals.refuse_compiled(vlm_or_model)
     model = unwrap(vlm_or_model)
@@ -111,7 +113,7 @@ def prune(
 
 @contextmanager
 def _sole_user(module: nn.Module) -> Iterator[None]:
-    """Hold the right to prune a decoder."""
+    """Reserve a decoder for one pruning context at a time."""
     with _lock:
         if module in _active:
             raise PruningError(
@@ -127,7 +129,7 @@ def _sole_user(module: nn.Module) -> Iterator[None]:
 
 
 class _Session:
-    """One pruning context: its hooks, and the forward pass that is under way."""
+    """One pruning context: its hooks, and the state of the current forward pass."""
 
     def __init__(
         self, model: PreTrainedModel, schedule: Schedule, recorded: Sequence[Tensor] | None
@@ -151,7 +153,7 @@ class _Session:
         )
 
     def look(self, stack: ExitStack) -> None:
-        """Read the vision tower where the schedule asks for it, until `stack` is left."""
+        """Read the vision tower where the schedule needs it, until `stack` is left."""
         tower_reader = self.context.tower_reader
         if tower_reader is not None:
             tower = tower_reader.tower
@@ -161,7 +163,7 @@ class _Session:
             stack.enter_context(observe_attention(config._attn_implementation, tower_reader))
 
     def interpolate(self, stack: ExitStack) -> None:
-        """Let the tower take smaller pictures where the schedule is of some, until `stack` ends."""
+        """Let the tower accept smaller pictures where the schedule has them, until `stack` ends."""
         if self.context.schedule.image_scale is None:
             return
         tower = required_shrinking(self._model.config).interpolated(self._model)
@@ -176,7 +178,7 @@ class _Session:
         return args, {**kwargs, "interpolate_pos_encoding": True}
 
     def attach(self, stack: ExitStack) -> None:
-        """Register every hook; `stack` takes them away again."""
+        """Register every hook; `stack` removes them again."""
 
         def own(handle: torch.utils.hooks.RemovableHandle) -> None:
             stack.callback(handle.remove)
@@ -197,7 +199,7 @@ class _Session:
         stack.enter_context(watch_generate(self._model, self._check_generate))
 
     def close(self) -> None:
-        """The context was left: no forward pass may go on from its caches."""
+        """Mark the context as left: no forward pass may continue its caches."""
         self.context.lease.open = False
         self._forget_run()
 
@@ -271,7 +273,7 @@ class _Session:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         run = self._current(layer)
         call, hidden = LayerCall.of(number, layer, args, kwargs)
-        note_tokens(whole=False)  # layers that are scored first are nobody else's business
+        note_tokens(whole=False)  # other observers ignore the layers that run here for scoring
         hidden, kwargs = run.enter(call, hidden)
         note_tokens(whole=run.whole)
         return (hidden,), kwargs

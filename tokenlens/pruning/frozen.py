@@ -1,10 +1,10 @@
-"""Tokens that stay readable: their states rest, and every layer makes keys and values of them.
+"""Frozen tokens: their hidden states stay fixed, and every layer makes keys and values of them.
 
-A layer's own code does it, up to the point where it hands keys and values to the cache: its input
-norm, its projections, the norms of its keys and its rotary embedding run as the family defines
-them. Its queries are left out, which is most of the work. The same way in is where they join: the
-layer that then runs on the live tokens gets theirs among its own from the cache, in the order of
-the sequence, under the layer's own mask.
+The layer's own code makes them, up to the point where it passes keys and values to the cache: its
+input norm, its projections, the norms of its keys and its rotary embedding run as the family
+defines them. Its queries, most of the work, are left out. When the layer then runs on the live
+tokens, its cache returns the keys and values of both, in sequence order, under the layer's own
+mask.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,10 +32,10 @@ class Frozen:
     """Readable tokens beside the live ones, from one stage to the next.
 
     Attributes:
-        tokens: the frozen ones, with the states they keep.
+        tokens: the frozen tokens, with the hidden states they keep.
         slots: live and frozen tokens together, in sequence order.
-        order: int64 [batch, width of `slots`], which of them, live ones first and then the frozen
-            ones, stands in each slot.
+        order: int64 [batch, width of `slots`], for each slot the index of its token in the
+            concatenation of the live and the frozen tokens.
     """
 
     tokens: Tokens
@@ -45,7 +45,7 @@ class Frozen:
     @classmethod
     def beside(cls, live: Tokens, frozen: Tokens) -> "Frozen":
         """`frozen` beside the tokens that go on."""
-        nothing = live.hidden[..., :0], frozen.hidden[..., :0]  # places are all that is wanted
+        nothing = live.hidden[..., :0], frozen.hidden[..., :0]  # [batch, width, 0]: slots only
         both = Tokens(nothing[0], live.slots).join(Tokens(nothing[1], frozen.slots))
         there = both.slots.present
         slots = both.take(there, both.slots.lengths, both.slots.visuals).slots
@@ -59,15 +59,16 @@ class Frozen:
 
     def among(self, live: Tensor, frozen: Tensor) -> Tensor:
         """Both in sequence order: keys or values [batch, heads, tokens, size]."""
-        both = torch.cat([live, frozen], dim=2)
+        both = torch.cat([live, frozen], dim=2)  # [batch, heads, live + frozen, size]
         if len(self.order) == 1:
             return both.index_select(2, self.order[0])
+        # [batch, heads, tokens, size]
         rows = self.order[:, None, :, None].expand(-1, both.shape[1], -1, both.shape[3])
         return both.gather(2, rows)
 
 
 class Relay(Cache):
-    """What a layer hands its keys and values to: they are passed on to `join`, and not kept."""
+    """Cache that stores nothing: it passes a layer's keys and values on to `join`."""
 
     def __init__(self, join: Join) -> None:
         super().__init__(layers=[])
@@ -76,12 +77,12 @@ class Relay(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values to attend to."""
+        """Return the keys and values to attend to."""
         return self._join(key_states, value_states)
 
 
 class _MadeError(Exception):
-    """Leaves a layer once its keys and values are made."""
+    """Stops a layer once its keys and values are made."""
 
     def __init__(self, key: Tensor, value: Tensor) -> None:
         super().__init__()
@@ -118,7 +119,7 @@ def _made(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def without_queries(attention: nn.Module) -> Iterator[None]:
-    """Let the projections of an attention module make no queries while this is open."""
+    """Skip the query projection of an attention module while this is open."""
     with ExitStack() as stack:
         separate = getattr(attention, "q_proj", None)
         if isinstance(separate, nn.Module):
@@ -139,7 +140,7 @@ def without_queries(attention: nn.Module) -> Iterator[None]:
 
 
 def _swap(stack: ExitStack, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
-    """Another forward pass for `module`, until `stack` is left."""
+    """Replace the forward function of `module` until `stack` is left."""
     own = vars(module).get("forward")
     module.forward = forward
     if own is None:
@@ -149,9 +150,10 @@ def _swap(stack: ExitStack, module: nn.Module, forward: Callable[[Tensor], Tenso
 
 
 def _query_width(attention: nn.Module, projection: nn.Module) -> int:
-    """Numbers of a token's queries that the code after the projection takes.
+    """Width of the zeros that replace a token's queries, as the code after the projection needs it.
 
-    A head's are enough where it is told apart head by head. A norm over all heads takes them all.
+    One head's width is enough where that code splits by heads. A norm over all heads needs the
+    full width.
     """
     full = int(cast(nn.Linear, projection).out_features)
     head = int(getattr(attention, "head_dim", full))
@@ -160,7 +162,7 @@ def _query_width(attention: nn.Module, projection: nn.Module) -> int:
 
 
 def _without_first(fused: nn.Module, states: Tensor, queries: int) -> Tensor:
-    """What a fused projection makes of `states`, with zeros for the queries."""
+    """Output of a fused projection [..., queries + rest], with zeros for the queries."""
     weight, bias = fused.get_parameter("weight"), fused._parameters.get("bias")
     rest = nn.functional.linear(states, weight[queries:], None if bias is None else bias[queries:])
     return nn.functional.pad(rest, (queries, 0))

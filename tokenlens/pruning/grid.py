@@ -1,4 +1,4 @@
-"""A uniform grid over the pictures of a prompt, for stages that keep one whatever the scores."""
+"""Uniform grid over the pictures of a prompt, for stages that always keep the tokens on it."""
 
 import math
 
@@ -31,7 +31,7 @@ def on_grid(visual: Tensor, stride: int) -> Tensor:
 
 
 def _runs(places: Tensor) -> list[Tensor]:
-    """The places (int64) of each run of True."""
+    """The indices (int64) of each run of True."""
     there = places.nonzero().flatten()
     ends = (there.diff() > 1).nonzero().flatten() + 1
     return [run for run in there.tensor_split(ends.tolist()) if len(run)]
@@ -41,4 +41,5 @@ def _lattice(count: int, stride: int) -> Tensor:
     side = math.isqrt(count)
     if side * side != count:
         return torch.arange(0, count, stride**2)
+    # [side, side] to [rows on the grid, columns on the grid], flattened row by row
     return torch.arange(count).view(side, side)[::stride, ::stride].flatten()

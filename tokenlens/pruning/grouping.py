@@ -37,15 +37,15 @@ def _evenly(i: Tensor, rest: Tensor, seeds: Tensor) -> Tensor:
 
 
 def seed_places(slots: Slots, merging: Counts, placing: Placing) -> Tensor:
-    """For each of `slots`, right-aligned, which seed it is, or -1: int64 [batch, width]."""
+    """For each slot (right-aligned) the number of the seed in it, or -1: int64 [batch, width]."""
     device, width, most = slots.index.device, slots.width, max(merging)
-    r = torch.tensor(slots.lengths, device=device)[:, None]
-    z = torch.tensor(merging, device=device)[:, None]
-    column = torch.arange(most, device=device)[None]
-    i = column - (most - z)
-    place = (placing(i, r, z.clamp(min=1)) + width - r).where(i >= 0, width)
-    places = torch.full((len(merging), width + 1), -1, device=device)
-    return places.scatter(1, place, column.expand(len(merging), -1))[:, :width]
+    r = torch.tensor(slots.lengths, device=device)[:, None]  # [batch, 1]
+    z = torch.tensor(merging, device=device)[:, None]  # [batch, 1]
+    column = torch.arange(most, device=device)[None]  # [1, most]
+    i = column - (most - z)  # [batch, most], negative where a sample has fewer than `most` seeds
+    place = (placing(i, r, z.clamp(min=1)) + width - r).where(i >= 0, width)  # [batch, most]
+    places = torch.full((len(merging), width + 1), -1, device=device)  # last column: no seed
+    return places.scatter(1, place, column.expand(len(merging), -1))[:, :width]  # [batch, width]
 
 
 def join_nearest(features: Tensor, slots: Slots, seed_of: Tensor, merging: Counts) -> Tensor:
@@ -55,18 +55,19 @@ def join_nearest(features: Tensor, slots: Slots, seed_of: Tensor, merging: Count
 
     Args:
         features: floats [batch, width, size].
-        slots: where the tokens stand.
+        slots: the slots of the tokens.
         seed_of: from `seed_places`.
         merging: seeds per sample.
 
     Returns:
         int64 [batch, width].
     """
-    order = arrange(slots.index, seed_of >= 0, max(merging))
-    directions = torch.nn.functional.normalize(features, dim=-1)
+    order = arrange(slots.index, seed_of >= 0, max(merging))  # [batch, seeds]
+    directions = torch.nn.functional.normalize(features, dim=-1)  # [batch, width, size]
+    # [batch, width, size] @ [batch, size, seeds] = [batch, width, seeds]
     similarity = directions @ take_rows(directions, order).transpose(1, 2)
-    there = (seed_of >= 0).gather(1, order)
-    nearest = similarity.masked_fill(~there[:, None], -torch.inf).argmax(dim=2)
+    there = (seed_of >= 0).gather(1, order)  # [batch, seeds]
+    nearest = similarity.masked_fill(~there[:, None], -torch.inf).argmax(dim=2)  # [batch, width]
     return seed_of.where(seed_of >= 0, nearest)
 
 
@@ -75,13 +76,15 @@ def group_means(states: Tensor, member_of: Tensor, members: Tensor, groups: int)
 
     Args:
         states: floats [batch, width, size].
-        member_of: int64 [batch, width], the group of each.
-        members: which of them count.
-        groups: how many groups there are.
+        member_of: int64 [batch, width], the group of each token.
+        members: bool [batch, width], the tokens that are averaged.
+        groups: number of groups.
 
     Returns:
         floats [batch, groups, size].
     """
-    belongs = torch.nn.functional.one_hot(member_of, groups)
+    belongs = torch.nn.functional.one_hot(member_of, groups)  # [batch, width, groups]
+    # [batch, groups, width]
     belongs = (belongs * members[:, :, None]).to(states.dtype).transpose(1, 2)
+    # [batch, groups, width] @ [batch, width, size] = [batch, groups, size]
     return (belongs @ states) / belongs.sum(2, keepdim=True).clamp(min=1)

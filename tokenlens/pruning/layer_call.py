@@ -1,4 +1,4 @@
-"""One call of a decoder layer, in the terms every family shares."""
+"""One call of a decoder layer, in terms that hold for every family."""
 
 import inspect
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class LayerCall:
     def of(
         cls, number: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple["LayerCall", Tensor]:
-        """The call and its hidden states, whichever way they were passed."""
+        """The call and its hidden states, passed by position or by keyword."""
         if len(args) > 1:
             names = list(inspect.signature(layer.forward).parameters)
             kwargs = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}

@@ -1,6 +1,6 @@
-"""Reading the model's own attention masks for the tokens that are left.
+"""The model's own attention masks, gathered for the tokens that are left.
 
-A mask is what the model made in full coordinates: None (no padding: causal where the layer is),
+A mask is what the model made for the full sequence: None (no padding: causal where the layer is),
 bool [batch or 1, heads or 1, queries, keys] (True attends), the same in floats (added to the
 logits), or [batch, keys] (FlashAttention's padding mask). It is gathered, never rebuilt, so that
 prefix, image, sliding and padding patterns stay what they are.
@@ -30,7 +30,7 @@ def narrow(mask: Tensor | None, slots: Slots, *, causal: bool, flat: bool) -> Te
 
 
 def narrow_among(mask: Tensor | None, rows: Slots, keys: Slots, *, causal: bool) -> Tensor:
-    """The mask of a layer whose queries are of `rows` and whose keys of `keys`, all of them."""
+    """The mask of a layer whose queries are in the slots `rows` and whose keys in `keys`."""
     return visible(mask, rows.index, keys.index, keys.present, causal=causal)
 
 
@@ -42,18 +42,18 @@ def visible(
     Args:
         mask: the layer's own mask in full coordinates.
         rows: int64 [batch, rows], positions of the queries in the padded input.
-        keys: int64 [batch, keys], those of the keys.
-        present: bool [batch, keys], False for keys no one attends to.
+        keys: int64 [batch, keys], positions of the keys.
+        present: bool [batch, keys], False for keys that no row attends to.
         causal: whether the layer is causal where its mask does not say.
     """
-    present = present[:, None, None, :]
+    present = present[:, None, None, :]  # [batch, 1, 1, keys]
     if mask is None or mask.ndim == 2:
         if mask is not None:
             present = present & mask.to(keys.device).bool().gather(1, keys)[:, None, None, :]
         if causal:
             return present & (keys[:, None, None, :] <= rows[:, None, :, None])
-        return present.expand(-1, 1, rows.shape[1], -1)
-    gathered = _gather(mask.to(keys.device), rows, keys)
+        return present.expand(-1, 1, rows.shape[1], -1)  # [batch, 1, rows, keys]
+    gathered = _gather(mask.to(keys.device), rows, keys)  # [batch, heads or 1, rows, keys]
     if gathered.dtype == torch.bool:
         return gathered & present
     return gathered.masked_fill(~present, torch.finfo(gathered.dtype).min)
@@ -84,7 +84,7 @@ def extend(
     if mask is None:
         if present is None:
             return None
-        seen = torch.nn.functional.pad(present, (0, later), value=True)
+        seen = torch.nn.functional.pad(present, (0, later), value=True)  # [batch, stored + later]
         return seen if flat else seen[:, None, None, :].expand(-1, 1, queries, -1)
     index = index.to(mask.device)
     present = (
@@ -93,16 +93,19 @@ def extend(
     if mask.ndim == 2:
         return torch.cat([mask.gather(1, index) & present, mask[:, later_from:keys]], dim=1)
     batch, (heads, rows) = len(index), mask.shape[1:3]
-    mask = mask.expand(batch, -1, -1, -1)
+    mask = mask.expand(batch, -1, -1, -1)  # [batch, heads or 1, queries, keys]
+    # [batch, heads or 1, queries, stored]
     stored = mask.gather(3, index[:, None, None, :].expand(-1, heads, rows, -1))
-    hidden = ~present[:, None, None, :]
+    hidden = ~present[:, None, None, :]  # [batch, 1, 1, stored]
     blocked = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    # [batch, heads or 1, queries, stored + later]
     return torch.cat([stored.masked_fill(hidden, blocked), mask[..., later_from:keys]], dim=3)
 
 
 def _gather(mask: Tensor, rows: Tensor, keys: Tensor) -> Tensor:
     batch, heads = len(rows), mask.shape[1]
-    mask = mask.expand(batch, -1, -1, -1)
+    mask = mask.expand(batch, -1, -1, -1)  # [batch, heads or 1, all queries, all keys]
     each = torch.arange(batch, device=rows.device)[:, None, None, None]
     head = torch.arange(heads, device=rows.device)[None, :, None, None]
+    # the four indices broadcast to [batch, heads or 1, rows, keys]
     return mask[each, head, rows[:, None, :, None], keys[:, None, None, :]]

@@ -1,4 +1,4 @@
-"""Rotary positions of the tokens that are left: those they were born with, or numbered anew."""
+"""Rotary positions of the tokens that are left: their original ones, or numbered anew."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ Embeddings = Any
 
 @dataclass
 class Rotary:
-    """The calls a decoder made of its rotary embedding, to make them again for other numbers.
+    """The calls of a decoder's rotary embedding, recorded to repeat them with other positions.
 
-    A model may call it once for each type of layer; a layer's embeddings say which call made them.
+    A model may call it once for each type of layer; a layer's embeddings tell which call made them.
     """
 
     module: nn.Module | None
@@ -53,13 +53,13 @@ LEAST_DECAY = 0.1
 
 
 def decay(embeddings: Embeddings, size: int) -> Callable[[Tensor], Tensor]:
-    """What the rotary embedding makes of distance: the product of a query and a key of ones.
+    """Attention decay with distance by the rotary embedding: products of queries and keys of ones.
 
     For slots [batch, rows] it gives floats [batch, rows, width]: the cosines of the angles between
-    the row and each token, mean over the `size` numbers of a head, which SparseVLM+ divides
-    attention by. Deviations: it is 1 at distance 0 (as coded the square root of the size, which
-    orders tokens alike), and where it falls below `LEAST_DECAY`, further than LLaVA-1.5's picture
-    reaches, it is that, since the code divides by 0 and by negative numbers there.
+    the row and each token, mean over the `size` numbers of a head. SparseVLM+ divides attention by
+    it. Deviations: it is 1 at distance 0 (in SparseVLM's code the square root of the size, which
+    gives the same order of tokens), and it is at least `LEAST_DECAY`: at distances beyond the
+    length of LLaVA-1.5's picture the published code divides by 0 and by negative numbers.
 
     Args:
         embeddings: (cos, sin) of every slot, [batch or 1, width, rotated].
@@ -70,12 +70,12 @@ def decay(embeddings: Embeddings, size: int) -> Callable[[Tensor], Tensor]:
             "scorer.decay 'divide' needs layers that are given (cos, sin) as "
             "`position_embeddings`, this model's are not; leave scorer.decay out"
         )
-    turned = torch.cat(embeddings, dim=-1)
+    turned = torch.cat(embeddings, dim=-1)  # [batch or 1, width, 2 * rotated]
     still = size - embeddings[0].shape[-1]
 
     def curve(order: Tensor) -> Tensor:
-        rows = _gather_rows(turned, order)
-        alike = rows @ turned.transpose(1, 2) + still
+        rows = _gather_rows(turned, order)  # [batch, rows, 2 * rotated]
+        alike = rows @ turned.transpose(1, 2) + still  # [batch, rows, width]
         decays: Tensor = (alike / (rows.square().sum(-1, keepdim=True) + still)).clamp(
             min=LEAST_DECAY
         )
@@ -85,7 +85,7 @@ def decay(embeddings: Embeddings, size: int) -> Callable[[Tensor], Tensor]:
 
 
 def without_rotation(embeddings: Embeddings) -> Embeddings:
-    """Embeddings that leave queries and keys as they are."""
+    """Embeddings of the same shape that leave queries and keys unchanged."""
     if embeddings is None:
         return None
     if isinstance(embeddings, Tensor):
@@ -100,13 +100,14 @@ def gather_ids(position_ids: Tensor | None, index: Tensor) -> Tensor | None:
         return None
     index = index.to(position_ids.device)
     shape = (*position_ids.shape[:-2], *index.shape)
-    wide = position_ids.expand(*position_ids.shape[:-2], len(index), -1)
-    return wide.gather(-1, index.expand(shape))
+    wide = position_ids.expand(*position_ids.shape[:-2], len(index), -1)  # [..., batch, length]
+    return wide.gather(-1, index.expand(shape))  # [..., batch, width]
 
 
 def _gather_rows(tensor: Tensor, index: Tensor) -> Tensor:
     if len(tensor) == 1 and len(index) == 1:
         return tensor[:, index[0]]
+    # [batch, length, size] to [batch, width, size]
     wide = tensor.expand(len(index), -1, -1)
     return wide.gather(1, index[:, :, None].expand(-1, -1, tensor.shape[-1]))
 

@@ -1,4 +1,4 @@
-"""One prefill under a schedule: what runs, what is scored, and what is set aside."""
+"""One prefill under a schedule: the layers' inputs, the scoring, and the disposal of the rest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ from tokenlens.schedule.token_counts import keep_count
 
 @dataclass(frozen=True)
 class SessionContext:
-    """What every forward pass of a pruning context shares.
+    """Values that all forward passes of a pruning context share.
 
     `flat` says whether the model's attention wants [batch, keys] masks (FlashAttention);
     `tower_reader` reads the vision tower, where the schedule asks for it.
@@ -82,12 +82,12 @@ class Prefill:
         return self._slots.whole
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
-        """Before the decoder: see what it was given beside its input."""
+        """Before the decoder: read its keyword arguments."""
         self._deepstack.take_over(arguments)
         self._deepstack.check(self._context.schedule.stages)
 
     def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Before a layer: cut where a stage says so; what the layer is to run on instead."""
+        """Before a layer: prune where a stage says so; return the layer's new input."""
         self._check_turn(call.number)
         if call.number == 1:
             self._look()
@@ -112,7 +112,7 @@ class Prefill:
         return hidden, arguments
 
     def leave(self, number: int, hidden: Tensor) -> Tensor:
-        """After a layer: its output as the next one is to see it."""
+        """After a layer: return its output as the next layer receives it."""
         self._check_heard(number)
         return self._deepstack.add(number, hidden, self._slots)
 
@@ -128,7 +128,7 @@ class Prefill:
         return self._slots if self._frozen is None else self._frozen.slots
 
     def _frozen_joiner(self, call: LayerCall, device: torch.device) -> Join | None:
-        """What puts a layer's keys and values of frozen tokens among those of the live ones."""
+        """A function that puts the frozen tokens' keys and values among those of the live ones."""
         if self._frozen is None:
             return None
         frozen = self._frozen = self._frozen.to(device)
@@ -160,7 +160,7 @@ class Prefill:
             )
 
     def _look(self) -> None:
-        """What the vision tower, which has run by now, says of the visual tokens."""
+        """Take the reading of the vision tower, which has run by now."""
         if self._context.tower_reader is not None:
             tower_reading = self._context.tower_reader.take(self._prompt.visual)
             self._costs.tower_read(tower_reading.macs)
@@ -174,7 +174,7 @@ class Prefill:
                 self._account(scoring, self._whole.visuals)
 
     def _account(self, scoring: Scoring, candidates: Counts) -> None:
-        """What scoring so many candidates takes beside reading attention."""
+        """Count the MACs of scoring the candidates, beside reading attention."""
         if scoring.macs is not None:
             text = tuple(self._prompt.text_after().sum(1).tolist())
             self._costs.scored(scoring.macs, candidates, text)
@@ -214,7 +214,7 @@ class Prefill:
         return tokens.hidden
 
     def _keeping(self, stage: Stage, slots: Slots) -> Counts:
-        """How many tokens the stage selects of each sample; the most where it keeps by mass."""
+        """Tokens that the stage selects of each sample; the upper limit where it keeps by mass."""
         keep = stage.keep.most if isinstance(stage.keep, MassKeep) else stage.keep
         return tuple(
             min(keep_count(keep, original), candidates)
@@ -222,11 +222,11 @@ class Prefill:
         )
 
     def _grid_of(self, stage: Stage, slots: Slots) -> Tensor | None:
-        """Which of the slots are selected whatever their scores: bool [batch, width]."""
+        """The slots that are selected whatever their scores: bool [batch, width]."""
         if stage.stride is None:
             return None
         grid = on_grid(self._whole.visual, stage.stride).to(slots.index.device)
-        return grid.gather(1, slots.index)
+        return grid.gather(1, slots.index)  # [batch, length] to [batch, width]
 
     def _scores_at(self, stage: Stage, call: LayerCall, tokens: Tokens, keeping: Counts) -> Tensor:
         scorer, device = self._context.schedule.scorer_of(stage), tokens.hidden.device
@@ -249,7 +249,7 @@ class Prefill:
         self._context.listener.expect(call.attention, self._reader(stage, call, self._slots))
 
     def _score_now(self, stage: Stage, call: LayerCall, tokens: Tokens) -> None:
-        """Score by a layer that is about to run, with queries and keys made for this alone."""
+        """Score by a layer before it runs, with queries and keys computed only for the scores."""
         slots, arguments = tokens.slots, dict(call.arguments)
         embeddings = self._positions(arguments.get("position_embeddings"), slots)
         if not self._context.schedule.scorer_of(stage).rotary:
@@ -282,7 +282,7 @@ class Prefill:
                 self._costs.weighed(rows.counts, here, 2 * embeddings[0].shape[-1])
 
             def visible(order: Tensor) -> Tensor:
-                places = here.index.gather(1, order)
+                places = here.index.gather(1, order)  # [batch, rows]
                 return masks.visible(
                     call.mask, places, here.index, here.present, causal=call.causal
                 )

@@ -1,4 +1,4 @@
-"""What the engine refuses because it would be silently wrong, each in one line with the mend."""
+"""Refusals: what the engine would do silently wrong, each an error of one line with the remedy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ _PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 
 def refuse_compiled(model: Any) -> None:
-    """Compiled models: their graphs do not see the engine's hooks."""
+    """Refuse compiled models: their graphs do not run the engine's hooks."""
     modules = model.modules() if isinstance(model, nn.Module) else ()
     if hasattr(model, "_orig_mod") or any(map(_is_compiled, modules)):
         raise PruningError(
@@ -43,7 +43,7 @@ def _is_compiled(module: nn.Module) -> bool:
 
 
 def refuse_model(model: PreTrainedModel) -> None:
-    """Decoders whose layers the engine cannot run on fewer tokens."""
+    """Refuse decoders whose layers the engine cannot run on fewer tokens."""
     for number, layer in enumerate(decoder_layers(model), start=1):
         if not isinstance(getattr(layer, "self_attn", None), nn.Module):
             raise PruningError(
@@ -66,7 +66,7 @@ def refuse_model(model: PreTrainedModel) -> None:
 
 
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
-    """Scorers and stages that have no meaning on this model."""
+    """Refuse scorers and stages that have no meaning on this model."""
     if schedule.image_scale is not None:
         required_shrinking(model.config)
     if reads_tower(schedule):
@@ -86,7 +86,7 @@ def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
 
 
 def _refuse_freezing(model: PreTrainedModel) -> None:
-    """FlashAttention takes no masks that say which keys between its rows each of them sees."""
+    """Refuse to freeze with FlashAttention, which takes no mask of which row sees which key."""
     refuse_unfreezable(model)
     if is_flash_attention_requested(text_config(model)):
         raise PruningError(
@@ -110,7 +110,7 @@ def _refuse_scorer(where: str, scorer: Scorer, n_heads: int) -> None:
 
 
 def refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
-    """A stage that the scorer cannot score; `where` names it."""
+    """Refuse a stage that the scorer cannot score; `where` names it."""
     if isinstance(stage.keep, MassKeep) and not SCORERS[scorer.query].sums:
         raise PruningError(
             f"{where}.keep: got a mass with query {scorer.query!r}, whose importance only says "
@@ -132,7 +132,7 @@ def refuse_unscored(where: str, stage: Stage, scorer: Scorer) -> None:
 
 
 def refuse_call(call: Mapping[str, Any]) -> None:
-    """Arguments of a forward pass that mean something else on fewer tokens."""
+    """Refuse arguments of a forward pass that mean something else on fewer tokens."""
     if call.get("labels") is not None:
         raise PruningError(
             "`labels` do not match the logits of a pruned sequence; leave them out and compute "
@@ -151,7 +151,7 @@ def refuse_call(call: Mapping[str, Any]) -> None:
 
 
 def refuse_prompt(call: Mapping[str, Any]) -> None:
-    """Prompts in which visual tokens or the last token cannot be found."""
+    """Refuse prompts in which visual tokens or the last token cannot be found."""
     if call.get("input_ids") is None:
         raise PruningError(
             "`input_ids` are needed to find the visual tokens; pass them instead of `inputs_embeds`"
@@ -171,7 +171,7 @@ def refuse_prompt(call: Mapping[str, Any]) -> None:
 
 
 def refuse_videos(videos: Tensor) -> None:
-    """Visual tokens of videos (bool [batch, length]) where the vision tower is read."""
+    """Refuse visual tokens of videos (bool [batch, length]) where the vision tower is read."""
     if bool(videos.any()):
         raise PruningError(
             "the vision tower is read for pictures only, and the prompt holds a video; use "
@@ -180,10 +180,10 @@ def refuse_videos(videos: Tensor) -> None:
 
 
 def refuse_continuation(call: Mapping[str, Any], visual: Tensor, *, generating: bool) -> None:
-    """Pictures in what is added to a filled cache.
+    """Refuse pictures in the input that continues a filled cache.
 
-    `visual` (bool [batch, length]) marks their tokens. Alone they may also be what the model, or
-    assisted decoding inside `generate()`, has come up with.
+    `visual` (bool [batch, length]) marks their tokens. Image tokens without a picture are allowed:
+    the model, or assisted decoding inside `generate()`, may have generated them.
     """
     pictures = any(
         value is not None and (name.startswith("pixel_values") or name == "mm_encoder_outputs")
@@ -199,7 +199,7 @@ def refuse_continuation(call: Mapping[str, Any], visual: Tensor, *, generating: 
 
 
 def refuse_generation(model: PreTrainedModel, arguments: Mapping[str, Any]) -> None:
-    """Ways to generate in which the prompt is not one prefill."""
+    """Refuse ways to generate in which the prompt is not one prefill."""
     given = arguments.get("generation_config")
     sources = (arguments, vars(given) if given is not None else {}, vars(model.generation_config))
 
@@ -221,7 +221,7 @@ def refuse_generation(model: PreTrainedModel, arguments: Mapping[str, Any]) -> N
 
 
 def refuse_drafting() -> None:
-    """Drafting by a model whose vision tower is read: no picture is shown to drafts."""
+    """Refuse drafting by a model whose vision tower is read: drafts are given no picture."""
     raise PruningError(
         "the vision tower is read, and a draft model is shown no pictures; leave "
         "`assistant_model` out, give one that is not pruned, or use scorer.query 'diverse' or "
@@ -230,7 +230,7 @@ def refuse_drafting() -> None:
 
 
 def refuse_uncached(model: PreTrainedModel, call: Mapping[str, Any], *, generating: bool) -> None:
-    """Decoding whose cache stays empty, so that every token would be a prompt of its own."""
+    """Refuse decoding whose cache stays empty: every token would be a prompt of its own."""
     layers = decoder_layers(model)
     checkpointing = any(
         layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
@@ -245,7 +245,7 @@ def refuse_uncached(model: PreTrainedModel, call: Mapping[str, Any], *, generati
 
 
 def _is_packed(call: Mapping[str, Any]) -> bool:
-    """Whether positions start again within a row, which is how packing is told without a mask."""
+    """Whether positions start again within a row, the mark of packed sequences without a mask."""
     positions = call.get("position_ids")
     if not isinstance(positions, Tensor) or call.get("attention_mask") is not None:
         return False

@@ -1,8 +1,8 @@
-"""How visual tokens are scored: what a scorer is, and how attention rows become importance.
+"""Scoring of visual tokens: the types of scorers, and importance from attention rows.
 
-The scorers themselves are in `scorers`, one function in one file each. Some say which tokens'
-attention rows are averaged; the others give scores without reading the decoder's attention and may
-therefore stand before it (layer 0).
+The scorers themselves are in `scorers`, one function in one file each. Some choose the tokens whose
+attention rows are averaged; the others give scores without reading the decoder's attention and can
+therefore score before the first layer (layer 0).
 """
 
 import math
@@ -30,17 +30,18 @@ _LARGEST_BLOCK = 2**25
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a scorer may know of the padded input. Tensors are [batch, length].
+    """The padded input, as scorers receive it. Tensors are [batch, length].
 
     Attributes:
         ids: int64, token ids.
         visual: bool, attended visual tokens.
         attended: bool, False for padding.
-        end: tokens of the padded prompt; those beyond (candidates of assisted decoding) are no
+        end: length of the padded prompt; later tokens (candidates of assisted decoding) are not
             part of it.
         recorded: per sample, importance [layers, n_visual] of the unpruned model; None where it
             was not recorded.
-        tower_reading: what the vision tower says of each token; None where nothing asks for it.
+        tower_reading: importance and key of each token in the vision tower; None where no scorer or
+            disposal needs it.
     """
 
     ids: Tensor
@@ -51,7 +52,7 @@ class Prompt:
     tower_reading: TowerReading | None = None
 
     def within(self, rows: Tensor) -> Tensor:
-        """`rows` without padding and without what lies beyond the prompt."""
+        """`rows` without padding and without tokens after the prompt: bool [batch, length]."""
         rows = rows & self.attended
         rows[:, self.end :] = False
         return rows
@@ -63,9 +64,9 @@ class Prompt:
 
 
 class StageContext(NamedTuple):
-    """Which stage it is, counted from 0, and how many tokens it selects of each sample.
+    """The stage's number, counted from 0, and the tokens it selects of each sample.
 
-    Where it keeps by mass, the most that it may select.
+    Where it keeps by mass, `keeping` is the upper limit.
     """
 
     stage: int
@@ -74,16 +75,16 @@ class StageContext(NamedTuple):
 
 @dataclass(frozen=True)
 class Scoring:
-    """A way to score; one of its two kinds.
+    """Base class of scorers; a scorer is a `RowScoring` or a `DirectScoring`.
 
     Attributes:
         summary: one line for the user.
-        macs: multiply-accumulates spent beside reading attention, float64 [samples], of so many
-            candidates, text tokens after the last visual token, and numbers in a hidden state;
-            None where there are none.
-        tower: whether the vision tower is to be read (`Prompt.tower_reading`).
-        sums: whether importance says how much of it a token has, so that it can be kept by mass;
-            not where it only says which tokens go before others.
+        macs: a function from the number of candidates, of text tokens after the last visual token,
+            and of numbers in a hidden state, to the multiply-accumulates beside reading attention,
+            float64 [samples]; None where there are none.
+        tower: whether it needs the reading of the vision tower (`Prompt.tower_reading`).
+        sums: whether importances can be summed, so that a stage can keep by mass; False where they
+            only give an order of the tokens.
     """
 
     summary: str = field(default="", kw_only=True)
@@ -94,11 +95,11 @@ class Scoring:
 
 @dataclass(frozen=True)
 class RowScoring(Scoring):
-    """Importance is the mean of some tokens' attention rows, at the stage's layer.
+    """Importance as the mean of some tokens' attention rows, at the stage's layer.
 
     Attributes:
-        rows: of the prompt and the embeddings [batch, length, hidden] that enter layer 1, the
-            tokens whose rows are read: bool [batch, length].
+        rows: a function from the prompt and the embeddings [batch, length, hidden] that enter
+            layer 1 to the tokens whose rows are read: bool [batch, length].
     """
 
     rows: Callable[[Prompt, Tensor], Tensor]
@@ -106,12 +107,12 @@ class RowScoring(Scoring):
 
 @dataclass(frozen=True)
 class DirectScoring(Scoring):
-    """Importance is given without reading the decoder's attention, so also at layer 0.
+    """Importance without reading the decoder's attention, so also at layer 0.
 
     Attributes:
-        scores: of the prompt, the tokens there are with their hidden states, the turn and the
-            stage's scorer, the importance of every candidate (`tokens.slots.visual`): floats
-            [batch, width]; that of the others does not matter.
+        scores: a function from the prompt, the current tokens with their hidden states, the stage's
+            context and its scorer to the importance of every candidate (`tokens.slots.visual`):
+            floats [batch, width]; values of other tokens are ignored.
     """
 
     scores: Callable[[Prompt, Tokens, StageContext, Scorer], Tensor]
@@ -131,9 +132,9 @@ class Rows:
     @classmethod
     def among(cls, slots: Slots, chosen: Tensor) -> "Rows":
         """Those of `slots` that are `chosen` (bool [batch, length], by position in the input)."""
-        rows = chosen.gather(1, slots.index) & slots.present
+        rows = chosen.gather(1, slots.index) & slots.present  # [batch, width]
         counts = tuple(rows.sum(1).tolist())
-        order = arrange(slots.index, rows, max(counts))
+        order = arrange(slots.index, rows, max(counts))  # [batch, rows]
         return cls(order, rows.gather(1, order), counts)
 
 
@@ -153,13 +154,13 @@ def importance(
         inputs: queries and keys of every slot at the scoring layer.
         rows: the rows to average.
         candidates: bool [batch, width], the visual tokens.
-        visible: for slots [batch, n] of rows, which keys they see: bool or additive floats
-            [batch, heads or 1, n, width].
-        heads: heads to average, counted from 0; or how many, those that give the candidates the
-            most, ties to the lower head; None for all.
+        visible: a function from the slots [batch, n] of some rows to the keys they see: bool or
+            additive floats [batch, heads or 1, n, width].
+        heads: heads to average, counted from 0; or the number of heads, chosen as those that give
+            the candidates the most attention, ties to the lower head; None for all.
         softmax: over "all" keys of a row, or over the "visual" ones.
-        decay: for slots [batch, n] of rows, what the weights are divided by: floats
-            [batch, n, width].
+        decay: a function from the slots [batch, n] of some rows to the divisors of the weights:
+            floats [batch, n, width].
 
     Returns:
         [batch, width] in float32, float64 for a float64 model.
@@ -172,10 +173,12 @@ def importance(
     total = torch.zeros(batch, apart, width, dtype=dtype, device=key.device)
     block = max(1, _LARGEST_BLOCK // max(1, batch * n_heads * width))
     for order, valid in zip(rows.order.split(block, 1), rows.valid.split(block, 1), strict=True):
+        # [batch, heads, rows, size]
         query = inputs.query.gather(2, order[:, None, :, None].expand(-1, n_heads, -1, size))
-        seen = visible(order)
+        seen = visible(order)  # [batch, heads or 1, rows, width]
         if softmax == "visual":
             seen = _only(seen, candidates)
+        # [batch, heads, rows, width]
         weights = attention_weights(
             query.to(dtype), key, seen, scaling=inputs.scaling, softcap=inputs.softcap
         )
@@ -183,11 +186,12 @@ def importance(
             weights = weights / decay(order).to(dtype)[:, None]
         if isinstance(heads, Sequence):
             weights = weights[:, list(heads)]
+        # [batch, apart, heads / apart, rows, width], mean over heads: [batch, apart, rows, width]
         weights = weights.unflatten(1, (apart, -1)).mean(2)
-        total += (weights * valid[:, None, :, None]).sum(2)
+        total += (weights * valid[:, None, :, None]).sum(2)  # [batch, apart, width]
     if isinstance(heads, int):
-        total = _strongest(total, candidates, heads)
-    return total.mean(1) / rows.valid.sum(1, keepdim=True).clamp(min=1)
+        total = _strongest(total, candidates, heads)  # [batch, strongest heads, width]
+    return total.mean(1) / rows.valid.sum(1, keepdim=True).clamp(min=1)  # [batch, width]
 
 
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
@@ -200,41 +204,42 @@ def select(
 ) -> Tensor:
     """The `counts[i]` candidates of each sample with the highest scores, ties to the lower slot.
 
-    Those of them that are in `first` (bool, like all others [batch, width]) go before the rest.
+    Candidates in `first` are selected before all others. All tensors are [batch, width].
 
     >>> scores = torch.tensor([[0.1, 0.3, 0.3, 0.9]])
     >>> select(scores, torch.tensor([[True, True, True, False]]), [1])
     tensor([[False,  True, False, False]])
     """
+    # [batch, width]: slots by falling score
     order = scores.masked_fill(~candidates, -torch.inf).argsort(dim=1, descending=True, stable=True)
     if first is not None:
         early = (first & candidates).gather(1, order).int()
         order = order.gather(1, early.argsort(dim=1, descending=True, stable=True))
-    ranks = torch.empty_like(order)
+    ranks = torch.empty_like(order)  # [batch, width]: the rank of each slot, the inverse of `order`
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-    limits = torch.tensor(counts, device=order.device)[:, None]
+    limits = torch.tensor(counts, device=order.device)[:, None]  # [batch, 1]
     return candidates & (ranks < limits)
 
 
 def counts_of_mass(scores: Tensor, candidates: Tensor, keep: MassKeep, originals: Counts) -> Counts:
-    """How many candidates of each sample hold the share `keep.mass` of their importance.
+    """The number of candidates of each sample that hold the share `keep.mass` of their importance.
 
-    The fewest, from the highest importance down (one below 0 counts as 0), and within the limits
-    of `keep`.
+    It is the fewest, taken from the highest importance down (a negative one counts as 0), within
+    the limits of `keep`.
 
     Args:
         scores: floats [batch, width].
         candidates: bool [batch, width].
         keep: the share and its limits.
-        originals: visual tokens that each sample came with.
+        originals: visual tokens of each sample before any pruning.
 
     >>> scores = torch.tensor([[0.1, 0.3, 0.2, 0.4]])
     >>> counts_of_mass(scores, scores > 0, MassKeep(mass=0.65), (4,))
     (2,)
     """
     known = scores.double().clamp(min=0).masked_fill(~candidates, 0)
-    sums = known.sort(dim=1, descending=True).values.cumsum(1)
-    fewer = (sums < keep.mass * sums[:, -1:]).sum(1)
+    sums = known.sort(dim=1, descending=True).values.cumsum(1)  # [batch, width]
+    fewer = (sums < keep.mass * sums[:, -1:]).sum(1)  # [batch]
     there = candidates.sum(1)
     return tuple(
         min(within_limits(keep, count + 1, original), candidates_of)
@@ -245,7 +250,7 @@ def counts_of_mass(scores: Tensor, candidates: Tensor, keep: MassKeep, originals
 
 
 def strongest_heads(heads: int | float, n_heads: int) -> int:
-    """How many of `n_heads` a count or a ratio of them is; a ratio is one at least.
+    """Number of heads for a count, or for a ratio of `n_heads`; a ratio gives at least one.
 
     >>> strongest_heads(14, 32), strongest_heads(14 / 32, 4), strongest_heads(0.01, 4)
     (14, 2, 1)
@@ -256,13 +261,13 @@ def strongest_heads(heads: int | float, n_heads: int) -> int:
 
 
 def _strongest(total: Tensor, candidates: Tensor, count: int) -> Tensor:
-    """Of `total` [batch, heads, width] the `count` heads that give the candidates the most."""
-    given = (total * candidates[:, None]).sum(2)
-    heads = given.argsort(dim=1, descending=True, stable=True)[:, :count]
+    """The `count` heads of `total` [batch, heads, width] with the most attention to candidates."""
+    given = (total * candidates[:, None]).sum(2)  # [batch, heads]
+    heads = given.argsort(dim=1, descending=True, stable=True)[:, :count]  # [batch, count]
     return total.gather(1, heads[:, :, None].expand(-1, -1, total.shape[2]))
 
 
 def _only(seen: Tensor, candidates: Tensor) -> Tensor:
-    """`seen` without the keys that are no candidates."""
-    hidden = ~candidates[:, None, None, :]
+    """`seen` [batch, heads or 1, rows, width] with all keys hidden that are not candidates."""
+    hidden = ~candidates[:, None, None, :]  # [batch, 1, 1, width]
     return seen.masked_fill(hidden, 0 if seen.dtype == torch.bool else torch.finfo(seen.dtype).min)

@@ -1,7 +1,7 @@
-"""The tokens a layer runs on: a ragged batch, right-aligned, with fillers on the left.
+"""Tokens of a layer's input: a ragged batch, right-aligned, with fillers on the left.
 
-Everything the engine knows of a token is kept in the coordinates of the padded input, so that the
-model's own masks and positions can be read for it at any depth.
+All positions refer to the padded input, so that the model's own masks and positions can be read for
+a token at any depth.
 """
 
 from dataclasses import dataclass, replace
@@ -16,18 +16,18 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """Where each token of a batch stands. Every tensor is [batch, width].
+    """Positions and kinds of a batch's tokens. Every tensor is [batch, width].
 
     Attributes:
         index: int64, position in the padded input; a merged token has its seed's, a filler 0.
-        present: bool, False for padding and fillers, which no one attends to.
+        present: bool, False for padding and fillers, which no token attends to.
         visual: bool, the candidates of the next stage: visual tokens and merged ones.
         stand_in: bool, merged tokens that leave when a bypass brings their members back.
-        number: int64, the number a token's rotary position was changed to; None while every token
-            has the position it was born with.
+        number: int64, the new rotary position of each token; None while every token has its
+            original position.
         lengths: present tokens of each sample.
         visuals: visual tokens of each sample.
-        whole: whether this is still the padded input itself, slot for slot.
+        whole: whether the slots are still those of the padded input, unchanged.
     """
 
     index: Tensor
@@ -44,7 +44,7 @@ class Slots:
         """The slots of a padded input: `visual` and `attended` bool [batch, length]."""
         batch, length = visual.shape
         visual = visual & attended
-        lengths, visuals = torch.stack([attended.sum(1), visual.sum(1)]).tolist()
+        lengths, visuals = torch.stack([attended.sum(1), visual.sum(1)]).tolist()  # [2, batch]
         return cls(
             index=torch.arange(length, device=visual.device).expand(batch, length),
             present=attended,
@@ -104,10 +104,10 @@ class Tokens(NamedTuple):
     def take(self, keep: Tensor, lengths: Counts, visuals: Counts) -> "Tokens":
         """Only the tokens in `keep` (bool [batch, width]), in sequence order.
 
-        `lengths` and `visuals` are how many of them, and of the visual ones, each sample has.
+        `lengths` are the numbers of kept tokens of each sample, `visuals` of kept visual tokens.
         """
         slots = self.slots
-        order = arrange(slots.index, keep, max(lengths))
+        order = arrange(slots.index, keep, max(lengths))  # [batch, new width]
         present = keep.gather(1, order)
         taken = Slots(
             index=slots.index.gather(1, order).where(present, 0),
@@ -121,7 +121,7 @@ class Tokens(NamedTuple):
         return Tokens(take_rows(self.hidden, order), taken)
 
     def join(self, other: "Tokens") -> "Tokens":
-        """Both sets side by side, not yet in sequence order: `take` puts them in order."""
+        """Both sets concatenated: [batch, width + other width]; `take` sorts them by position."""
         a, b = self.slots, other.slots
         number = None
         if a.number is not None and b.number is not None:
@@ -139,17 +139,17 @@ class Tokens(NamedTuple):
 
 
 def arrange(index: Tensor, keep: Tensor, width: int) -> Tensor:
-    """Slots that put the tokens in `keep` last and in order of `index`: int64 [batch, width].
+    """The last `width` slots when those in `keep` are sorted by `index`: int64 [batch, width].
 
     >>> arrange(torch.tensor([[4, 0, 2]]), torch.tensor([[True, True, False]]), 2)
     tensor([[1, 0]])
     """
-    order = index.where(keep, -1).argsort(dim=1, stable=True)
+    order = index.where(keep, -1).argsort(dim=1, stable=True)  # slots not in `keep` come first
     return order[:, order.shape[1] - width :]
 
 
 def take_rows(tensor: Tensor, order: Tensor) -> Tensor:
-    """Rows `order` (int64 [batch, width]) of `tensor` [batch, length, size]."""
+    """Rows `order` (int64 [batch, width]) of `tensor` [batch, length, size], in that order."""
     if len(order) == 1:
         return tensor[:, order[0]]
     return tensor.gather(1, order[:, :, None].expand(-1, -1, tensor.shape[-1]))

@@ -1,4 +1,4 @@
-"""What was read from the vision tower: a value that scorers and disposals are given."""
+"""Reading of the vision tower: the values that scorers and disposals receive."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class TowerReading(NamedTuple):
-    """What the tower says of each token of the padded input; zero where it is not visual.
+    """Values of the vision tower for each token of the padded input; zero for text.
 
     Attributes:
         importance: [batch, length], in float32, float64 for a float64 model.
-        keys: [batch, length, size], likewise.
-        macs: multiply-accumulates that reading it took, float64 [batch].
+        keys: [batch, length, size], in the same type.
+        macs: multiply-accumulates of reading it, float64 [batch].
     """
 
     importance: Tensor

@@ -1,4 +1,4 @@
-"""What a pruned prefill did: which tokens each stage chose among, and what it all cost."""
+"""Trace of a pruned prefill: candidates and selected tokens of each stage, and the cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class StageTrace:
     """One stage of the latest prefill. Lists have one CPU tensor per sample.
 
-    Positions are those in the padded input, in ascending order; a merged token's is its seed's.
+    Positions refer to the padded input and ascend; a merged token has its seed's position.
     """
 
     _slots: Slots = field(repr=False)
@@ -39,12 +39,12 @@ class StageTrace:
 
     @cached_property
     def selected(self) -> list[Tensor]:
-        """Positions of those that go on as they are, int64 [selected]."""
+        """Positions of the selected tokens, int64 [selected]."""
         return _split(self._slots.index, self._kept)
 
     @cached_property
     def merged(self) -> list[Tensor]:
-        """Positions of the merged tokens that stand for the rest, int64 [merged]."""
+        """Positions of the merged tokens that replace the rest, int64 [merged]."""
         if self._merged is None:
             return [torch.empty(0, dtype=torch.int64) for _ in self._slots.lengths]
         return _split(self._merged.index, self._merged.present)
@@ -52,9 +52,9 @@ class StageTrace:
 
 @dataclass
 class Trace:
-    """The latest prefill of a pruning context; reading before there was any is a `PruningError`.
+    """The latest prefill of a pruning context; reading it before any raises `PruningError`.
 
-    Beam search makes a sample of every beam.
+    In beam search every beam is a sample.
     """
 
     _stages: tuple[StageTrace, ...] | None = field(default=None, repr=False)
@@ -71,7 +71,7 @@ class Trace:
     def tokens_per_layer(self) -> Tensor:
         """Visual tokens entering each layer, merged ones counted: int64 [samples, layers].
 
-        These are updated there; frozen ones, which are not, are among `readable_per_layer`.
+        The layer updates these; frozen tokens, which it only reads, are in `readable_per_layer`.
         """
         return self._there(self._tokens)
 
@@ -79,19 +79,19 @@ class Trace:
     def readable_per_layer(self) -> Tensor:
         """Visual tokens that can be attended to in each layer: int64 [samples, layers].
 
-        Those that enter it, and the frozen ones.
+        These are the tokens that enter the layer and the frozen ones.
         """
         return self._there(self._readable)
 
     @property
     def cost(self) -> Cost:
-        """What the prefill cost; `cost.unpruned` is the same for the unpruned model."""
+        """Cost of the prefill; `cost.unpruned` is that of the unpruned model."""
         return self._there(self._cost)
 
     def fill(
         self, stages: Sequence[StageTrace], tokens: Tensor, readable: Tensor, cost: Cost
     ) -> None:
-        """Replace what is known by a finished prefill."""
+        """Replace the content with a finished prefill."""
         self._stages, self._tokens, self._readable = tuple(stages), tokens, readable
         self._cost = cost
 

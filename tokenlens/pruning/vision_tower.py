@@ -1,4 +1,4 @@
-"""Reading the vision tower while it runs: what its patches got of each other's attention."""
+"""Reader of the vision tower: the attention that its patches receive, recorded while it runs."""
 
 import inspect
 import threading
@@ -27,7 +27,7 @@ def reads_tower(schedule: Schedule) -> bool:
 
 
 class TowerReader:
-    """An observer of a tower's attention; what it holds is of the tower's latest run."""
+    """Observer of a tower's attention; it holds the values of the tower's latest run."""
 
     def __init__(self, tower: Tower) -> None:
         self.tower = tower
@@ -36,8 +36,8 @@ class TowerReader:
         self._thread: int | None = None
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The tower is about to run, with these arguments."""
-        if not is_observing(self):  # in a thread or task whose business this is not
+        """Before the tower runs: store its arguments."""
+        if not is_observing(self):  # in a thread or task outside the pruning context
             return
         self._views, self._thread = [], threading.get_ident()
         self._call = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
@@ -67,19 +67,20 @@ class TowerReader:
         def visible(some: Tensor) -> Tensor:
             if mask is None:
                 return everything[:, None, None].expand(-1, 1, some.shape[1], -1)
+            # [views, heads or 1, rows, patches]
             places = some[:, None, :, None].expand(-1, mask.shape[1], -1, tokens)
             return mask.expand(views, -1, tokens, -1).gather(2, places)
 
         received = importance(inputs, rows, everything, visible)
-        keys = inputs.key.to(accumulation_dtype(inputs.key)).mean(1)
+        keys = inputs.key.to(accumulation_dtype(inputs.key)).mean(1)  # [views, patches, size]
         macs = torch.full_like(received, order.shape[1] * tokens * heads * size)
         macs /= tokens - first  # shared by the view's patches
         return torch.cat([received[..., None], macs[..., None], keys], -1)[:, first:]
 
     def take(self, visual: Tensor) -> TowerReading:
-        """What was read, for the visual tokens of a padded input: bool [batch, length].
+        """The reading for the visual tokens (bool [batch, length]) of a padded input.
 
-        Where beam search makes several samples of one, each has it.
+        Where beam search makes several samples of one, each gets the same reading.
         """
         if self._thread not in (None, threading.get_ident()):
             raise PruningError(
@@ -101,6 +102,7 @@ class TowerReader:
             )
         joined = sum(map(len, views)) / len(tokens)
         parts = tokens.to(visual.device).split(counts[::copies])
+        # [batch, length, 2 + size]
         placed = tokens.new_zeros(*visual.shape, tokens.shape[1], device=visual.device)
         placed[visual] = torch.cat([part for part in parts for _ in range(copies)])
         macs = placed[..., 1].sum(1, dtype=torch.float64).cpu().numpy() * joined

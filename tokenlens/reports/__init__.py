@@ -1,1 +1,1 @@
-"""."""
+"""Reports: one offline HTML page of figures, tables and pictures."""

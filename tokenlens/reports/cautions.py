@@ -1,4 +1,4 @@
-"""What a report's samples cannot tell."""
+"""Cautions about what a report's samples cannot show."""
 
 from collections import Counter
 

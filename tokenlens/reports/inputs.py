@@ -1,4 +1,4 @@
-"""What a report is made from, read and checked to belong together."""
+"""Inputs of a report, read and checked to belong together."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from tokenlens.storage.shards import ShardReader
 
 @dataclass(frozen=True)
 class Missing:
-    """Why a part of the report is not there, and the command that makes what it needs."""
+    """Why a section of the report is missing, and the command that makes its input."""
 
     reason: str
     command: str
@@ -45,7 +45,7 @@ NO_REGION = Missing(
 
 @dataclass(frozen=True)
 class Inputs:
-    """A report's inputs; what is None leaves its sections to say so.
+    """A report's inputs; sections whose input is None say that it is missing.
 
     Attributes:
         profile: of the model.
@@ -71,7 +71,7 @@ class Inputs:
 
     @property
     def model_name(self) -> str:
-        """What a person calls the model: its id, or else its architecture."""
+        """The model's name for a reader: its id, or else its architecture."""
         models: list[dict[str, Any]] = []
         if self.profile:
             models.append(self.profile.manifest["identity"]["model"])
@@ -84,7 +84,7 @@ class Inputs:
 
 
 def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path | None) -> Inputs:
-    """Open what there is, and refuse what does not belong together.
+    """Open the given inputs, and refuse inputs that do not belong together.
 
     Raises:
         ProfileError: no finished profile in that directory.

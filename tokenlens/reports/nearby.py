@@ -1,4 +1,4 @@
-"""Paths as a page shows them: no home folder in them where they can be told without it."""
+"""Paths as a page shows them: relative where possible, so that the home folder is not named."""
 
 import os
 import re
@@ -16,7 +16,7 @@ def near(text: str) -> str:
 def from_here(word: str) -> str:
     """A word of a command line, with a path below the working directory or home relative to here.
 
-    A shell reads `~` in no quotes, so that it would not be found again.
+    `~` is not used here, since a shell does not expand it within quotes.
     """
     home = str(Path.home())
     option, equals, value = word.partition("=")

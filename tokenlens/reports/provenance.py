@@ -1,4 +1,4 @@
-"""Where the page comes from: settings, hashes, versions, and the commands that made it."""
+"""Provenance of the page: settings, hashes, versions, and the commands that made it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from tokenlens.storage.invocation import current_command, shell_line
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a page comes from.
+    """Provenance of a page.
 
     Attributes:
         tables: facts as (name, value), one table per source.
         commands: in order, ready for a shell.
-        rebuilt: whose commands were not kept, in words; empty where all were.
+        rebuilt: a text on the inputs whose commands were not stored; empty where all were.
     """
 
     tables: list[tuple[str, list[tuple[str, str]]]]
@@ -29,7 +29,7 @@ class Provenance:
 
 
 def provenance(inputs: Inputs) -> Provenance:
-    """What the inputs say of themselves."""
+    """The provenance of the inputs, from their manifests."""
     tables = []
     if inputs.profile:
         manifest = inputs.profile.manifest
@@ -59,7 +59,7 @@ def schedule_text(schedule: Schedule) -> str:
 
 
 def _steps(inputs: Inputs) -> list[tuple[str, Sequence[str] | None, list[str]]]:
-    """Per step what it made, the command that is kept with it, and one by its settings."""
+    """Per step its output, the command stored with it, and a command rebuilt from its settings."""
     steps: list[tuple[str, Sequence[str] | None, list[str]]] = []
     schedule = inputs.schedule
     if inputs.profile:

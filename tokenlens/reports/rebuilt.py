@@ -1,6 +1,6 @@
-"""The command lines that would make a report's inputs, by the settings kept with them.
+"""Command lines that would make a report's inputs, rebuilt from their stored settings.
 
-They stand in where no command was kept: results of a Python program, or of an earlier tokenlens.
+They are used where no command was stored: for results of a Python program or an earlier version.
 """
 
 from typing import Any

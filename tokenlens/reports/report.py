@@ -1,4 +1,4 @@
-"""A report on directories that other commands wrote: which is which is read from them."""
+"""Report on directories that other commands wrote; their kinds are read from their manifests."""
 
 from collections.abc import Sequence
 from pathlib import Path

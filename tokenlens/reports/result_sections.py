@@ -1,4 +1,4 @@
-"""The sections about results: what pruning kept of the score, and what it saved."""
+"""Sections about results: the retained score and the saved cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

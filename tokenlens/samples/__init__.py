@@ -1,1 +1,1 @@
-"""."""
+"""Samples: questions about pictures, read from manifests, benchmarks and the bundled scenes."""

@@ -28,12 +28,12 @@ class Samples(Sequence[Sample]):
     """The samples of one split, in order.
 
     Attributes:
-        source: what was asked for: "scenes", an absolute path, or a benchmark's address.
+        source: "scenes", an absolute path, or a benchmark's address.
         split: "calibration", "held-out", a benchmark's own split, or None for a single manifest.
-        name: short, fit for a folder: "scenes-calibration".
-        hash: 16 hexadecimal digits of the manifest, the ids taken from it and their pictures' names
-            and sizes in pixels, by which a run knows its data again (also after a truncated
-            picture was mended).
+        name: short name, usable as a folder's: "scenes-calibration".
+        hash: 16 hexadecimal digits, of the manifest, the ids taken from it and their pictures'
+            names and sizes in pixels. Runs compare it to recognise the same data (also after a
+            truncated picture was repaired).
     """
 
     def __init__(
@@ -80,9 +80,9 @@ def load_samples(
             `pope/random:DIRECTORY` names one of its own splits.
         split: "calibration" or "held-out"; a single manifest has no splits and is read whole, and
             so is a benchmark whose split is named.
-        limit: take this many samples, the tasks in turn, first come first; their order is kept, and
-            samples that a benchmark scores together stay together.
-        tasks: take samples of these tasks only; of all where none is named.
+        limit: take this many samples, the first ones of the tasks in turn; the data set's order is
+            kept, and samples that a benchmark scores together stay together.
+        tasks: take samples of these tasks only; of all tasks where none is named.
 
     Raises:
         SampleError: no such data set, split or task, a bad row (file, line and field are named), or

@@ -1,4 +1,4 @@
-"""Reading a manifest: JSON Lines, one sample a line."""
+"""Reader of manifests: JSON Lines, one sample per line."""
 
 import json
 import sys
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> list[Sample]:
     Blank lines are skipped. Of every picture only the header is read.
 
     Raises:
-        SampleError: naming file, line and field, for the first thing that cannot be used.
+        SampleError: the first line that cannot be used; the message names file, line and field.
     """
     samples: list[Sample] = []
     lines: dict[str, int] = {}
@@ -136,7 +136,7 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a line; `SampleError` for a key that is given twice."""
+    """The object of a line; `SampleError` for a key that is given twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -146,5 +146,5 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _digits() -> int:
-    """How many digits Python's reader of numbers refuses."""
+    """The number of digits from which on Python refuses to parse an integer."""
     return sys.get_int_max_str_digits() + 1

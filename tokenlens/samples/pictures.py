@@ -1,4 +1,4 @@
-"""Pictures as people see them: whatever the file holds, RGB pixels in display orientation."""
+"""Reader of pictures: RGB pixels in display orientation, whatever the file's mode."""
 
 import io
 import struct
@@ -39,29 +39,29 @@ _NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 class StoredPicture(ABC):
     """A picture kept inside another file, such as a table, and read when it is needed.
 
-    Its text is its place, as messages show it.
+    `str()` gives its place, as messages show it.
     """
 
     @abstractmethod
     def read(self) -> bytes:
-        """The picture's own file. Raises `SampleError` where it cannot be had."""
+        """The bytes of the picture's file. Raises `SampleError` where they cannot be read."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """A text from which `samples.benchmarks.stored.find_picture` finds it again."""
+        """A text from which `samples.benchmarks.stored.find_picture` finds the picture."""
 
 
 def open_picture(path: Path | StoredPicture) -> Image.Image:
     """The picture at `path` as RGB, turned as its EXIF orientation says, transparency on white.
 
-    Every mode is converted as `samples.pixels` says; of an animation it is the first frame. Raises
-    `SampleError` for a file that is missing, truncated, no picture, has no pixels, or `MOST_PIXELS`
-    and more.
+    Every mode is converted as `samples.pixels` says; an animation gives its first frame. Raises
+    `SampleError` for a file that is missing, truncated or not a picture, that has no pixels, or
+    that has `MOST_PIXELS` or more.
     """
     try:
         with _opened(path) as picture:
-            picture.verify()  # checksums, which loading passes over
+            picture.verify()  # checksums, which loading does not check
         with _opened(path) as picture:
             if is_deep_and_dark(picture):
                 with _opened(path) as again:
@@ -75,15 +75,15 @@ def open_picture(path: Path | StoredPicture) -> Image.Image:
 def picture_size(path: Path | StoredPicture) -> tuple[int, int]:
     """(width, height) in pixels as displayed, from the file's header. Raises `SampleError`.
 
-    No pixel is decoded (but of a PNG that keeps notes after its pixels, where its orientation may
-    be), so a truncated file may still have a size.
+    No pixel is decoded, so a truncated file may still have a size. The exception is a PNG with
+    metadata after its pixels, which may hold its orientation.
     """
     try:
         with _opened(path) as picture:
             if picture.format == "PNG" and _has_late_notes(picture.fp):
                 picture.load()
             width, height = _stored_size(picture)
-            # Not the override of PNG files, which decodes the pixels first.
+            # The base class's method: that of PNG files decodes the pixels first.
             exif = Image.Image.getexif(picture)
             turned = exif.get(ExifTags.Base.Orientation) in _TURNED
     except _DAMAGE as error:
@@ -98,7 +98,7 @@ def _stored_size(picture: Image.Image) -> tuple[int, int]:
 
 
 def _has_late_notes(file: IO[bytes] | None) -> bool:
-    """Whether a PNG has texts or EXIF after its first pixels; the file stands where it stood."""
+    """Whether a PNG has texts or EXIF after its first pixels; the file position is unchanged."""
     if file is None:
         return False
     before, pixels = file.tell(), False
@@ -143,7 +143,7 @@ _TOO_LARGE = (
 
 
 def _file(path: Path | StoredPicture) -> Path | io.BytesIO:
-    """What Pillow opens; a `SampleError` where it is missing or empty."""
+    """The path or bytes for Pillow to open; `SampleError` where they are missing or empty."""
     if isinstance(path, Path):
         if not path.is_file():
             fault = "a directory, not a picture" if path.is_dir() else "no such picture"

@@ -1,8 +1,8 @@
-"""Pixels as people see them: RGB of 8 bits, whatever mode and depth a picture has.
+"""Conversion of pictures of any mode and depth to RGB of 8 bits.
 
-Where a file keeps fewer bits than its numbers have room for (12 bits of a sensor in 16), nothing in
-it says so. White is then the largest value of the smallest usual depth (8, 10, 12, 14 or 16 bits)
-that holds the picture's brightest: the same pixels always give the same colours.
+A file may use fewer bits than its numbers have room for (12 bits of a sensor in 16) without saying
+so. White is therefore the largest value of the smallest usual depth (8, 10, 12, 14 or 16 bits) that
+holds the picture's brightest value: the same pixels always give the same colours.
 """
 
 import sys
@@ -23,9 +23,9 @@ the lower 8 of the same bytes."""
 def as_rgb(picture: Image.Image) -> Image.Image:
     """A picture in memory as RGB, in display orientation, transparency on white.
 
-    Of an animation it is the frame that the picture stands at. Numbers of more than 8 bits are
-    scaled as the module says; numbers with a fraction are taken as shares of white where none is
-    above 1, and where some are negative the range from the least to the greatest is shown.
+    An animation gives its current frame. Integers of more than 8 bits are scaled as the module
+    says. Floating-point values are shares of white where none is above 1; where some are negative,
+    the range from the smallest to the largest value is scaled from black to white.
     """
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
@@ -42,7 +42,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def is_deep_and_dark(picture: Image.Image) -> bool:
-    """Whether a colour picture, opened and not loaded yet, has 16 bits a channel and uses fewer.
+    """Whether a colour picture, opened but not loaded, has 16 bits per channel and uses fewer.
 
     Pillow reads the upper 8 bits of 16. Loads the picture where it has 16.
     """
@@ -54,7 +54,7 @@ def is_deep_and_dark(picture: Image.Image) -> bool:
 
 
 def deep_as_rgb(upper: Image.Image, lower: ImageFile.ImageFile) -> Image.Image:
-    """A picture that `is_deep_and_dark`, from itself and from a second opening, not loaded yet."""
+    """RGB of a picture that `is_deep_and_dark`; `lower` is the same file, opened again unloaded."""
     lower.tile = [_lower_half(tile) for tile in lower.tile]
     high, low = np.asarray(upper).astype(np.uint16), np.asarray(lower)
     values = (high << 8) | low
@@ -67,7 +67,7 @@ def deep_as_rgb(upper: Image.Image, lower: ImageFile.ImageFile) -> Image.Image:
 
 
 def white_of(brightest: int) -> int:
-    """The value that is shown white, where `brightest` is the largest there is.
+    """The value that is shown as white, where `brightest` is the largest in the picture.
 
     >>> [white_of(value) for value in (0, 255, 256, 4000, 4096, 65535)]
     [255, 255, 1023, 4095, 16383, 65535]
@@ -92,13 +92,13 @@ def _shown(values: NDArray[np.uint16]) -> Image.Image:
 
 
 def _table(white: int) -> NDArray[np.uint8]:
-    """What is shown for every value of 16 bits."""
+    """The 8-bit value for every value of 16 bits: uint8 [65536]."""
     shown = np.arange(_FULL + 1) * (255 / white)
     return np.clip(np.round(shown), 0, 255).astype(np.uint8)
 
 
 def _shown_numbers(values: NDArray[np.int32] | NDArray[np.float32]) -> Image.Image:
-    """Whole numbers of 32 bits, or numbers with a fraction, as grey; what is no number is black."""
+    """Integers of 32 bits or floating-point values as grey; NaN is black."""
     numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = min(0.0, float(numbers.min())), float(numbers.max())
     if low < 0:

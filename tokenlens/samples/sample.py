@@ -31,22 +31,22 @@ class Sample:
     Attributes:
         id: unique within its data set.
         image: path of the picture, a picture kept inside another file, or the picture itself.
-        question: what is asked, as the model gets it.
-        answers: those that count as right.
+        question: the question, as the model receives it.
+        answers: the answers that count as right.
         task: kind of question; scores are taken per task.
         boxes: ground truth, xyxy in pixels of the picture as displayed.
         polygons: ground truth outlines, in the same pixels.
         anchors: boxes of things the question mentions but does not ask for.
-        metric: what scores the answer (a name of `evaluation.metrics.METRICS`); empty for the
-            metric of the task.
+        metric: name of the metric that scores the answer (of `evaluation.metrics.METRICS`); empty
+            for the metric of the task.
         group: samples of one group count together where a benchmark says so, such as a question in
             all orders of its options; empty for a sample that stands alone.
 
     Raises:
-        SampleError: a picture that is none (None, a list, an array); an id, question or task that
-            is empty, no text, or longer than `MOST_CHARACTERS`; a task called `all` or `macro`;
-            answers that are one string; a box that is inverted, empty or not finite; a polygon of
-            fewer than three corners.
+        SampleError: a value that is not a picture (None, a list, an array); an id, question or task
+            that is empty, not text, or longer than `MOST_CHARACTERS`; a task called `all` or
+            `macro`; answers that are one string; a box that is inverted, empty or not finite; a
+            polygon of fewer than three corners.
 
     >>> Sample("7", Path("cat.png"), "where is the cat?", boxes=((8, 1, 5, 9),))
     Traceback (most recent call last):
@@ -135,7 +135,7 @@ class Sample:
 
 
 def quoted(value: object) -> str:
-    """A value for a message: on one line and not long, whatever it holds.
+    """A value for a message: on one line and of limited length, whatever it holds.
 
     >>> quoted("a" * 500)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
@@ -193,7 +193,7 @@ def _is_finite(value: object) -> bool:
 def check_regions(sample: Sample, size: tuple[int, int]) -> None:
     """Raise `SampleError` where a region of `sample` lies outside its picture of (width, height).
 
-    Half a pixel of overshoot is taken as rounding.
+    Half a pixel outside is accepted as rounding.
     """
     width, height = size
     corners: list[tuple[str, Polygon]] = [

@@ -1,4 +1,4 @@
-"""Taking a few samples of many so that every task has its share and no group is broken."""
+"""Choice of a subset of samples: an equal share of every task, and no group split."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from tokenlens.samples.sample import Sample
 
 
 def choose_subset(samples: Sequence[Sample], limit: int | None) -> list[int]:
-    """Which samples are taken when the tasks take turns, in their old order.
+    """Indices of the samples taken from the tasks in turn, in ascending order.
 
-    Samples of one group are taken together or not at all, so that fewer than `limit` may come.
+    Samples of one group are taken together or not at all, so there may be fewer than `limit`.
 
     Raises:
         SampleError: a limit below 1, or below the size of the first group.

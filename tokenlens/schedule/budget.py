@@ -1,4 +1,4 @@
-"""What a budget is, and how a user writes one."""
+"""Budgets: a target of visual tokens or of MACs, and the parser of their text form."""
 
 import re
 from dataclasses import dataclass
@@ -33,18 +33,18 @@ class Budget:
 
     @property
     def in_macs(self) -> bool:
-        """Whether it is of MACs, not of tokens."""
+        """Whether it is a number or a share of MACs, not of tokens."""
         return self.unit in ("MACs ratio", "MACs")
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share of what nothing pruned is."""
+        """Whether it is a share of the unpruned model's tokens or MACs."""
         return self.unit in ("ratio", "MACs ratio")
 
     def tokens(self, n_visual: int) -> float:
         """The target in tokens, for a sample with `n_visual` visual tokens.
 
-        Raises `BudgetError` for a budget in MACs: other stages need other tokens for it.
+        Raises `BudgetError` for a budget in MACs, whose number of tokens depends on the stages.
         """
         if self.in_macs:
             raise BudgetError(
@@ -53,11 +53,11 @@ class Budget:
         return self.amount * self.unit_of(n_visual)
 
     def unit_of(self, whole: float) -> float:
-        """What 1 of its unit is, where nothing pruned is `whole` (in tokens or in MACs)."""
+        """The size of one unit, where the unpruned model has `whole` tokens or MACs."""
         return whole if self.is_share else 1.0
 
     def note(self, n_visual: int, reached: float | None = None) -> BudgetNote:
-        """What the schedule says of a budget in tokens."""
+        """The schedule's note of a budget in tokens."""
         whole = self.unit == "tokens" and self.amount == int(self.amount)
         average = int(self.amount) if whole else self.amount
         return BudgetNote(average=average, n_visual=n_visual, reached=reached)
@@ -103,7 +103,7 @@ def parse_budget(value: Budget | str | int | float) -> Budget:
 
 
 def macs_text(macs: float) -> str:
-    """A number of MACs with the prefix that suits it.
+    """A number of MACs with a unit prefix.
 
     >>> macs_text(4.2518e12), macs_text(123456), macs_text(999.96e9), macs_text(12)
     ('4.252 TMACs', '123.5 KMACs', '1 TMACs', '12 MACs')

@@ -1,6 +1,6 @@
-"""What a schedule must know of a disposal: how many tokens it makes, and whether they come back.
+"""Disposals as schedules see them: the number of merged tokens, and whether tokens come back.
 
-How a disposal is carried out is `tokenlens.pruning.disposal`'s business, which needs torch.
+`tokenlens.pruning.disposal`, which needs torch, carries disposals out.
 """
 
 import math
@@ -12,7 +12,7 @@ from tokenlens.registry import DISPOSAL_SUMMARIES, DISPOSALS
 
 
 def merge_count(merge: int | float, not_kept: int) -> int:
-    """Merged tokens that stand for `not_kept` tokens; a positive ratio makes at least one.
+    """Number of merged tokens that replace `not_kept` tokens; a positive ratio gives at least one.
 
     >>> merge_count(0.1, 72), merge_count(0.1, 3), merge_count(8, 3), merge_count(0, 72)
     (7, 1, 3, 0)
@@ -23,7 +23,7 @@ def merge_count(merge: int | float, not_kept: int) -> int:
 
 
 def clustered(rest: int) -> int:
-    """How many of `rest` tokens "recycle" clusters: floor(0.3·rest) + 1, none of none.
+    """Number of the `rest` tokens that "recycle" clusters: floor(0.3·rest) + 1, or 0 for 0.
 
     >>> clustered(276), clustered(1), clustered(0)
     (83, 1, 0)
@@ -32,7 +32,7 @@ def clustered(rest: int) -> int:
 
 
 def recycled(_: int | float, rest: int) -> int:
-    """How many clusters `rest` tokens make: one, and another for every ten that are clustered.
+    """Number of clusters of `rest` tokens: one, and one more for every ten clustered tokens.
 
     >>> recycled(0, 276), recycled(0, 5), recycled(0, 0)
     (9, 1, 0)
@@ -45,14 +45,14 @@ class DisposalKind:
     """A disposal as schedules see it.
 
     Attributes:
-        merged: of a stage's `merge` and the number of tokens not kept, how many merged tokens are
-            made of them.
-        later: what competes at the next stage: the tokens "kept", those "alive" (merged ones too),
-            or "all", since what was set aside comes back.
-        readable: whether what is set aside stays readable: every layer makes keys and values of it
-            until the next stage, or to the end. It is set aside without groups.
-        settable: whether a stage's `merge` says how many merged tokens there are.
-        summary: one line for the user: what becomes of the rest.
+        merged: a function from a stage's `merge` and the number of tokens not kept to the number of
+            merged tokens.
+        later: the candidates of the next stage: the tokens "kept", those "alive" (merged ones too),
+            or "all", where the tokens set aside come back.
+        readable: whether the tokens set aside stay readable: every layer makes keys and values of
+            them until the next stage, or to the end. They are set aside without groups.
+        settable: whether a stage's `merge` sets the number of merged tokens.
+        summary: one line for the user: what happens to the rest.
     """
 
     merged: Callable[[int | float, int], int] = merge_count
@@ -94,5 +94,5 @@ KINDS = {
 
 
 def disposal_kind(name: str) -> DisposalKind:
-    """What schedules must know of the disposal `name`, another package's included."""
+    """The disposal `name` as schedules see it; it may come from another package."""
     return KINDS[name] if name in KINDS else cast(DisposalKind, DISPOSALS[name])

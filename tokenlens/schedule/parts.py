@@ -1,4 +1,4 @@
-"""What a schedule is made of: the model it is for, how it scores, its stages, its budget and why.
+"""Parts of a schedule: its model, scorer, stages, budget, and the record of its origin.
 
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
 a decimal point: 1.0 is all of them).
@@ -112,21 +112,21 @@ def _check_heads(value: Any) -> Heads:
 
 
 class Part(BaseModel):
-    """What cannot be changed once it is made, and takes no keys that it does not know."""
+    """Base class of the parts: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class MassKeep(Part):
-    """As many tokens of each sample as hold a share of all the importance there is.
+    """Keep the fewest tokens of each sample that hold a share of all importance.
 
-    Of the candidates the fewest whose importance, from the highest down, sums to the share `mass`
-    of all of theirs; where that are fewer than `least` or more than `most`, so many instead.
+    Candidates are taken from the highest importance down until they hold the share `mass` of the
+    candidates' total; their number is then limited to the range from `least` to `most`.
 
     Attributes:
         mass: in (0, 1].
         least: a count, or a ratio of the sample's original visual tokens.
-        most: likewise; it decides where a sample is so small that `least` is more.
+        most: likewise; it takes precedence where a sample is so small that `least` is larger.
     """
 
     mass: Annotated[float, BeforeValidator(_check_mass)]
@@ -158,7 +158,7 @@ def _check_keep(value: Any) -> Keep:
 
 
 class ModelRef(Part):
-    """The model a schedule is for; `id` and `revision` are None where that is any such model."""
+    """The model a schedule is for; with `id` and `revision` None, any model of the architecture."""
 
     id: StrictStr | None = None
     revision: StrictStr | None = None
@@ -167,7 +167,7 @@ class ModelRef(Part):
 
     @classmethod
     def of(cls, model: "VLM | PreTrainedModel") -> "ModelRef":
-        """What a schedule says of a loaded model; a bare HF model has no id."""
+        """The reference to a loaded model; a bare HF model has no id."""
         from tokenlens.models.structure import decoder_layers, unwrap
         from tokenlens.models.vlm import VLM
 
@@ -184,20 +184,20 @@ class Scorer(Part):
             "text" tokens after the last visual token (those that see the whole picture), of those
             among them that are "raters", or of "all" tokens. Others read no attention of the
             decoder: "random" importance is a seeded draw, "uniform" is that of tokens at even
-            distances, "diverse" that of tokens unlike each other, "vision" importance is what the
-            vision tower attends to, "recorded" importance is that of `layer` in the unpruned model,
-            which is run first (see `tokenlens.prune`). Packages may add others
+            distances, "diverse" that of tokens unlike each other, "vision" importance is
+            attention in the vision tower, "recorded" importance is that of `layer` in the unpruned
+            model, which is run first (see `tokenlens.prune`). Packages may add others
             (`tokenlens.registry`).
         heads: "mean" over all heads; a number of heads, as a count or as a ratio of all, for the
             mean over those whose rows give the candidates the most attention (SparseVLM+; softmax
             "all"); or the (layer, head) pairs to average, layers counted from 1 and heads from 0.
         rotary: whether queries and keys are compared with their rotary embedding.
-        decay: "divide" divides attention by what the rotary embedding makes of the distance between
-            two tokens (SparseVLM+, see `tokenlens.pruning.positions.decay`); None leaves it. It
-            comes before the choice of heads.
+        decay: "divide" divides attention by its decay with distance under the rotary embedding
+            (SparseVLM+, see `tokenlens.pruning.positions.decay`), before heads are chosen; None
+            leaves attention as it is.
         softmax: over "all" keys of the row, or over the "visual" candidates only.
-        seed: of query "random", and of no other.
-        layer: of query "recorded", and of no other, counted from 1.
+        seed: the seed of query "random"; None for every other query.
+        layer: the layer of query "recorded", counted from 1; None for every other query.
     """
 
     query: Annotated[StrictStr, BeforeValidator(_known(SCORERS))] = "last"
@@ -266,8 +266,8 @@ class Stage(Part):
         merge: merged tokens of "merge", "bypass" and "contextual": a ratio of the tokens not kept,
             or a count.
         positions: whether survivors keep their positions or are numbered anew.
-        stride: of a grid of visual tokens, every so many rows and columns, that are selected before
-            all others and counted in `keep`; None where the scores alone decide.
+        stride: spacing in rows and columns of a grid of visual tokens that are selected before all
+            others and counted in `keep`; None where the scores alone decide.
         scorer: how importance is read at this stage; None where it is the schedule's way.
     """
 
@@ -312,9 +312,9 @@ class BudgetNote(Part):
         n_visual: visual tokens per sample it was solved for; the rounded mean where samples differ.
         macs: a target in MACs of the decoder's prefill, scoring and merging included: a ratio of
             the unpruned prefill's (a float up to 1), or a number (an integer).
-        n_text: text tokens per sample such a target was solved for.
-        reached: what the stages come to, in the unit of the target, where that is neither within
-            one token nor within 1 % of it: no other keep ratios come nearer.
+        n_text: text tokens per sample that a target in MACs was solved for.
+        reached: the value that the stages reach, in the unit of the target, where it differs from
+            the target by more than one token and more than 1 %: no other keep ratios come nearer.
     """
 
     average: Annotated[int | float, BeforeValidator(_check_average)]
@@ -325,18 +325,18 @@ class BudgetNote(Part):
 
 
 class Why(Part):
-    """Where a schedule comes from.
+    """Origin of a schedule.
 
     Attributes:
-        criterion: what layers were scored by.
-        scores: of every layer.
-        relative_to: what a score of 1 is.
-        data: what the layers were chosen on.
-        split: of the data; None where it has none.
-        tokenlens: the version that chose.
-        date: when.
-        command: the words of the command line as typed; None where a Python program chose.
-        cautions: what the samples cannot tell, a sentence each.
+        criterion: the criterion that scored the layers.
+        scores: the score of every layer.
+        relative_to: the meaning of a score of 1.
+        data: the data set that the layers were chosen on.
+        split: the split of the data set; None where it has none.
+        tokenlens: the version of tokenlens.
+        date: the date of the choice.
+        command: the words of the command line as typed; None where a Python program made it.
+        cautions: limits of what the samples can show, a sentence each.
     """
 
     criterion: StrictStr | None = None

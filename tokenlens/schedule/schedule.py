@@ -1,6 +1,6 @@
 """The schedule: where visual tokens are pruned, how they are scored, and what becomes of the rest.
 
-The one type that selection writes and pruning reads. A file holds (unknown keys are errors)::
+Selection writes it and pruning reads it. A file holds (unknown keys are errors)::
 
     {"schema": 1, "method": "swiftvlm",
      "model": {"id": "tiny-qwen2-vl", "revision": null,
@@ -81,8 +81,8 @@ class Schedule(Part):
     tokens before it is processed (`VLM.prepare(..., image_scale=schedule.image_scale)`;
     `tokenlens.evaluate` does so), and there may be no stages.
 
-    Every way to make one validates it; what is wrong is one `ScheduleError` that names the key,
-    what was got and what was expected.
+    Every way to make one validates it; a fault is a `ScheduleError` that names the key, the value
+    and what was expected.
 
     >>> schedule = Schedule(
     ...     schema=1, method="mine", model={"architecture": "LlamaForCausalLM", "layers": 4},
@@ -127,12 +127,12 @@ class Schedule(Part):
         return self
 
     def scorer_of(self, stage: Stage) -> Scorer:
-        """How importance is read at a stage: its own way, or the schedule's."""
+        """The scorer of a stage: its own, or else the schedule's."""
         return stage.scorer or self.scorer
 
     @property
     def scorers(self) -> tuple[Scorer, ...]:
-        """Every way that importance is read in, each once; the schedule's without any stages."""
+        """Every scorer that the stages use, each once; the schedule's where there are no stages."""
         return tuple(dict.fromkeys(map(self.scorer_of, self.stages))) or (self.scorer,)
 
     @classmethod
@@ -150,7 +150,7 @@ class Schedule(Part):
 
         Args:
             name: one of `tokenlens.registry.METHODS`.
-            model: what the schedule is for; its layer count and architecture are read from it.
+            model: the model to prune; its layer count and architecture are read from it.
             budget: visual tokens entering a layer, mean over all layers: a ratio (0.33 or "33%") or
                 a number of tokens (48 or "48 tokens"). Or MACs of the decoder's prefill, scoring
                 and merging included: a share of the unpruned prefill's ("50% MACs") or a number
@@ -178,7 +178,7 @@ class Schedule(Part):
 
     @classmethod
     def load(cls, path: str | Path) -> "Schedule":
-        """Read a file; whatever is wrong with it is a `ScheduleError` that names it."""
+        """Read a file; any fault raises a `ScheduleError` with the file's name."""
         content = read_object(Path(path), ScheduleError, "`tokenlens select-layers` writes one")
         try:
             return cls(**content)
@@ -188,8 +188,8 @@ class Schedule(Part):
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all; `load` gives an equal schedule back.
 
-        It ends with a hash by which damage is seen. A file that is written by hand needs none;
-        whoever edits this one deletes that line.
+        The file ends with a hash, so that damage is detected. A file written by hand needs none;
+        delete that line when editing the file.
 
         Raises `OutputError` where `path` is, or links to, a folder or a file that is no schedule,
         lies in the folder of a run, or cannot be written.
@@ -197,7 +197,7 @@ class Schedule(Part):
         write_sealed(schedule_target(Path(path)), self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """The file's content; what is None is left out, but for the model's id and revision."""
+        """The file's content; None values are left out, except the model's id and revision."""
         content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         content["model"] = self.model.model_dump(mode="json")
         return content
@@ -213,10 +213,9 @@ class Schedule(Part):
         )
 
     def shown_tokens(self, n_visual: int) -> int:
-        """Visual tokens of a picture of `n_visual`, as the schedule has it prepared.
+        """Visual tokens of a picture with `n_visual` tokens after scaling by `image_scale`.
 
-        Whole rows and columns are not known here, so that a real picture may have a few more or
-        less.
+        Rows and columns are not known here, so a real picture may have a few tokens more or less.
         """
         return n_visual if self.image_scale is None else keep_count(self.image_scale, n_visual)
 
@@ -228,7 +227,7 @@ class Schedule(Part):
     def tokens_entering(self, n_visual: int, layers: int | None = None) -> list[int]:
         """Visual tokens entering each layer, merged ones counted, for a sample of `n_visual`.
 
-        `layers` are those of the schedule's model, unless said otherwise.
+        `layers` is the number of layers; None takes that of the schedule's model.
         """
         shown = self.shown_tokens(n_visual)
         return stage_tokens(self.stages, shown, self.model.layers if layers is None else layers)
@@ -236,9 +235,9 @@ class Schedule(Part):
     def check(self, model: "VLM | PreTrainedModel", *, any_model: bool = False) -> None:
         """Raise `ScheduleError` where `model` is not the one the schedule is for.
 
-        Architecture and layer count must agree always; id and revision where the schedule and the
-        model both have an id, unless `any_model`. (A bare HF model, or one wrapped without an id,
-        has none to compare.)
+        Architecture and layer count must always agree. Id and revision must agree where the
+        schedule and the model both have an id, unless `any_model` is true. (A bare HF model, or one
+        wrapped without an id, has none to compare.)
         """
         loaded = ModelRef.of(model)
         keys = ["architecture", "layers"]
@@ -269,7 +268,7 @@ def require_schedule(value: Any) -> Schedule:
 
 
 def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as they are called now; the schema is 2 with an `image_scale`, else 1."""
+    """The fields under their current names; the schema is 2 with an `image_scale`, else 1."""
     if fields.get("schema") == 1 and "picture" in fields and "image_scale" not in fields:
         fields = {("image_scale" if key == "picture" else key): fields[key] for key in fields}
     if fields.get("schema") == 1 and fields.get("image_scale") is not None:

@@ -1,4 +1,4 @@
-"""How many visual tokens stages leave in every layer, before anything is run."""
+"""Number of visual tokens in every layer under some stages, computed without running a model."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ def keep_count(keep: Keep, n_visual: int) -> int:
     >>> keep_count("none", 144)
     0
 
-    Of a keep by mass it is the number expected where importance falls off as that of an exponential
-    distribution does, the least that can be assumed of numbers with a given mean: the share f of
-    the tokens that holds the share p of the importance is then that with f·(1 - ln f) = p.
+    For a keep by mass it is the expected number where importance is exponentially distributed (the
+    maximum-entropy distribution of positive numbers with a given mean): the share f of the tokens
+    that holds the share p of the importance then satisfies f·(1 - ln f) = p.
 
     >>> keep_count(MassKeep(mass=0.9), 144), keep_count(MassKeep(mass=0.9, most=48), 144)
     (85, 48)
@@ -32,7 +32,7 @@ def keep_count(keep: Keep, n_visual: int) -> int:
 
 
 def within_limits(keep: MassKeep, count: int, n_visual: int) -> int:
-    """`count` within the limits of a keep by mass, for a sample of `n_visual` visual tokens.
+    """`count` limited to the range of a keep by mass, for a sample of `n_visual` visual tokens.
 
     >>> limits = MassKeep(mass=0.9, least=8, most=0.25)
     >>> [within_limits(limits, count, 144) for count in (3, 20, 90)]
@@ -52,7 +52,7 @@ def _expected(mass: float, n_visual: int) -> int:
 
 
 def at_most(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The same stages at the most that each can keep: the worst case of a keep by mass."""
+    """The same stages, each with the most tokens it can keep: the worst case of a keep by mass."""
     return tuple(
         stage.model_copy(update={"keep": stage.keep.most})
         if isinstance(stage.keep, MassKeep)
@@ -70,7 +70,7 @@ def stage_tokens(stages: Sequence[Stage], n_visual: int, layers: int) -> list[in
 
 
 def stage_readable(stages: Sequence[Stage], n_visual: int, layers: int) -> list[int]:
-    """As `stage_tokens`, with those that are frozen: what can be attended to in each layer."""
+    """As `stage_tokens`, frozen tokens included: those that each layer can attend to."""
     readable = [n_visual] * layers
     for stage, counts in zip(stages, stage_counts(stages, n_visual), strict=True):
         readable[stage.first_layer - 1 :] = [counts.readable] * (layers - stage.first_layer + 1)
@@ -78,9 +78,9 @@ def stage_readable(stages: Sequence[Stage], n_visual: int, layers: int) -> list[
 
 
 class StageCounts(NamedTuple):
-    """What a stage chooses among, what it keeps, and how many merged tokens stand for the rest.
+    """A stage's numbers of candidates, of kept tokens, and of merged tokens that replace the rest.
 
-    `frozen` is how many stay readable without being updated.
+    `frozen` is the number of tokens that stay readable without being updated.
     """
 
     candidates: int
@@ -100,7 +100,7 @@ class StageCounts(NamedTuple):
 
     @property
     def readable(self) -> int:
-        """Those, and the frozen ones."""
+        """Tokens that the next layer can attend to: those that enter it, and the frozen ones."""
         return self.alive + self.frozen
 
 

@@ -1,13 +1,13 @@
-"""Criteria: what makes one layer's choice of tokens better than another's.
+"""Criteria: scores of how well each layer selects tokens.
 
 The criteria in `CRITERIA` score the layers of one profiled sample that has a region. A layer's
 capability x_i is the mean over tasks of the mean over samples, each task's scores divided by its
 best layer's, so that an easy task weighs no more than a hard one (SwiftVLM, arXiv 2602.03134, §3.2,
 normalises per data set in the same way).
 
-The paper's own criterion, `CAPABILITY`, is not read of a profile: it is the score of answers given
-on each layer's choice of tokens, which `tokenlens.evaluation.capability` measures. Each task's
-scores are divided by the unpruned model's.
+The paper's own criterion, `CAPABILITY`, is not computed from a profile: it is the score of answers
+from each layer's selected tokens, measured by `tokenlens.evaluation.capability`. Each task's scores
+are divided by the unpruned model's.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ CRITERIA: Mapping[str, Callable[[Any, Any], Array]] = MappingProxyType(
 
 
 class Row(Protocol):
-    """What is read of a profiled sample."""
+    """The values of a profiled sample that selection reads."""
 
     @property
     def task(self) -> str:
@@ -52,7 +52,7 @@ class Row(Protocol):
 
     @property
     def boxes(self) -> Any:
-        """[n_visual, 4]; not-a-number where it is not known what a token covers."""
+        """[n_visual, 4]; NaN where the box of a token is not known."""
 
     @property
     def region(self) -> Any:
@@ -61,14 +61,14 @@ class Row(Protocol):
 
 @dataclass(frozen=True)
 class Capability:
-    """How well a model answered on each layer's choice of tokens.
+    """Scores of a model's answers from each layer's selected tokens.
 
     Attributes:
         scores: per task, float64 [samples with ground truth, layers].
         unpruned: per task, the unpruned model's mean score over the same samples, above 0.
-        data: where the samples come from.
-        left_out: tasks in which the unpruned model scores 0, so that nothing is relative to it.
-        criterion: `CAPABILITY`, or `AGREEMENT` where the scores are those.
+        data: data set of the samples.
+        left_out: tasks in which the unpruned model scores 0, so that relative scores are undefined.
+        criterion: `CAPABILITY`, or `AGREEMENT` where the scores are agreements.
     """
 
     scores: Mapping[str, Array]
@@ -79,21 +79,21 @@ class Capability:
 
     @property
     def layers(self) -> int:
-        """How many layers were scored."""
+        """The number of scored layers."""
         layers: int = next(iter(self.scores.values())).shape[1]
         return layers
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a profile's layers.
+    """Scores and statistics of a profile's layers.
 
     Attributes:
-        scores: per task, float64 [samples that are scored by, layers].
+        scores: per task, float64 [scored samples, layers].
         whole: per task the mean score that counts as 1; None where it is the best layer's.
         correlation: float64 [layers, layers], mean rank correlation over all samples.
         n_visual: visual tokens of each sample, int64 [samples].
-        images: where each sample's picture is; an empty name for one in memory.
+        images: path of each sample's picture; empty for one in memory.
         whole_regions: samples whose region covers every visual token.
     """
 
@@ -109,13 +109,13 @@ def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidenc
     """Read a profile once, one sample in memory at a time.
 
     Args:
-        rows: of the profile.
-        criterion: one of `CRITERIA`, or the capability that was measured; the correlation between
-            layers is the profile's either way.
+        rows: rows of the profile.
+        criterion: one of `CRITERIA`, or a measured capability; the correlation between layers comes
+            from the profile in both cases.
 
     Raises:
-        SelectionError: an unknown criterion, no sample that has a region, visual tokens of which it
-            is not known what they cover, or a capability of another number of layers.
+        SelectionError: an unknown criterion, no sample with a region, visual tokens without known
+            boxes, or a capability of another number of layers.
     """
     if isinstance(criterion, Capability):
         read = _read(rows, None)
@@ -137,7 +137,7 @@ def gather_evidence(rows: Iterable[Row], criterion: str | Capability) -> Evidenc
 
 
 def _read(rows: Iterable[Row], criterion: str | None) -> Evidence:
-    """Correlation, visual tokens per sample, and the scores by a criterion where one is named."""
+    """Correlation, visual tokens per sample, and, where a criterion is named, its scores."""
     scores: dict[str, list[Array]] = {}
     correlation: Array | None = None
     n_visual: list[int] = []
@@ -190,10 +190,11 @@ def layer_scores(
         scores: per task, float64 [samples, layers].
         whole: per task the mean score that counts as 1; the best layer's where it is not given.
         confidence: see `bootstrap_interval`.
-        resamples: see `bootstrap_interval`; samples are drawn within their task.
+        resamples: see `bootstrap_interval`; samples are resampled within their task.
         seed: see `bootstrap_interval`.
 
-    A task in which no layer scores counts 0. The interval takes what counts as 1 as given.
+    A task in which every layer scores 0 counts as 0. The interval treats the score that counts as 1
+    as fixed.
 
     >>> mean, _, _ = layer_scores({"easy": np.array([[0.5, 1.0]]), "hard": np.array([[0.1, 0.1]])})
     >>> mean.tolist()

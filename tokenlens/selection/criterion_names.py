@@ -1,4 +1,4 @@
-"""The names of the criteria that layers are chosen by; the criteria are in `criteria`."""
+"""Names of the criteria that layers are chosen by; the criteria are in `criteria`."""
 
 from tokenlens.errors import SelectionError
 from tokenlens.wording.suggest import one_of
@@ -16,6 +16,6 @@ NAMES = (*READ, *MEASURED)
 
 
 def check_criterion(name: str) -> None:
-    """Raise `SelectionError` for a criterion that does not exist; it names those that do."""
+    """Raise `SelectionError`, with the known names, for a criterion that does not exist."""
     if name not in NAMES:
         raise SelectionError(f"criterion: got {name!r}, expected {one_of(name, NAMES)}")

@@ -1,4 +1,4 @@
-"""The choice of layers that a budget allows, and what is to be said about it."""
+"""Choice of the layers that a budget allows, with notes for the user."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FIRST_SPAN = 2
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """The chosen layers, those that would be but for the budget, and the schedule."""
+    """The chosen layers, those that would be chosen without the budget, and the schedule."""
 
     layers: list[int]
     wanted: list[int]
@@ -31,20 +31,20 @@ def choose_layers(
     limit: float,
     solve: Callable[[Sequence[int]], Schedule],
 ) -> LayerChoice:
-    """The layers with the largest area that `solve` can make a schedule of.
+    """The layers with the largest area for which `solve` finds a schedule.
 
-    Where the budget refuses the largest area, the first stage starts ever earlier.
+    Where the layers with the largest area cannot meet the budget, earlier first stages are tried.
 
     Args:
         scores: the capability of each layer.
-        stages: how many layers to choose; fewer where fewer can be had.
+        stages: number of layers to choose; fewer are chosen where there are fewer.
         correlation: float [layers, layers].
         limit: see `max_correlation` of `select_layers`.
         solve: makes the schedule of given layers, or raises `BudgetError`.
 
     Raises:
-        SelectionError: no layer can be chosen at all.
-        BudgetError: no start meets the budget; the range named is that of the earliest one.
+        SelectionError: no layer can be chosen.
+        BudgetError: no first stage meets the budget; the message gives the range of the earliest.
     """
     latest_first: int | None = None
     wanted: list[int] = []

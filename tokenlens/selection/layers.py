@@ -1,12 +1,12 @@
-"""Choosing the pruning layers: the dynamic programme of SwiftVLM (arXiv 2602.03134, §3.2).
+"""Choice of the pruning layers: the dynamic programme of SwiftVLM (arXiv 2602.03134, §3.2).
 
 A layer is feasible from layer 3 on where its score is above that of every earlier layer from 3 on.
 Chosen layers i_1 < … < i_m have the area
 
     P = Σ_{k=0…m} x_{i_k} · (i_{k+1} − i_k) / (L − 2),   i_0 = 2, i_{m+1} = L,
 
-under the step function that says whose choice is in force at each depth; the largest area wins.
-Scores are compared as exact rational numbers, so that equal areas are seen to be equal.
+under the step function of the score in force at each depth; the largest area is chosen. Scores are
+compared as exact rational numbers, so that equal areas compare as equal.
 """
 
 import math
@@ -38,13 +38,13 @@ def select_layers(
 
     Args:
         scores: the capability x_i of each layer.
-        stages: how many layers to choose.
-        correlation: float [layers, layers]; two consecutive chosen layers must not rank tokens more
-            alike than `max_correlation`.
+        stages: number of layers to choose.
+        correlation: float [layers, layers]; that of two consecutive chosen layers must not exceed
+            `max_correlation`.
         max_correlation: see `correlation`.
         first_span: the least distance from the first chosen layer to the next one (or to L + 1).
-            It is 2 where the first stage is scored after its layer and the next one before its own:
-            at distance 1 the first stage would act on no layer.
+            It is 2 where the first stage is scored after its layer and the next one before its own
+            layer: at distance 1 the first stage would have no effect on any layer.
         latest_first: the first chosen layer is at most this one; None for any.
 
     Returns:
@@ -79,7 +79,7 @@ def most_stages(
     first_span: int = 1,
     latest_first: int | None = None,
 ) -> int:
-    """How many stages, of the `stages` wanted, `select_layers` finds layers for; 0 for none.
+    """The largest number of stages, up to `stages`, for which `select_layers` finds layers.
 
     >>> most_stages([0.9, 0.1, 0.2, 0.2, 0.5, 0.4, 0.6], stages=4)
     3
@@ -120,7 +120,7 @@ def area(scores: Sequence[float], layers: Sequence[int]) -> float:
 
 
 class _Chain:
-    """Increasing feasible layers, each allowed to follow the one before."""
+    """Chains of increasing feasible layers, in which each pair of neighbours is allowed."""
 
     def __init__(
         self,
@@ -137,12 +137,12 @@ class _Chain:
         self.alike = _alike(correlation, max_correlation, len(self.values))
 
     def longest(self, limit: int) -> int:
-        """How many layers, up to `limit`, can be chosen."""
+        """The largest number of layers, up to `limit`, that can be chosen."""
         counts = range(min(limit, len(self.feasible)), 0, -1)
         return next((count for count in counts if self.best(count) is not None), 0)
 
     def best(self, stages: int) -> tuple[int, ...] | None:
-        """The `stages` layers with the largest area; None where so many cannot be chosen."""
+        """The `stages` layers with the largest area; None where there are not so many."""
         depth = len(self.values)
 
         @cache
@@ -177,7 +177,7 @@ def _exact(scores: Sequence[float]) -> list[Fraction]:
 
 
 def _alike(correlation: ArrayLike | None, limit: float, layers: int) -> NDArray[np.bool_]:
-    """Which pairs of layers rank tokens more alike than `limit`: bool [layers, layers]."""
+    """Pairs of layers with a correlation above `limit`: bool [layers, layers]."""
     if correlation is None:
         return np.zeros((layers, layers), dtype=np.bool_)
     if math.isnan(limit):

@@ -1,9 +1,9 @@
-"""From a budget to the keep ratio of every stage.
+"""Solver from a budget to the keep ratio of every stage.
 
 A budget is the number of visual tokens entering a layer, averaged over *all* layers, merged tokens
 counted: at equal budget the methods cost (nearly) equal FLOPs. Or it is in MACs of the decoder's
-prefill, scoring and merging included: then they cost the same. One share λ is solved for; how the
-stages' keep ratios follow from it is a method's own, and λ, λ², … unless it says otherwise.
+prefill, scoring and merging included: then they cost the same. One share λ is solved for; each
+method defines how the stages' keep ratios follow from it, by default λ, λ², ….
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ class MacsCounter(Protocol):
         """Text tokens of the prompt it counts for."""
 
     def macs(self, stages: Sequence[Stage], scorer: Scorer, n_visual: int) -> float:
-        """MACs of a prefill, scoring and merging included; without stages, the unpruned one's."""
+        """MACs of a prefill, scoring and merging included; without stages, of the unpruned one."""
 
 
 RatioRule = Callable[[Sequence[Stage], float], Sequence[Stage]]
@@ -82,12 +82,12 @@ def solve_budget(
         ratio_rule: how the stages share the budget.
 
     Returns:
-        Stages whose `stage_tokens` average to `average` as nearly as their counts allow, within
-        half a token where a step of λ moves every count by one at most, with the shortest ratios
+        Stages whose `stage_tokens` have a mean as near to `average` as their counts allow (within
+        half a token where a step of λ changes every count by one at most), with the shortest ratios
         (three digits or more) that give those counts at `n_visual`.
 
     Raises:
-        BudgetError: `average` is out of reach; the message says what is within.
+        BudgetError: `average` is out of reach; the message gives the range.
     """
 
     def reached(found: Sequence[Stage]) -> float:
@@ -115,7 +115,7 @@ def solve_macs(
 ) -> tuple[Stage, ...]:
     """The same stages with keep ratios whose prefill takes `target` MACs.
 
-    As `solve_budget`, but `target` is in multiply-accumulates as `meter` counts them.
+    As `solve_budget`, but `target` is in multiply-accumulates, counted by `meter`.
     """
 
     def reached(found: Sequence[Stage]) -> float:
@@ -143,8 +143,8 @@ def _solve(
 ) -> tuple[Stage, ...]:
     """Bisect λ until no counts lie between `low` and `high`, and take the nearer of them.
 
-    Where that is not near, tokens are few, and one more that is kept may cost less (it may leave a
-    cluster fewer): then look at all of λ's range.
+    Where the result is not near, tokens are few, and keeping one more may cost less (there may be
+    one cluster fewer): then search the whole range of λ.
     """
 
     def at(share: float) -> float:
@@ -180,7 +180,7 @@ def _describe(stages: Sequence[Stage]) -> str:
 
 
 def _ratio(count: int, n_visual: int) -> float:
-    """The shortest decimal of three digits or more by which `count` of `n_visual` are kept."""
+    """The shortest decimal ratio, of three digits or more, that keeps `count` of `n_visual`."""
     digits = 3
     while True:
         ratio = round(count / n_visual, digits)
@@ -228,7 +228,7 @@ def solved_schedule(
 
 
 def needed(meter: MacsCounter | None, budget: Budget) -> MacsCounter:
-    """The meter of a budget in MACs; `BudgetError` where there is none."""
+    """The MACs counter for a budget in MACs; `BudgetError` where there is none."""
     if meter is None:
         raise BudgetError(
             f"budget: {budget} needs to know how wide the decoder is and how long its prompts are; "
@@ -240,10 +240,10 @@ def needed(meter: MacsCounter | None, budget: Budget) -> MacsCounter:
 def macs_note(
     budget: Budget, meter: MacsCounter, n_visual: int, average: float, came_to: float, whole: float
 ) -> BudgetNote:
-    """What the schedule says of a budget in MACs.
+    """The schedule's note of a budget in MACs.
 
-    `average` is the layer average in ratio, `came_to` the MACs that are reached, and `whole` those
-    of the unpruned prefill.
+    `average` is the layer average as a ratio, `came_to` the MACs that are reached, and `whole`
+    those of the unpruned prefill.
     """
     unit = budget.unit_of(whole)
     return BudgetNote(
@@ -256,6 +256,6 @@ def macs_note(
 
 
 def _unless_near(came_to: float, target: float, slack: float, unit: float) -> float | None:
-    """What was reached, in units, or None where it is within `slack` or 1 % of the target."""
+    """The value reached, in units, or None where it is within `slack` or 1 % of the target."""
     near = abs(came_to - target) <= max(slack, _TOLERANCE * target) + 1e-9
     return None if near else came_to / unit

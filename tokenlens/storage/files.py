@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the hashes by which runs recognise each other."""
+"""Atomic file writes, and the hashes that identify runs."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from tokenlens.errors import OutputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`.
 
-    Whatever goes wrong before the rename, `path` is as it was before. Raises `OutputError` where
-    the file system refuses (no permission, no space left).
+    An error before the rename leaves `path` unchanged. Raises `OutputError` where the file system
+    refuses (no permission, no space left).
     """
     temporary: Path | None = None
     try:

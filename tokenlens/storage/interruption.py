@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: what was computed is written first."""
+"""Orderly end of a command that is stopped by a signal: computed rows are written first."""
 
 import os
 import signal
@@ -21,11 +21,11 @@ _AGAIN = 0.05
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: open rows are written.
+    """Make SIGTERM and SIGHUP end a command as Ctrl-C does: open rows are written.
 
-    Schedulers send the one, a terminal that is closed the other. A signal that is ignored, as under
-    `nohup`, stays ignored. A signal that meets Python where it ignores exceptions (a destructor, a
-    callback of a weak reference) is sent again.
+    Schedulers send SIGTERM; a terminal that is closed sends SIGHUP. A signal that is ignored, as
+    under `nohup`, stays ignored. A signal that arrives where Python discards exceptions (in a
+    destructor or a weak reference's callback) is sent again.
     """
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     handled = [number for number in _SIGNALS if handlers[number] is not signal.SIG_IGN]
@@ -62,10 +62,10 @@ def orderly_end() -> Iterator[None]:
 
 
 def end_code(error: BaseException | None) -> int | None:
-    """The exit code of a command that was told to end; None where `error` is another one.
+    """The exit code of a command that a signal ended; None where `error` has another cause.
 
-    A signal may meet a command anywhere, and some places raise another exception of it: Python
-    3.11 does where a class sets its names, that is, while modules are imported.
+    A signal may arrive anywhere, and some places turn its exception into another one: Python 3.11
+    does so where a class sets its names, that is, while modules are imported.
     """
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
@@ -77,7 +77,7 @@ def end_code(error: BaseException | None) -> int | None:
 
 
 def pipe_was_closed(error: BaseException) -> bool:
-    """Whether `error` came of writing to a reader that has gone away, as `head` does."""
+    """Whether `error` comes from writing to a closed pipe, as when `head` has read enough."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, BrokenPipeError):
@@ -87,7 +87,7 @@ def pipe_was_closed(error: BaseException) -> bool:
 
 
 def end_quietly() -> NoReturn:
-    """End as commands do whose reader has gone away: without a word, with the code 141."""
+    """End as commands do whose output pipe was closed: without a message, with exit code 141."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):

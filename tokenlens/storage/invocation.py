@@ -1,4 +1,4 @@
-"""The command line that is running, so that what it makes can say how it was made."""
+"""The running command line, recorded so that output files can name the command that made them."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _CURRENT: ContextVar[tuple[str, ...] | None] = ContextVar("command", default=Non
 
 @contextmanager
 def running(arguments: Sequence[str]) -> Iterator[None]:
-    """Inside, `current_command` is this one: its words as typed, the program's name first."""
+    """Set `current_command` inside the context: the words as typed, the program's name first."""
     token = _CURRENT.set(tuple(map(_text, arguments)))
     try:
         yield
@@ -27,12 +27,12 @@ def current_command() -> tuple[str, ...] | None:
 
 
 def _text(word: str) -> str:
-    """A word that UTF-8 can hold: bytes of a file name that are no text are written as escapes."""
+    """A word as valid UTF-8: bytes of a file name that are not text are written as escapes."""
     return word.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shell_line(words: Sequence[object]) -> str:
-    r"""A command line that a shell reads back as these words.
+    r"""A command line that a shell splits into these words.
 
     >>> shell_line(["tokenlens", "profile", "--data", "my data.jsonl"])
     "tokenlens profile --data 'my data.jsonl'"
@@ -43,7 +43,7 @@ def shell_line(words: Sequence[object]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Control characters are written as the escapes of `$'…'`, which bash and zsh read."""
+    """A word in quotes; control characters become escapes of `$'…'`, which bash and zsh read."""
     if not any(map(is_control, word)):
         return shlex.quote(word)
     inner = word.replace("\\", r"\\").replace("'", r"\'")

@@ -1,4 +1,4 @@
-"""What is wrong with a JSON file, in one line: the key, what was got and what was expected."""
+"""Errors in JSON files as one line: the key, the value found and the value expected."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[str, Any]:
-    """The object in a JSON file; whatever is wrong with the file is an `error` that names it.
+    """The object in a JSON file; any fault of the file raises `error` with the file's name.
 
     `remedy` ends the message where the file cannot be read at all.
     """

@@ -1,4 +1,4 @@
-"""One writer at a time: a directory locked for as long as a process writes to it."""
+"""Directory lock: one writing process at a time."""
 
 import os
 from pathlib import Path
@@ -15,10 +15,10 @@ except ImportError:  # Windows, where directories cannot be locked
 
 
 class DirectoryLock:
-    """Holds a directory, made where missing, until it is released or the process ends.
+    """Locks a directory, created where missing, until the lock is released or the process ends.
 
-    A context manager that releases it. The lock is the operating system's own (`flock`), so that
-    nothing is left behind, however the process ends. Where the system or the file system has none,
+    A context manager that releases the lock. It is the operating system's own (`flock`), so that
+    nothing remains however the process ends. Where the system or the file system has no such lock,
     nothing is locked.
 
     Raises `OutputError` where another writer holds it, or it cannot be made.
@@ -48,7 +48,7 @@ class DirectoryLock:
             self.release()
 
     def release(self) -> None:
-        """Let another writer have the directory; it may be called twice."""
+        """Release the lock; a second call does nothing."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

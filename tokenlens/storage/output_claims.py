@@ -1,4 +1,4 @@
-"""Where output may go: nothing is replaced that tokenlens did not write as that kind of thing."""
+"""Checks of output paths: only files that tokenlens wrote, of the same kind, are replaced."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def schedule_target(path: Path) -> Path:
 
 
 def claim_report(folder: Path) -> None:
-    """Make a folder one of reports, or find that it is one; its files may then be replaced.
+    """Mark a folder as a report's, or check that it is one; its files may then be replaced.
 
     Raises `OutputError` for a file, for the folder of a run, and for a folder with files of the
     same names that are not a report's.
@@ -69,7 +69,7 @@ def figure_target(path: Path) -> Path:
 
 
 def refuse_run_folder(folder: Path, path: Path, what: str) -> None:
-    """Raise `OutputError` where `folder` holds a run, to say that `what` does not go to `path`."""
+    """Raise `OutputError` where `folder` holds a run; `what` and `path` are for its text."""
     kind = _kind(folder)
     if kind is not None and kind != _REPORT_KIND:
         raise OutputError(
@@ -79,7 +79,7 @@ def refuse_run_folder(folder: Path, path: Path, what: str) -> None:
 
 
 def _kind(folder: Path) -> str | None:
-    """What a folder's manifest says it is; None without one that can be read."""
+    """The kind that a folder's manifest states; None without a readable manifest."""
     if not (folder / MANIFEST).is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Where runs are written unless the user says otherwise, and how the next command finds them."""
+"""Default directories of runs, and the search for the newest run."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ SCHEDULE = Path("out.json")
 
 @dataclass(frozen=True)
 class Runs:
-    """What a report is about: a profile, results, or both, and where the report goes."""
+    """Input of a report: a profile, results, or both, and the directory of the report."""
 
     profile: Path | None
     results: Path | None
@@ -36,40 +36,40 @@ def slug(name: str) -> str:
 
 
 def profile_directory(model: str, data: str) -> Path:
-    """The profile of a model on a data set (`Samples.name`)."""
+    """Directory of the profile of a model on a data set (`Samples.name`)."""
     return ROOT / slug(model) / f"profile-{slug(data)}"
 
 
 def results_directory(model: str, schedule: Path) -> Path:
-    """The results of a schedule file on its model."""
+    """Directory of the results of a schedule file on its model."""
     return ROOT / slug(model) / f"results-{slug(schedule.stem)}"
 
 
 def comparison_directory(model: str, data: str, samples: int) -> Path:
-    """The comparison of methods on so many samples of a data set (`Samples.name`)."""
+    """Directory of a comparison of methods on some samples of a data set (`Samples.name`)."""
     return ROOT / slug(model) / f"compare-{slug(data)}-{samples}"
 
 
 def answers_directory(model: str) -> Path:
-    """What a model has answered, kept for every later run."""
+    """Directory of the answer cache of a model, shared by its later runs."""
     return ROOT / slug(model) / "answers"
 
 
 def knock_out_directory(model: str, data: str, samples: int) -> Path:
-    """The knock-out rows of a model on so many samples of a data set (`Samples.name`).
+    """Directory of the knock-out rows of a model on some samples of a data set (`Samples.name`).
 
-    They lie one folder deeper than results, so that no report takes them for the newest ones.
+    It is one folder deeper than results, so that no report takes it for the newest results.
     """
     return ROOT / slug(model) / f"knock-out-{slug(data)}-{samples}" / "answers"
 
 
 def capability_directory(model: str, data: str, samples: int) -> Path:
-    """The re-runs of a model on so many samples of a data set; as deep as knock-out rows."""
+    """Directory of the capability runs of a model on some samples; as deep as knock-out rows."""
     return ROOT / slug(model) / f"capability-{slug(data)}-{samples}" / "answers"
 
 
 def information_directory(model: str, data: str, samples: int) -> Path:
-    """The information profile of a model on so many samples; as deep as knock-out rows."""
+    """Directory of the information curves of a model on some samples; as deep as knock-out rows."""
     return ROOT / slug(model) / f"information-{slug(data)}-{samples}" / "rows"
 
 
@@ -79,7 +79,7 @@ def tune_directory(model: str, data: str, samples: int, goal: str) -> Path:
 
 
 def newest_profile(root: Path = ROOT) -> Path:
-    """The profile written to last under `root`; `ProfileError` where there is none."""
+    """The most recently written profile under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")
     if found is None:
         raise ProfileError(
@@ -89,9 +89,9 @@ def newest_profile(root: Path = ROOT) -> Path:
 
 
 def newest_profile_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | None:
-    """The finished profile of this very model that was written to last; None without one.
+    """The most recently written finished profile of this model; None without one.
 
-    `model` is what a manifest would say of it (see `same_model`).
+    `model` is the manifest's entry for the model (see `same_model`).
     """
     manifests = [
         path
@@ -104,10 +104,10 @@ def newest_profile_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | Non
 
 
 def same_model(there: Any, here: Mapping[str, Any]) -> bool:
-    """Whether two manifests' `identity.model` are of one checkpoint, in whatever number type.
+    """Whether two manifests' `identity.model` name the same checkpoint, in any number type.
 
-    By the configuration's hash, and by that of all weights where both have one: manifests of
-    earlier versions do not.
+    Compares the configuration's hash, and the weights' hash where both have one (manifests of
+    earlier versions do not).
     """
     if not isinstance(there, Mapping) or there.get("config_hash") != here["config_hash"]:
         return False
@@ -118,8 +118,8 @@ def same_model(there: Any, here: Mapping[str, Any]) -> bool:
 def find_runs(directories: Sequence[Path]) -> Runs:
     """The runs to report on: those named, or the newest results and their model's newest profile.
 
-    The report goes beside the first of them. Raises `ResultsError` for a directory that is neither
-    a profile nor results, for two of a kind, and where there is nothing to report.
+    The report is written beside the first of them. Raises `ResultsError` for a directory that is
+    neither a profile nor results, for two of the same kind, and where there is nothing to report.
     """
     named: dict[str, Path] = {}
     for directory in directories:
@@ -150,9 +150,9 @@ def find_runs(directories: Sequence[Path]) -> Runs:
 
 
 def kind_of(directory: Path) -> str | None:
-    """What a directory holds by its manifest, `profile` or `comparison`; None for anything else.
+    """The kind of a directory by its manifest, `profile` or `comparison`; None for anything else.
 
-    Raises `ResultsError` for a manifest that tokenlens wrote and that is damaged.
+    Raises `ResultsError` for a damaged manifest of tokenlens.
     """
     path = directory / MANIFEST
     if not path.is_file():

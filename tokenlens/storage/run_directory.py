@@ -1,4 +1,4 @@
-"""What a directory of rows holds: its manifest, and which of its shards are sound."""
+"""State of a run's directory: its manifest, and which of its shards are intact."""
 
 import shlex
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ KINDS: dict[str, tuple[type[TokenlensError], str]] = {
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run's directory as it stands.
+    """State of a run's directory.
 
     Attributes:
         directory: where the manifest and the shards are.
         manifest: the whole manifest.
-        counts: rows of every sound shard, by its place in the run.
-        damaged: by its path why a shard is not sound.
+        counts: number of rows of every intact shard, by its index in the run.
+        damaged: for the path of every damaged shard, the reason.
     """
 
     directory: Path
@@ -42,11 +42,11 @@ class FoundRun:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has finished, and all that it wrote is there."""
+        """Whether the run has finished and all its shards are intact."""
         return bool(self.manifest["complete"]) and not self.missing(self.manifest["rows"])
 
     def missing(self, total: int) -> list[range]:
-        """The rows of `total` that no sound shard holds: whole shards, and what comes last."""
+        """The rows of `total` that no intact shard holds: missing shards and the last rows."""
         full, last = self.manifest["shard_rows"], max(self.counts, default=-1)
         holes = [range(i * full, (i + 1) * full) for i in range(last) if i not in self.counts]
         end = last * full + self.counts[last] if self.counts else 0
@@ -54,7 +54,7 @@ class FoundRun:
 
 
 def find_run(directory: Path, kind: str) -> FoundRun:
-    """Look at every file of a run; `ProfileError` or `ResultsError` for a manifest of no use."""
+    """Check every file of a run; `ProfileError` or `ResultsError` for an unusable manifest."""
     manifest = read_manifest(directory, kind)
     full, run = manifest["shard_rows"], hash_json(manifest["identity"])
     counts: dict[int, int] = {}
@@ -76,7 +76,7 @@ def find_run(directory: Path, kind: str) -> FoundRun:
 
 
 def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
-    """The manifest of a run of this kind; its kind's error where it is missing or of no use."""
+    """The manifest of a run of this kind; the kind's error where it is missing or unusable."""
     error, command = KINDS[kind]
     path = directory / MANIFEST
     if not path.is_file():
@@ -93,13 +93,13 @@ def read_manifest(directory: Path, kind: str) -> dict[str, Any]:
 
 
 def redo(found: FoundRun, kind: str) -> str:
-    """How the shards that are damaged or missing are made again, and no others."""
+    """The instruction that makes only the damaged or missing shards again."""
     command = shlex.join(_command(kind, found.manifest["identity"], found.directory))
     return f"run the command that made it again ({command}), which redoes this shard alone"
 
 
 def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[str]:
-    """The command that made a run, as far as its manifest tells."""
+    """The command that made a run, as far as its manifest states it."""
     model, data = identity.get("model") or {}, identity.get("data") or {}
     if kind == "results":
         return ["tokenlens", "run", "--out", str(directory.parent)]
@@ -119,5 +119,5 @@ def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[st
 
 
 def shard_name(index: int) -> str:
-    """The file of the shard at a place in its run, from 0."""
+    """File name of the shard with this index in its run, counted from 0."""
     return f"shard-{index:05d}.parquet"

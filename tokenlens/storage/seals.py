@@ -1,4 +1,4 @@
-"""Files that tell when they are damaged: JSON objects with a hash of what else is in them."""
+"""Sealed JSON files: objects with a hash of their content, so that damage is detected."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_broken(content: Mapping[str, Any]) -> bool:
-    """Whether an object has a seal that is not of what is in it."""
+    """Whether an object has a hash that does not match its content."""
     return SEAL in content and content[SEAL] != digest(content)
 
 
@@ -44,10 +44,10 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path, error: type[TokenlensError], remedy: str) -> dict[str, Any]:
-    """The object in a JSON file, its hash among its keys where it has one.
+    """The object in a JSON file, with its hash where it has one.
 
-    What is wrong with the file, also that it is not as it was written, is an `error` that names it
-    and ends with `remedy`.
+    Any fault of the file, also a hash that does not match, raises `error` with the file's name and
+    with `remedy` at the end.
     """
     content = read_object(path, error, remedy)
     if is_broken(content):

@@ -1,8 +1,8 @@
-"""One Parquet file of rows that knows its own hash, its run and its place in it.
+"""Parquet file of rows that holds its own hash, its run and its index in the run.
 
-The footer holds ``run=…;shard=…;sha256=…`` under the key `tokenlens`; the hash is of the whole file
-with zeros in its own place. A flipped bit, a file cut off and one that was swapped for another are
-thereby found before Arrow reads the file. Files of before there were hashes are read as they are.
+The footer holds ``run=…;shard=…;sha256=…`` under the key `tokenlens`; the hash is that of the whole
+file with zeros in place of the hash. Flipped bits, truncated files and swapped files are therefore
+found before Arrow reads the file. Files of earlier versions, without a hash, are read unchecked.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ _SEAL = re.compile(rb"run=([0-9a-f]*);shard=(\d+);sha256=([0-9a-f]{64})")
 
 
 class DamagedShardError(Exception):
-    """A shard that is not what was written; the text says why, without its name."""
+    """A shard that differs from what was written; the text says why, without the file's name."""
 
 
 def write_shard(path: Path, table: pa.Table, run: str, shard: int) -> None:
     """Write rows, whole or not at all.
 
     Args:
-        path: of the file.
+        path: path of the file.
         table: its rows.
-        run: hash of what makes the run this one, hexadecimal.
-        shard: the place of the file in the run, from 0.
+        run: hash of the run's identity, hexadecimal.
+        shard: index of the file in the run, from 0.
 
     Raises `OutputError` where the file system refuses.
     """
@@ -45,7 +45,7 @@ def write_shard(path: Path, table: pa.Table, run: str, shard: int) -> None:
 
 
 def check_shard(path: Path, run: str, shard: int) -> int:
-    """The number of rows in a file; `DamagedShardError` where it is not what was written there."""
+    """The number of rows in a file; `DamagedShardError` where it differs from what was written."""
     try:
         _check_seal(path.read_bytes(), run, shard)
         return int(pq.read_metadata(path).num_rows)

@@ -1,8 +1,8 @@
-"""Directories of rows that survive being killed: a manifest, written first, and Parquet shards.
+"""Directories of rows that survive a killed run: a manifest, written first, and Parquet shards.
 
 Profiles and results are both such directories. Every file is written whole or not at all, so a
-killed run loses at most the open shard; the same run continues where it stopped, and what it
-finishes with equals, shard by shard, what an uninterrupted run would have left.
+killed run loses at most the open shard. The same run continues where it stopped, and its finished
+directory equals, shard by shard, that of an uninterrupted run.
 """
 
 import json
@@ -42,7 +42,7 @@ class ShardReader:
     Attributes:
         directory: Where the manifest and the shards are.
         manifest: The whole manifest.
-        identity: What makes the run this one and no other: model, data, options.
+        identity: What tells the run apart from others: model, data, options.
         complete: Whether the run that writes here has finished.
         shards: The files of rows.
         counts: Their rows.
@@ -111,7 +111,7 @@ class ShardStore:
     """Writes rows to a directory, in order, and continues one that was interrupted.
 
     A context manager: leaving it, also by an error or Ctrl-C, writes the rows of the open shard.
-    Until then no other process can open the directory's store.
+    Until then no other process can open a store in the same directory.
 
     Attributes:
         directory: Where the manifest and the shards are.
@@ -137,7 +137,7 @@ class ShardStore:
         return self._found.missing(total)
 
     def begin(self, row: int) -> None:
-        """Let the row of this index be the next that is appended; what is open is written."""
+        """Write the open shard, and make the row of this index the next one to append."""
         self.close()
         self._next = row
         self._shard, stored = divmod(row, self._manifest["shard_rows"])
@@ -161,8 +161,8 @@ class ShardStore:
             kind: `profile` or `results`.
             identity: JSON values by which a run is recognised as the same one.
             schema: The columns of a row.
-            info: More for the manifest that does not tell runs apart.
-            shard_rows: Rows in a full shard; what is in memory at most.
+            info: Further entries of the manifest that do not tell runs apart.
+            shard_rows: Rows in a full shard, the most that are held in memory.
 
         Raises:
             OutputError: The directory cannot be written to, is not empty and no store, holds
@@ -203,7 +203,7 @@ class ShardStore:
             write_shard(path, rows, self._run, self._shard)
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """Write what is open and mark the run complete, with its number of rows and `summary`.
+        """Write the open shard and mark the run complete, with its number of rows and `summary`.
 
         A run that was complete before a shard of it was redone keeps its manifest.
         """
@@ -229,7 +229,7 @@ class ShardStore:
 
 
 def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> FoundRun | None:
-    """The rows that this very run has left in `directory`; None where it can begin.
+    """The rows that the same run has already written to `directory`; None where there are none.
 
     Raises `OutputError` where the directory is a file, holds something else or another run.
     """
@@ -270,7 +270,7 @@ def _begun(
     info: Mapping[str, Any],
     shard_rows: int,
 ) -> FoundRun:
-    """The store in a directory that is locked, begun where there is none."""
+    """The store in a locked directory, created where there is none."""
     found = existing_run(directory, kind, identity)
     if found is None:
         manifest = {
@@ -297,7 +297,7 @@ def _begun(
 
 
 def _temporaries(directory: Path) -> list[Path]:
-    """What `atomic_path` leaves behind when it is killed."""
+    """Temporary files that a killed `atomic_path` has left."""
     return list(directory.glob(".*.tmp"))
 
 

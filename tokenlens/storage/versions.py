@@ -1,4 +1,4 @@
-"""What a run was made with: the versions that go into every manifest and report."""
+"""Versions of Python and packages, written into every manifest and report."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each package that bears on the figures; absent ones are left out.
+    """Version of Python and of each package that affects the figures; absent ones are left out.
 
     >>> "torch" in versions()
     True
@@ -48,7 +48,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 def machine() -> dict[str, str]:
     """Operating system, processors and accelerators, for `tokenlens env`.
 
-    Asked of the system and its drivers: torch takes seconds to import.
+    Read from the system and its drivers, since torch takes seconds to import.
 
     >>> sorted(machine())
     ['accelerators', 'executable', 'platform', 'processors']

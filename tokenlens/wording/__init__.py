@@ -1,1 +1,1 @@
-"""What several commands and pages say in the same words."""
+"""Texts that several commands and pages share: cautions, figures, and printable names."""

@@ -1,7 +1,7 @@
-"""What a small or a one-sided set of samples cannot tell, a sentence each.
+"""Cautions about what a set of samples cannot show, a sentence each.
 
-Figures come with intervals, and intervals say less than they seem to where samples are few, alike,
-or the very ones that a choice was made on. Terminal, report and JSON say it in these words.
+Intervals are less certain than they seem where samples are few or similar, or where the layers were
+chosen on the same samples. Terminal, report and JSON use these sentences.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ _NAMED = 4
 
 
 def named(name: str) -> str:
-    """A task or an arm inside a sentence."""
+    """The name of a task or an arm, quoted for a sentence."""
     return shown(name, 40)
 
 
@@ -34,7 +34,7 @@ def on_few(samples: Mapping[str, int]) -> list[str]:
 
 
 def on_pictures(images: Sequence[str]) -> list[str]:
-    """Several samples of one picture, from the picture of each; an empty name is not known."""
+    """Pictures shared by several samples, from the picture of each; an empty name is unknown."""
     if len(images) < 2 or len(set(images)) > 1 or not images[0]:
         return []
     return [
@@ -73,7 +73,7 @@ def on_own_samples(where: str) -> list[str]:
 def on_overlap(
     chosen: Sequence[int], low: Sequence[float], high: Sequence[float], first: int
 ) -> list[str]:
-    """Chosen layers whose score's interval meets that of a layer which was not chosen.
+    """Chosen layers whose score's interval overlaps that of a layer that was not chosen.
 
     Args:
         chosen: layers, counted from 1.
@@ -114,14 +114,14 @@ def on_whole_regions(whole: int, samples: int) -> list[str]:
 
 
 def on_no_scores(scores: Sequence[float]) -> list[str]:
-    """Layers of which none scores."""
+    """Scores that are 0 for every layer."""
     if any(score > 0 for score in scores):
         return []
     return ["No layer scores above 0: the choice of layers rests on nothing."]
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names in a row, of many the first and how many more.
+    """Names separated by commas; of many, the first ones and the number of the others.
 
     >>> _listed("abcdefg")
     'a, b, c, d and 3 more'

@@ -1,4 +1,4 @@
-"""Figures as people read them: shares in per cent, and values with their intervals."""
+"""Formats of figures: shares in per cent, and values with their intervals."""
 
 from math import isnan
 

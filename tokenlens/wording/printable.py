@@ -1,7 +1,7 @@
-"""Text as it may reach a terminal, a page or a table: no control characters, and not too long.
+"""Text that is safe for a terminal, a page or a table: no control characters, limited length.
 
-What a user, a data set or a checkpoint names (tasks, questions, answers, methods, paths) is shown
-by these functions alone, so that a name can neither move the cursor nor begin a line of its own.
+Names from a user, a data set or a checkpoint (tasks, questions, answers, methods, paths) are shown
+only through these functions, so that a name can neither move the cursor nor start a new line.
 """
 
 import unicodedata
@@ -17,10 +17,10 @@ _GAP = " \N{HORIZONTAL ELLIPSIS} "
 
 
 def is_control(sign: str) -> bool:
-    r"""Whether one character is no text.
+    r"""Whether a character is a control character.
 
-    Such are C0, C1 and DEL, line and paragraph separators, halves of surrogate pairs, and what
-    turns the direction of the text around it.
+    These are C0, C1 and DEL, line and paragraph separators, halves of surrogate pairs, and
+    characters that change the direction of the text around them.
 
     >>> [is_control(sign) for sign in "a\x1b\x9b\u2028\u202e\u200d"]
     [False, True, True, True, True, False]
@@ -33,7 +33,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
     Args:
         text: anything.
-        lines: whether line breaks are the text's own layout and stay.
+        lines: whether line breaks belong to the text and are kept.
 
     >>> printable("a\x1b[2Jb\nc"), printable("a\nb", lines=True)
     ('a\\u001b[2Jb\\nc', 'a\nb')

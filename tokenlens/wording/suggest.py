@@ -1,11 +1,11 @@
-"""What to offer where a name is not known."""
+"""Suggestions for names that are not known."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
-    """The known names, and the one that was probably meant, for an error message.
+    """The known names and the most similar one, for an error message.
 
     >>> one_of("recal", ["iou", "recall"])
     "one of iou, recall (did you mean 'recall'?)"

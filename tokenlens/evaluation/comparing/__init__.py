@@ -1,1 +1,1 @@
-"""The unpruned model and pruned ones side by side: arms, statistics, tables, times."""
+"""Comparison of the unpruned model with pruned ones: arms, statistics, tables, times."""

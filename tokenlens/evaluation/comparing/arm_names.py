@@ -1,4 +1,4 @@
-"""What a comparison is asked to run, as a user writes it: names and budgets with commas between."""
+"""Parsers of a comparison's arms as a user writes them: comma-separated names and budgets."""
 
 from collections.abc import Sequence
 from pathlib import Path

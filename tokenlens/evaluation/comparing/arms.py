@@ -1,4 +1,4 @@
-"""Which schedules a comparison runs: methods by budgets, and schedule files as they are."""
+"""Arms of a comparison: the schedule of each method at each budget, and schedule files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Arms:
         self.layers[str(budget)] = f"{said}; {sentence}" if said else sentence
 
     def leave_out(self, budget: str, method: str, reason: str) -> None:
-        """Say why a method is not in the table of a budget."""
+        """Record why a method is not in the table of a budget."""
         self.left_out.setdefault(budget, {})[method] = reason
 
 
@@ -93,7 +93,7 @@ def comparison_arms(
     profile: Profile | None = None,
     any_model: bool = False,
 ) -> Arms:
-    """The schedule of every method at every budget, of those that can be had.
+    """The schedule of every method at every budget that it can meet.
 
     A method that cannot meet a budget, or that the engine refuses for this model, is left out of
     that budget and noted. So that a refusal costs no run, every schedule answers one sample first.
@@ -197,7 +197,7 @@ def _matching_budget(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) ->
     n_visual = (schedule.budget and schedule.budget.n_visual) or _SOME_TOKENS
 
     def missed(budget: Budget) -> float:
-        """By how much of what is unpruned, tokens or MACs as the budget is in, it is missed."""
+        """Distance from the budget, as a share of the unpruned model's tokens or MACs."""
         if budget.in_macs:
             meter = DecoderMacs.of(vlm, schedule.budget.n_text if schedule.budget else None)
             whole = meter.macs((), schedule.scorer, n_visual)

@@ -1,4 +1,4 @@
-"""What a comparison's samples cannot tell, from its table, its rows and its schedules."""
+"""Cautions about what a comparison's samples cannot show."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from tokenlens.wording import cautions
 
 
 def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
-    """Of the scores.
+    """Cautions about the scores.
 
     Args:
         table: of `Comparison.table`, the unpruned model first.
@@ -35,7 +35,7 @@ def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
 def choice_cautions(
     schedules: Iterable[Schedule | None], source: str | None, split: str | None
 ) -> list[str]:
-    """Of the layers: what their choice could not tell, and whether it is judged on its own data.
+    """Cautions about the choice of layers, also where it is judged on the data it was made on.
 
     Args:
         schedules: what was run.

@@ -1,4 +1,4 @@
-"""Running the unpruned model and pruned ones on the same samples, into one directory."""
+"""Run of the unpruned model and of pruned ones on the same samples, into one directory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -138,7 +138,7 @@ def _check_names(arms: Mapping[str, Any]) -> None:
 
 
 def _claim(out: Path) -> None:
-    """Make `out` a directory of comparisons, or find that it is one, also without its manifest."""
+    """Mark `out` as a comparison's directory, or check that it is one, even without a manifest."""
     try:
         if kind_of(out) == KIND:
             return

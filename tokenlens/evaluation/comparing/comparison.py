@@ -1,4 +1,4 @@
-"""The unpruned model and pruned ones side by side on the same samples."""
+"""Comparison of the unpruned model with pruned ones on the same samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -118,7 +118,7 @@ class Comparison:
     def once(self, name: str, make: Callable[[Self], Computed]) -> Computed:
         """What `make` computes of this comparison, computed at the first call for `name` alone.
 
-        Bootstraps are what takes time: the terminal, the files and the report share them.
+        Bootstraps take time, so the terminal, the files and the report share them.
         """
         if name not in self._computed:
             self._computed[name] = make(self)

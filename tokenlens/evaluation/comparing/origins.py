@@ -1,4 +1,4 @@
-"""What schedule files were made for: the model and the data a run of them takes."""
+"""Origin of schedule files: the model and the data set that they were made for."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tokenlens.schedule import Schedule
 
 @dataclass(frozen=True)
 class Origin:
-    """A model and data by name; None where nobody names one.
+    """A model and a data set by name; None where no schedule names one.
 
     Attributes:
         model: bundled name, hub id or directory.

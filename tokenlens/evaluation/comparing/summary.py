@@ -1,4 +1,4 @@
-"""`summary.json`: what a finished comparison says of its arms, and what was compared with what."""
+"""`summary.json`: the arms of a finished comparison, and its plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared with what.
+    """Plan of a comparison: the arms in the table of each budget.
 
     Attributes:
         budgets: per budget the rows of its table: the method's name and its arm.

@@ -1,4 +1,4 @@
-"""Tables written: Markdown to be read, CSV to be computed with, LaTeX to be printed."""
+"""Tables of a comparison as Markdown, CSV and LaTeX files."""
 
 import csv
 import io
@@ -46,12 +46,12 @@ def write_tables(directory: Path, tables: Sequence[BudgetTable]) -> list[Path]:
 
 
 def title(table: BudgetTable) -> str:
-    """What a table is called."""
+    """The title of a table."""
     return f"Budget: {table.budget}" if table.budget else "Pruned against unpruned"
 
 
 def headings(table: BudgetTable) -> list[str]:
-    """What stands above the columns, the methods' own first."""
+    """The headings of the columns, that of the methods first."""
     return ["method", *(_heading(column) for column in table.columns)]
 
 
@@ -76,7 +76,7 @@ def lines(table: BudgetTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:
 
 
 def notes(table: BudgetTable) -> list[str]:
-    """What must be said of how a table is to be read, a sentence or two each."""
+    """Notes on how to read a table, a sentence or two each."""
     units = {
         "score": "its own scores in %",
         "tokens": "visual tokens",
@@ -113,7 +113,7 @@ def notes(table: BudgetTable) -> list[str]:
 
 
 def own_notes(table: BudgetTable) -> list[str]:
-    """What is to be said of this table and no other of its comparison."""
+    """Notes on this table only, not on the others of its comparison."""
     said = [f"Layers of {table.layers}."] if table.layers else []
     return said + [f"Left out: {method}: {reason}." for method, reason in table.left_out.items()]
 

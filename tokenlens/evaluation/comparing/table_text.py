@@ -1,4 +1,4 @@
-"""Names inside tables: nothing in them is markup, a formula or a control character."""
+"""Escaping of names in tables: no markup, formulas or control characters."""
 
 import re
 

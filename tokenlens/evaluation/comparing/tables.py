@@ -1,7 +1,7 @@
-"""One table per budget: what methods keep of the unpruned model's scores, and what they cost.
+"""Tables of a comparison, one per budget: retained scores and costs of the methods.
 
-Every figure comes with its paired bootstrap interval, and the best of a column is marked only where
-it is beyond doubt that it is. How tables are written is in `table_files`.
+Every figure has a paired bootstrap interval. The best of a column is marked only where the interval
+of its difference from every other excludes zero. `table_files` writes the tables.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""How long arms take, measured side by side in one run.
+"""Times of the arms, measured side by side in one run.
 
-Answers are kept from run to run, their times are not: a machine is never as busy twice. A few fixed
-batches are therefore answered by all arms in turn, for nothing but the clock.
+Answers are cached between runs; times are not, since a machine's load changes. Therefore all arms
+answer a few fixed batches in turn, only to be timed.
 """
 
 import statistics
@@ -35,7 +35,7 @@ _ENOUGH_S = 25.0
 
 @dataclass(frozen=True)
 class Timing:
-    """What all arms took for the same batches.
+    """Times of all arms for the same batches.
 
     Attributes:
         arms: per arm what it does (a hash), and `prefill_s` and `decode_s`: for every batch the

@@ -1,1 +1,1 @@
-"""What answers are worth, one by one and as a set."""
+"""Metrics of answers, per sample and per set of samples."""

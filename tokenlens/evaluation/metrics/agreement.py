@@ -1,8 +1,8 @@
-"""Agreement: how often a model answers what the unpruned model answered.
+"""Agreement: the share of answers that equal the unpruned model's.
 
-It needs no ground truth, so it is what a run measures beside the cost where samples have none. Two
-answers agree where they are equal as `metrics.normalise` writes them (case, spare spaces and outer
-punctuation count for nothing), whatever the metric of the sample: a box agrees with the same box.
+It needs no ground truth, so it replaces the score where samples have none. Two answers agree where
+they are equal after `metrics.normalise` (case, extra spaces and outer punctuation are ignored),
+whatever the metric of the sample: a box agrees only with the same box.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def unscored_tasks(rows: pd.DataFrame) -> list[str]:
 
 
 def scores_or_agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy of a comparison's table in which agreement stands in for scores that are not there."""
+    """A copy of a comparison's table in which agreement replaces missing scores."""
     filled = table.copy()
     for score, own in zip(("score", "score_low", "score_high"), NAMES, strict=True):
         filled[score] = filled[score].fillna(filled[own])

@@ -1,4 +1,4 @@
-"""What an answer in words means: yes or no, or the letter of an option."""
+"""Parsers of answers in words: yes or no, or the letter of an option."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Boxes in the words of each model family, read as fractions of the picture."""
+"""Parsers of boxes in each model family's format, to fractions of the picture."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _LIST = re.compile(r"[\[(]" + ",".join([_NUMBER] * 4) + r"[\])]")
 
 @dataclass(frozen=True)
 class Shown:
-    """What a model was shown of a picture.
+    """The size and the part of a picture that a model received.
 
     Attributes:
         size: (width, height) in pixels after resizing; None where the family's tokens do not say.

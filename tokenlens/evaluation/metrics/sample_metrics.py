@@ -1,8 +1,8 @@
-"""What an answer is worth: one metric per sample, each 0 to 1.
+"""Metrics of single answers, each 0 to 1.
 
-What only a set of answers has (F1, accuracy⁺) is in `evaluation.set_metrics`. A malformed answer
-scores 0 and never raises; a sample without ground truth scores NaN, so that it is reported rather
-than counted.
+Metrics of a set of answers (F1, accuracy⁺) are in `evaluation.metrics.set_metrics`. A malformed
+answer scores 0 and never raises. A sample without ground truth scores NaN: it is reported, but not
+counted.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ LOCALISATION_METRICS = {"box"}
 
 
 def metric_name(task: str, metric: str) -> str:
-    """What scores the samples of a task that name this metric, or none.
+    """Name of the metric for samples of a task that name `metric`, which may be empty.
 
     >>> metric_name("localisation", ""), metric_name("text", ""), metric_name("text", "vqa")
     ('box', 'exact', 'vqa')
@@ -137,7 +137,7 @@ def metric_name(task: str, metric: str) -> str:
 
 
 def find_metric(sample: Sample) -> Metric:
-    """What scores a sample; `SampleError` where it names a metric that is not known."""
+    """The metric of a sample; `SampleError` where it names an unknown metric."""
     name = metric_name(sample.task, sample.metric)
     if name not in METRICS:
         raise SampleError(
@@ -149,5 +149,5 @@ def find_metric(sample: Sample) -> Metric:
 def score(
     prediction: str, sample: Sample, size: tuple[int, int], read_box: BoxReader = parse_box
 ) -> float:
-    """A prediction's worth by the metric of its sample: 0 to 1, or NaN without ground truth."""
+    """The score of a prediction by its sample's metric: 0 to 1, or NaN without ground truth."""
     return find_metric(sample)(prediction, sample, size, read_box)

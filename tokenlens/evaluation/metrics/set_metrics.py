@@ -1,4 +1,4 @@
-"""What benchmarks report of a whole set of answers, beyond the mean of their scores.
+"""Metrics of benchmarks over a whole set of answers, beyond the mean of their scores.
 
 To add one, write a function from the rows of a result that share a metric to its figures, and enter
 it in `SET_METRICS` under the name of that metric.

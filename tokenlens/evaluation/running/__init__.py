@@ -1,1 +1,1 @@
-"""Running a model, plain or pruned, over samples, and keeping what it answered."""
+"""Runs of an unpruned or pruned model over samples, and the cache of its answers."""

@@ -1,8 +1,8 @@
-"""Answers at rest: what a model has answered under a schedule is not asked again.
+"""Cache of a model's answers: a question answered before under the same schedule is not run again.
 
-A directory per model, schedule and generation options holds Parquet shards, each written whole
-under a name of its own: several processes may add to one at the same time, and none can spoil what
-another has written. Which run, data set or result directory an answer was made for does not matter.
+Each combination of model, schedule and generation options has a directory of Parquet shards. Every
+shard is written whole under a name of its own, so several processes can add to one directory at the
+same time. Answers are shared between runs, data sets and result directories.
 """
 
 import json
@@ -57,12 +57,12 @@ the `Answer`, whose field `selected` is JSON here."""
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer with what it was about.
+    """An answer with the picture it is about.
 
     Attributes:
         size: (width, height) of the picture in pixels.
-        layout: the visual tokens as the model was shown them.
-        answer: what it answered, and what that took.
+        layout: the visual tokens as the model received them.
+        answer: the model's answer with its cost.
     """
 
     size: tuple[int, int]
@@ -73,11 +73,11 @@ class Answered:
 class AnswerCache:
     """The answers of one model under one schedule.
 
-    A context manager: leaving it, also by an error or Ctrl-C, writes what is not yet written.
+    A context manager: leaving it, also by an error or Ctrl-C, writes the pending answers.
 
     Attributes:
-        directory: where the shards are.
-        known: keys of the samples that are answered.
+        directory: directory of the shards.
+        known: keys of the samples with an answer.
     """
 
     def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ class AnswerCache:
         self.known = {key for table in self._tables(["key"]) for key in table["key"].to_pylist()}
 
     def add(self, key: str, answered: Answered) -> None:
-        """Keep the answer to the sample of this key."""
+        """Add the answer to the sample with this key."""
         layout, answer = answered.layout, answered.answer
         self._open.append(
             {
@@ -108,7 +108,7 @@ class AnswerCache:
             self.write()
 
     def write(self) -> None:
-        """Write what was added since the last time. Raises `OutputError` where it cannot be."""
+        """Write the answers added since the last write. Raises `OutputError` where it fails."""
         if not self._open:
             return
         if not (self.directory / IDENTITY).exists():
@@ -119,7 +119,7 @@ class AnswerCache:
         self._open = []
 
     def read(self, keys: Sequence[str]) -> Iterator[Answered]:
-        """The answers to these samples, all of them known, in this order."""
+        """The answers to these samples, in this order; every key must be known."""
         self.write()
         tables = [
             table.filter(pc.is_in(table["key"], pa.array(sorted(set(keys)), pa.string())))
@@ -146,7 +146,7 @@ class AnswerCache:
         return (pq.read_table(path, columns=columns) for path in self._sound)
 
     def _try(self, path: Path) -> bool:
-        """Whether a shard is as it was written: what one that is not held is answered anew."""
+        """Whether a shard is intact; the answers of a damaged shard are computed again."""
         try:
             check_shard(path, self._run, 0)
         except DamagedShardError as error:
@@ -160,13 +160,13 @@ class AnswerCache:
 
 
 def own_answers(directory: Path) -> Path:
-    """Where a run that writes to `directory` keeps answers that no other run shares."""
+    """Directory of the answers that a run writing to `directory` shares with no other run."""
     return directory / ".answers"
 
 
 @contextmanager
 def answers_within(directory: Path) -> Iterator[Path]:
-    """`own_answers`, which are there until the run has finished."""
+    """Provide `own_answers` inside the context; they are deleted once the run has finished."""
     place = own_answers(directory)
     yield place
     rmtree(place, ignore_errors=True)

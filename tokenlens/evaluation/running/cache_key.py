@@ -1,7 +1,8 @@
-"""By what an answer is known again: what the model is, what it is asked, and how it runs.
+"""Keys of the answer cache: hashes of the sample, and of the model with its run options.
 
-Whatever bears on an answer is in one of two hashes; what does not (right answers, regions, the
-batch, why a schedule was chosen) is in neither, so that it can change and the answer still holds.
+Everything that affects an answer is in one of the two hashes. Everything else (right answers,
+regions, the batch, the origin of a schedule) is in neither, so that changing it keeps the answer
+valid.
 """
 
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ EXEMPT = {
 
 
 def sample_key(sample: Sample) -> str:
-    """What a model is shown and asked: the question and the picture's own bytes.
+    """Key of a sample: a hash of the question and of the picture's bytes.
 
     Raises `SampleError` where the picture cannot be read.
     """
@@ -55,18 +56,18 @@ def generation_identity(
     generation: dict[str, Any],
     model: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What decides how a model answers: JSON values.
+    """Everything that affects a model's answers, as JSON values.
 
     Covers the model (every weight, its adapters and buffers, the number type, the attention's
-    implementation, the processor; see `model_identity`), the kind of device, the schedule's scorer,
-    stages and all else that it does, the generation options, the versions of the packages that
-    compute, tokenlens's own code, and the packages that added what the schedule names.
+    implementation, the processor; see `model_identity`), the kind of device, the schedule's effect
+    (see `effective_schedule`), the generation options, the versions of the packages that compute,
+    tokenlens's own code, and the packages that provide the schedule's scorers and disposals.
 
     Args:
-        vlm: what answers.
-        schedule: what prunes it; None for the unpruned model.
-        generation: options.
-        model: its `model_identity` where that was just made; it is made anew otherwise.
+        vlm: the model.
+        schedule: its schedule; None for the unpruned model.
+        generation: generation options.
+        model: its `model_identity` where it is already known; computed otherwise.
     """
     return {
         "model": {
@@ -92,13 +93,13 @@ def _packages(schedule: Schedule | None) -> list[str]:
 
 
 def effective_schedule(schedule: Schedule) -> dict[str, Any]:
-    """A schedule without its name, its model, its budget and why it was chosen."""
+    """A schedule without its name, its model, its budget and its origin."""
     return {key: value for key, value in schedule.as_json().items() if key not in _NOTES}
 
 
 @cache
 def code_hash() -> str:
-    """Hash of the code that answers depend on: all of tokenlens but what is `EXEMPT`."""
+    """Hash of the code that answers depend on: all of tokenlens except `EXEMPT`."""
     root = Path(str(resources.files("tokenlens")))
     return hash_json(
         [[name, hash_bytes((root / name).read_bytes())] for name in deciding_files(root)]
@@ -112,7 +113,7 @@ def deciding_files(root: Path) -> list[str]:
 
 
 def _local_files(name: str | None) -> list[list[str]] | None:
-    """Name and content of the small files of a local model (its code, its templates); else None."""
+    """Names and contents of a local model's small files (code, chat template); else None."""
     if name is None or not (name in BUNDLED or Path(name).is_dir()):
         return None
     return [
@@ -131,5 +132,5 @@ def _picture_bytes(sample: Sample) -> bytes:
     try:
         return Path(image).read_bytes()
     except OSError:
-        sample.open_image()  # says what is wrong with it
+        sample.open_image()  # raises the error that explains the fault
         raise

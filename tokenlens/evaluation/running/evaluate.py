@@ -1,4 +1,4 @@
-"""One run: a model, plain or pruned, over samples."""
+"""One run of a model, unpruned or pruned, over samples."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,8 +28,8 @@ def evaluate(
 ) -> Results:
     """Answer all samples by greedy decoding, pruned where there is a schedule, and score them.
 
-    Where samples have no ground truth, a pruned run asks the unpruned model too: the `agreement` of
-    the results' metrics is then what is measured instead of a score.
+    Where samples have no ground truth, a pruned run also runs the unpruned model, and the results'
+    metrics give the `agreement` with its answers instead of a score.
 
     Args:
         vlm: a model with its processor.

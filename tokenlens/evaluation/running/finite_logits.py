@@ -1,4 +1,4 @@
-"""Answers are not made of logits that are no numbers."""
+"""Check of the logits for NaN during generation."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from tokenlens.errors import ModelError
 
 
 class FiniteLogits(LogitsProcessor):
-    """Passes logits on as they are; raises `ModelError` where they hold NaN, or nothing finite.
+    """Returns logits unchanged; raises `ModelError` where any is NaN or none is finite.
 
-    Greedy decoding takes the first token of logits that are NaN, and says nothing. Tokens that are
-    held back have the logit -inf, which is meant.
+    Greedy decoding silently takes the first token where logits are NaN. The logit -inf of excluded
+    tokens is allowed.
     """
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
-        """Take `scores`, [batch, vocabulary], of the next tokens."""
+        """Check `scores` [batch, vocabulary] of the next tokens, and return them."""
         highest = scores.amax(dim=-1)  # NaN where any logit is
         if not bool(torch.isfinite(highest).all()):
             sample = int((~torch.isfinite(highest)).nonzero()[0])

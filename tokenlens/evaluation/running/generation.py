@@ -1,4 +1,4 @@
-"""Answering questions with a model, plain or pruned, and what each answer took."""
+"""Generation of answers by a model, unpruned or pruned, with the cost of each answer."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from tokenlens.schedule import Schedule
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to one sample, and what it took.
+    """A model's answer to one sample, and its cost.
 
     Attributes:
         prediction: the answer without special tokens.
@@ -33,10 +33,10 @@ class Answer:
             included, shared out evenly over its samples. NaN where it was not timed.
         decode_s: seconds from there to the batch's last token, shared out likewise.
         tokens_per_layer: visual tokens entering each decoder layer, merged ones counted.
-        macs: of the decoder's prefill, scoring and merging included.
-        scoring_macs: those of them spent on scoring.
-        merging_macs: those of them spent on merging.
-        kv_bytes: of the key-value cache after the prefill.
+        macs: MACs of the decoder's prefill, scoring and merging included.
+        scoring_macs: the part of them spent on scoring.
+        merging_macs: the part of them spent on merging.
+        kv_bytes: bytes of the key-value cache after the prefill.
         selected: per stage, the positions selected, in the sample's own sequence (no padding).
     """
 
@@ -63,9 +63,9 @@ def answer(
 ) -> list[Answer]:
     """Answer a batch by greedy decoding, pruned by `schedule` where there is one.
 
-    Sampling, beams and penalties of the model's own generation config are set aside: a repetition
-    penalty counts the padding, so an answer would depend on the rest of its batch. No answer holds
-    the token that stands for a picture.
+    Sampling, beams and penalties of the model's own generation config are ignored: a repetition
+    penalty counts the padding, so an answer would depend on the rest of its batch. Image tokens are
+    never generated.
     """
     with ExitStack() as stack:
         trace: Trace | None = None
@@ -108,7 +108,7 @@ def answer(
 
 
 def answer_tokens(vlm: VLM, batch: Batch, max_new_tokens: int) -> list[list[int]]:
-    """The token ids that the unpruned model answers with, as `answer` decodes; none is empty."""
+    """The token ids of the unpruned model's answers, decoded as by `answer`; none is empty."""
     with torch.inference_mode():
         sequences = vlm.model.generate(
             **batch.inputs,
@@ -120,16 +120,16 @@ def answer_tokens(vlm: VLM, batch: Batch, max_new_tokens: int) -> list[list[int]
 
 
 def never_answered(vlm: VLM) -> list[int]:
-    """The tokens that stand for pictures, which no answer holds."""
+    """The ids of image and video tokens, which are never generated."""
     tokens = image_token_id(vlm.model), video_token_id(vlm.model)
     return [token for token in tokens if token is not None]
 
 
 class Prepared:
-    """A batch of samples, made ready when an arm first asks for it.
+    """A batch of samples, prepared when an arm first needs it.
 
-    The one place where a schedule says how pictures are prepared: arms that are shown pictures of
-    the same share share the batch.
+    Only here does a schedule determine how pictures are prepared: arms with the same `image_scale`
+    share one batch.
     """
 
     def __init__(self, vlm: VLM, samples: Sequence[Sample]) -> None:
@@ -139,14 +139,14 @@ class Prepared:
         self._recorded: dict[float | None, list[Tensor]] = {}
 
     def batch(self, schedule: Schedule | None) -> Batch:
-        """The samples as an arm is shown them. Raises `SampleError` for one that is unusable."""
+        """The samples prepared for a schedule. Raises `SampleError` for an unusable one."""
         share = None if schedule is None else schedule.image_scale
         if share not in self._batches:
             self._batches[share] = Batch.of(self._vlm, self._samples, share)
         return self._batches[share]
 
     def recorded(self, schedule: Schedule | None) -> list[Tensor] | None:
-        """The unpruned model's importance of every sample, where the schedule asks for it."""
+        """The unpruned model's importance of every sample, where the schedule needs it."""
         if schedule is None or all(one.query != "recorded" for one in schedule.scorers):
             return None
         if schedule.image_scale not in self._recorded:
@@ -169,7 +169,7 @@ class Prepared:
 
 
 def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
-    """Plain greedy decoding; what is said here overrides the model's own generation config."""
+    """Greedy decoding; these values override the model's own generation config."""
     own = vlm.model.generation_config
     ends = _end_tokens(vlm)
     return GenerationConfig(
@@ -216,20 +216,20 @@ def _unpruned(vlm: VLM, inputs: BatchFeature) -> tuple[Tensor, Cost]:
 
 @dataclass
 class _Laps:
-    """Moments in seconds: the call, the end of the first forward pass, and the end of it all."""
+    """Times in seconds: the call, the end of the first forward pass, and the end of generation."""
 
     moments: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> list[float]:
-        """Prefill and decode."""
+        """Durations of prefill and decoding."""
         start, first, end = self.moments
         return [first - start, end - first]
 
 
 @contextmanager
 def _stopwatch(model: nn.Module) -> Iterator[_Laps]:
-    """Time the first forward pass apart from the rest; the devices are waited for at every lap.
+    """Time the first forward pass apart from the rest, with a device synchronisation at each lap.
 
     `generate()` runs the vision tower before that pass, so the first lap begins with the call.
     """

@@ -1,18 +1,18 @@
-"""How samples are answered: what every run, plain or pruned, can be told."""
+"""Options of a run, unpruned or pruned."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How samples are answered.
+    """Options for answering samples.
 
     Attributes:
         batch_size: samples per batch; it does not change the answers.
         max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
         any_model: whether schedules may be made for a model of another id.
         show_progress: whether to show a bar with an ETA on standard error.
-        timed: whether rows say how long each answer took; schedules then share no work.
+        timed: whether rows hold the time of each answer; schedules then share no work.
     """
 
     batch_size: int = 8

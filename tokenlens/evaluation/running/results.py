@@ -1,4 +1,4 @@
-"""One run of a model over samples: a row per sample, scores per task, and what it cost."""
+"""Results of one run over samples: a row per sample, scores per task, and costs."""
 
 import json
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ class Results:
         rows: one row per sample, in the samples' order, with the columns of `ROW_SCHEMA`.
         identity: model, data, generation options and schedule of the run.
         reference: the unpruned model's answers to the same samples, by the index of `rows`; None
-            where they were not asked for.
+            where it was not run.
     """
 
     rows: pd.DataFrame
@@ -104,7 +104,7 @@ class Results:
             )
         require(reader.manifest, reader.directory / MANIFEST, ResultsError, _MANIFEST_KEYS)
         rows = reader.table(ROW_SCHEMA.names)
-        # Runs of before samples could name a metric or a group have no such columns.
+        # Runs of earlier versions have no columns for the metric and the group.
         return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
 
     @property
@@ -160,7 +160,7 @@ class Results:
 
 
 def task_groups(rows: pd.DataFrame) -> list[tuple[str, list[pd.DataFrame]]]:
-    """What scores are averaged over: (name, strata), the mean being that of the strata's means.
+    """Groups that scores are averaged over: (name, strata); the mean is that of the strata's means.
 
     Every task is one stratum of its own, in order of appearance; `all` is one stratum of every row;
     `macro` has the tasks that are scored at all as its strata.

@@ -1,4 +1,4 @@
-"""Running schedules over samples: what is missing is answered, and every arm's rows are written."""
+"""Run of schedules over samples: missing answers are generated, and every arm's rows written."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -34,19 +34,19 @@ _SMALL = 1_000_000_000
 def many_at_once(vlm: VLM) -> int:
     """Samples per batch for a run of many arms: 32 for a model of less than 1 B parameters, else 8.
 
-    Small models spend their time between the computations; large ones fill the memory.
+    Small models are limited by overhead between computations, large ones by memory.
     """
     return 32 if sum(weight.numel() for weight in vlm.model.parameters()) < _SMALL else 8
 
 
 @dataclass(frozen=True)
 class Run:
-    """Samples to be answered by a model, and how.
+    """A model, the samples it answers, and the options.
 
     Attributes:
         vlm: a model with its processor.
         samples: at least one.
-        options: how they are answered.
+        options: options for answering them.
     """
 
     vlm: VLM
@@ -54,7 +54,7 @@ class Run:
     options: RunOptions
 
     def check(self, schedules: Iterable[Schedule | None]) -> None:
-        """Refuse, before anything is computed or written, what could not be run."""
+        """Raise errors for schedules that cannot run, before anything is computed or written."""
         if not isinstance(self.vlm, VLM):
             raise ModelError(
                 f"got a {type(self.vlm).__name__}, expected a model with its processor: "
@@ -82,10 +82,9 @@ class Run:
     def into(self, arms: Mapping[Path, Schedule | None], answers: Path) -> list[Results]:
         """Answer all samples by every schedule (None: unpruned), each into a directory of its own.
 
-        What is among the `answers` already is not answered again, whichever run it was made by;
-        what is answered goes there first, so that a run that is stopped continues. Raises
-        `OutputError`, before anything is answered, where a directory holds another run or is being
-        written to.
+        Answers already in the cache `answers`, from any run, are not generated again. New answers
+        are written there first, so that an interrupted run continues. Raises `OutputError`, before
+        anything is generated, where a directory holds another run or is being written to.
         """
         with ExitStack() as stack:
             stores = {
@@ -115,7 +114,7 @@ class Run:
         stores: Mapping[Path, ShardStore],
         answers: Path,
     ) -> None:
-        """Answer what any store lacks, and write the rows."""
+        """Generate the answers that any store lacks, and write the rows."""
         count = len(self.samples)
         lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
         rows: dict[str, int] = {}  # each question once, by the first sample that asks it
@@ -132,11 +131,11 @@ class Run:
             self._write(stores[directory], kept[directory])
 
     def _fill(self, arms: Sequence[Arm], rows: Mapping[str, int]) -> None:
-        """Let every arm's store know the answers to all samples, whose rows are given by key.
+        """Add the missing answers of all samples, given by key and row, to every arm's cache.
 
-        A batch is of samples that the same arms have not answered, of one task as far as can be:
-        their answers are of like length, so that none is waited for long. It is prepared, and its
-        pictures are put through the vision tower, once for all arms.
+        A batch holds samples that the same arms have not answered, of one task where possible:
+        their answers have similar lengths, so that little time is lost in waiting. The batch is
+        prepared, and its pictures go through the vision tower, once for all arms.
         """
         waiting = [len(rows.keys() - store.known) for _, store in arms]
         if not any(waiting):
@@ -170,7 +169,7 @@ class Run:
                 warm = True
 
     def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
-        """How many answers `into` would find made already, of samples times arms.
+        """The number of answers, of samples times arms, that `into` would find in the cache.
 
         Raises `OutputError` where a directory holds another run.
         """
@@ -187,7 +186,7 @@ class Run:
         return found
 
     def _write(self, store: ShardStore, kept: AnswerCache) -> None:
-        """Score the answers to the samples whose rows a store does not hold yet, and write them."""
+        """Score the answers to the samples whose rows a store lacks, and write the rows."""
         for rows in store.missing(len(self.samples)):
             store.begin(rows.start)
             samples, keys = self.samples[rows.start : rows.stop], self._keys[rows.start : rows.stop]
@@ -199,12 +198,12 @@ class Run:
 
     @cached_property
     def _model(self) -> dict[str, Any]:
-        """What the model is, hashed once a run, when the run begins."""
+        """The model's identity, hashed once, when the run begins."""
         return model_identity(self.vlm)
 
     @cached_property
     def _keys(self) -> list[str]:
-        """Of the samples, by which their answers are known again."""
+        """Cache keys of the samples."""
         return [sample_key(sample) for sample in self.samples]
 
     def _answering(self, schedule: Schedule | None) -> dict[str, Any]:
@@ -212,14 +211,14 @@ class Run:
 
     @property
     def generation(self) -> dict[str, Any]:
-        """How answers are generated."""
+        """The generation options, as JSON values."""
         return {"decoding": "greedy", "max_new_tokens": self.options.max_new_tokens}
 
     def identity(self, schedule: Schedule | None) -> dict[str, Any]:
-        """What makes a run this one: model, data, generation, what the schedule does, and the code.
+        """Identity of a run: model, data, generation, the schedule's effect, and the code.
 
-        The batch size is not among it: it does not change the answers. Nor is why the schedule was
-        chosen.
+        It does not contain the batch size, which does not change the answers, nor the origin of the
+        schedule.
         """
         notes = {"why", "budget"}
         return {
@@ -241,7 +240,7 @@ class Run:
 def _batches(
     arms: Sequence[Arm], tasks: Mapping[str, str], batch_size: int
 ) -> Iterator[tuple[list[Arm], list[str]]]:
-    """Which arms are to answer the samples of which keys, each question once; tasks by key."""
+    """Batches of keys with the arms that must answer them, each question once; tasks by key."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for key in tasks:
         wanting = tuple(index for index, arm in enumerate(arms) if key not in arm[1].known)
@@ -256,7 +255,7 @@ def _batches(
 
 
 def _hash(samples: Sequence[Sample]) -> str:
-    """Hash of samples that come from no data set, without their pictures."""
+    """Hash of samples that are not from a data set, without their pictures."""
     return hash_json(
         [{key: held for key, held in vars(sample).items() if key != "image"} for sample in samples]
     )

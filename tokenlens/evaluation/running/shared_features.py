@@ -1,7 +1,7 @@
-"""The vision tower run once per batch, however many arms answer it.
+"""Shared visual features: the vision tower runs once per batch for all arms.
 
-What the tower makes of a picture does not depend on what the decoder prunes, so that arms can share
-it. A tower that is watched (hooks, another attention) runs again for whoever watches it.
+The tower's output does not depend on what the decoder prunes, so arms can share it. A tower with
+hooks or with another attention implementation runs again.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ _NAME = "get_image_features"
 
 @contextmanager
 def shared_features(model: PreTrainedModel) -> Iterator[None]:
-    """Within, the features of the pictures last seen are kept and given again for the same tensors.
+    """Cache the features of the last pictures in the context, for calls with the same tensors.
 
-    Models without `get_image_features` run as ever. Leaving the context restores the model.
+    Models without `get_image_features` run as usual. Leaving the context restores the model.
     """
     owner = getattr(model, "model", None)
     if not isinstance(owner, nn.Module) or not hasattr(owner, _NAME):
@@ -53,19 +53,19 @@ def shared_features(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _outside(owner: nn.Module, inner: nn.Module) -> list[nn.Module]:
-    """The modules of `owner` that are neither it nor within `inner`."""
+    """The modules of `owner` without itself, `inner` and the modules of `inner`."""
     within = {*inner.modules(), owner}
     return [module for module in owner.modules() if module not in within]
 
 
 def _attention(owner: Any) -> str | None:
-    """The attention that the tower runs with."""
+    """The tower's attention implementation."""
     vision = getattr(owner.config, "vision_config", None)
     return getattr(vision, "_attn_implementation", None)
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two calls have the very same tensors and equal values."""
+    """Whether two calls have identical tensor objects and equal other values."""
     if isinstance(first, Tensor) or isinstance(second, Tensor):
         return first is second
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):

@@ -1,7 +1,7 @@
-"""One declarative adapter per model family: only what really differs between families.
+"""One declarative adapter per model family, with only what differs between families.
 
-To add a family, write one function that says which part of its picture every visual token covers
-(there may be one already), and one entry in `ADAPTERS`; CONTRIBUTING.md works an example.
+To add a family, write one function that returns the part of the picture that every visual token
+covers (a suitable one may exist), and one entry in `ADAPTERS`; CONTRIBUTING.md shows an example.
 """
 
 from tokenlens.models.adapters.adapter import Adapter, AdapterContext, PictureTokens

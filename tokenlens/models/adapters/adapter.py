@@ -1,4 +1,4 @@
-"""What an adapter is, what it is given, and what it answers with."""
+"""Types of adapters: the adapter itself, its input and its output."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from tokenlens.models.adapters.towers import Tower, no_tower
 
 @dataclass(frozen=True)
 class PictureTokens:
-    """The visual tokens of one picture, in the order in which they stand in the prompt.
+    """The visual tokens of one picture, in the order of the prompt.
 
     Attributes:
         grid: (frames, rows, columns) of visual tokens in the finest view of the picture, without
-            newline tokens. Where there are several frames, the tokens are those of each in turn.
+            newline tokens. Several frames follow one another.
         boxes: float32 [tokens, 4], xyxy as shares of the original picture's width and height, 0 to
-            1. A token that sees nothing of the picture has a box without area: a newline token at
-            the right edge of its row, a token of mere padding at the nearest edge.
+            1. A token that covers nothing of the picture has a box without area: a newline token at
+            the right edge of its row, a padding token at the nearest edge.
     """
 
     grid: tuple[int, int, int]
@@ -30,14 +30,14 @@ class PictureTokens:
 
 @dataclass(frozen=True)
 class AdapterContext:
-    """What the visual tokens of a prompt are worked out from.
+    """Input from which an adapter computes the visual tokens of a prompt.
 
     Attributes:
-        config: the model's.
-        inputs: what goes into the model.
+        config: the model's configuration.
+        inputs: the model's inputs.
         sizes: (width, height) of every original picture, in order, over the whole batch; None where
-            nobody said.
-        settings: how the processor treats pictures; None without a processor.
+            they are not known.
+        settings: the image processor's settings; None without a processor.
     """
 
     config: PreTrainedConfig
@@ -77,20 +77,20 @@ class AdapterContext:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What tokenlens must know about a family.
+    """Description of a model family.
 
     Attributes:
-        family: the name people use.
+        family: its usual name.
         model_type: `config.model_type`, by which the adapter is found.
         architecture: the Hugging Face class.
-        tokens: what a picture becomes, in a few words, for the support table.
-        pictures: the visual tokens of every picture, in order, over the whole batch.
-        videos: the same of every video; None where the layout of the family's videos is not known.
-        tower: what can be read from the vision tower of such a model, None where it cannot; the
+        tokens: the visual tokens of a picture, in a few words, for the support table.
+        pictures: computes the visual tokens of every picture, in order, over the whole batch.
+        videos: the same for every video; None where the layout of the family's videos is not known.
+        tower: returns how to read the vision tower of a model, None where it cannot be read; the
             scorer "vision" needs it.
         shrinking: how smaller pictures are prepared; None where every picture becomes whole tiles
             or always the same number of tokens.
-        chat_template: Jinja, for families whose processors have none.
+        chat_template: Jinja template, for families whose processors have none.
     """
 
     family: str

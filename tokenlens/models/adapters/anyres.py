@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and LLaVA-OneVision: an overview, then tiles of the best resolution, unpadded."""
+"""Layout of LLaVA-NeXT and LLaVA-OneVision: an overview, then unpadded tiles of the picture."""
 
 import math
 from typing import Any
@@ -22,8 +22,8 @@ def next_tiles(given: AdapterContext) -> list[PictureTokens]:
 def onevision_tiles(given: AdapterContext) -> list[PictureTokens]:
     """LLaVA-OneVision: tiled where a sample has one picture, else padded to a square each.
 
-    More than `anyres_max_N` tiles' worth of tokens are interpolated down to it; such a token covers
-    all that it is mixed from, so neighbours overlap.
+    More tokens than those of `anyres_max_N` tiles are interpolated down to that number; an
+    interpolated token covers all tokens it is mixed from, so neighbours overlap.
     """
     sizes = given["image_sizes"].tolist()
     counts = given.inputs.get("batch_num_images")
@@ -45,7 +45,7 @@ def _tiled(config: Any, size: tuple[int, int], most: float) -> PictureTokens:
     best = select_best_resolution(size, config.image_grid_pinpoints)
     shown = get_patch_output_size(np.broadcast_to(0, (1, *size)), best, ChannelDimension.FIRST)
     y, x = (_tile_spans(tile, patch, *lengths) for lengths in zip(best, shown, strict=True))
-    # The model's own rule for which rows or columns of padding go, applied to their numbers.
+    # The model's own rule for removing rows or columns of padding, applied to their numbers.
     places = torch.arange(len(y) * len(x)).reshape(1, len(y), len(x))
     left = unpad_image(places, size)[0]
     y, x = y[left[:, 0] // len(x)], x[left[0] % len(x)]
@@ -58,14 +58,14 @@ def _tiled(config: Any, size: tuple[int, int], most: float) -> PictureTokens:
 
 
 def _tile_spans(tile: int, patch: int, canvas: int, shown: int) -> Tensor:
-    """What the patches along one side of the tiles cover of a picture centred on the canvas."""
+    """Intervals [n, 2] of a picture centred on the canvas that the patches along one side cover."""
     margin = (canvas - shown) // 2
     starts = range(-margin, canvas - margin, tile)
     return torch.cat([spans(tile // patch, patch, shown, start) for start in starts])
 
 
 def _interpolated(along: Tensor, count: int) -> Tensor:
-    """What `count` bilinear samples of the intervals [n, 2] are mixed from: [count, 2]."""
+    """Intervals that `count` bilinear samples of intervals [n, 2] are mixed from: [count, 2]."""
     centres = (torch.arange(count, dtype=torch.float64) + 0.5) * len(along) / count - 0.5
     first = centres.clamp(min=0).add(1e-6).floor().long()
     last = centres.clamp(min=0).sub(1e-6).ceil().long().clamp(0, len(along) - 1)

@@ -1,4 +1,4 @@
-"""Boxes from the cells of token grids: maths alone, no model."""
+"""Boxes of the cells of token grids: maths only, no model."""
 
 import torch
 from torch import Tensor

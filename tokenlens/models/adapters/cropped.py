@@ -1,4 +1,4 @@
-"""LLaVA-1.5: a picture resized, cropped at its centre, and cut into the tower's patches."""
+"""Layout of LLaVA-1.5: a picture is resized, cropped at its centre and cut into patches."""
 
 from tokenlens.models.adapters.adapter import AdapterContext, PictureTokens
 from tokenlens.models.adapters.boxes import cell_boxes, spans
@@ -8,9 +8,9 @@ from tokenlens.models.adapters.stretched import pixtral_rows
 def centre_crop(given: AdapterContext) -> list[PictureTokens]:
     """The cells of the square that is cut out of each picture.
 
-    What the crop leaves out no token covers. A processor set to pad makes the picture square first;
-    one that resizes to a width and a height (SigLIP's) stretches it. LLaVA with Pixtral's tower has
-    rows instead, which `image_sizes` gives.
+    No token covers the parts outside the crop. A processor set to pad makes the picture square
+    first; one that resizes to a width and a height (SigLIP's) stretches it. LLaVA with Pixtral's
+    tower has rows instead, given by `image_sizes`.
     """
     if "image_sizes" in given.inputs:
         return pixtral_rows(given)

@@ -1,4 +1,4 @@
-"""The families, one adapter each. The probe and the engine know nothing of them."""
+"""The model families, one adapter each. The probe and the engine do not depend on them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a smaller picture of a family is prepared, so that it becomes fewer visual tokens."""
+"""Preparation of smaller pictures, which become fewer visual tokens, for each family."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Shrunk:
-    """Pictures to be prepared, and the image processor's settings for that call."""
+    """Shrunk pictures, and the image processor's settings for their preparation."""
 
     images: Sequence[Image]
     settings: Settings = field(default_factory=dict)
@@ -25,11 +25,11 @@ class Shrinking:
     """How the pictures of a family are shrunk.
 
     Attributes:
-        pictures: of the model's configuration, the image processor's settings, pictures and a share
-            in (0, 1), the pictures at that share of their visual tokens, as near as whole rows and
-            columns allow.
-        interpolated: of the model, the tower that has to be told to interpolate its position
-            embeddings for smaller pictures; None where it takes any size.
+        pictures: a function from the model's configuration, the image processor's settings,
+            pictures and a share in (0, 1) to the pictures at that share of their visual tokens, as
+            near as whole rows and columns allow.
+        interpolated: a function from the model to the tower whose position embeddings must be
+            interpolated for smaller pictures; None where the tower takes any size.
     """
 
     pictures: Callable[[PreTrainedConfig, Settings, Sequence[Image], float], Shrunk]
@@ -39,8 +39,8 @@ class Shrinking:
 def nearest_grid(rows: int, columns: int, share: float) -> tuple[int, int]:
     """The grid within `rows` x `columns` whose size is nearest to `share` of it.
 
-    Both sides shrink alike, each to a whole number below or above; only where a side would be less
-    than one is the other longer. Ties go to the grid that is nearest in shape.
+    Both sides shrink by the same factor, each rounded down or up to a whole number. Only where one
+    side would be less than one is the other longer. Ties go to the grid nearest in shape.
 
     >>> nearest_grid(12, 12, 1 / 3), nearest_grid(12, 12, 2 / 9), nearest_grid(1, 30, 0.5)
     ((7, 7), (5, 6), (1, 15))
@@ -75,7 +75,7 @@ def _resized(image: Image, grid: tuple[int, int], side: int, settings: Settings)
 def merged_pictures(
     config: PreTrainedConfig, settings: Settings, images: Sequence[Image], share: float
 ) -> Shrunk:
-    """Qwen's towers take any whole grid; the processor is kept from enlarging it again."""
+    """Shrink for Qwen's towers, which take any grid; the processor must not enlarge it again."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
     vision: Any = config.vision_config
@@ -93,7 +93,7 @@ def merged_pictures(
 def broken_pictures(
     config: PreTrainedConfig, settings: Settings, images: Sequence[Image], share: float
 ) -> Shrunk:
-    """Pixtral's tower takes any whole grid, up to the longest edge."""
+    """Shrink for Pixtral's tower, which takes any grid up to the longest edge."""
     any_config: Any = config
     side = any_config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
     smaller = []
@@ -110,7 +110,7 @@ def broken_pictures(
 def cropped_pictures(
     config: PreTrainedConfig, settings: Settings, images: Sequence[Image], share: float
 ) -> Shrunk:
-    """LLaVA-1.5's square is made of fewer rows and columns, and cut out as ever."""
+    """Shrink for LLaVA-1.5: the square has fewer rows and columns and is cropped as usual."""
     vision: Any = config.vision_config
     if vision.model_type == "pixtral":
         return broken_pictures(config, settings, images, share)
@@ -129,11 +129,11 @@ def cropped_pictures(
 
 
 def any_size(_: PreTrainedModel) -> None:
-    """Towers that take pictures of any size."""
+    """None, for towers that take pictures of any size."""
     return
 
 
 def fixed_positions(model: PreTrainedModel) -> nn.Module | None:
-    """LLaVA-1.5's tower, CLIP or SigLIP: one position embedding per patch of the full square."""
+    """LLaVA-1.5's tower (CLIP or SigLIP), with one position embedding per patch of the square."""
     tower: Any = model.base_model.vision_tower
     return None if tower.config.model_type == "pixtral" else tower

@@ -1,4 +1,4 @@
-"""Families that stretch a picture onto a fixed or fitting grid: its cells are the boxes."""
+"""Layout of families that stretch a picture onto a grid: the boxes are the grid's cells."""
 
 import math
 
@@ -7,7 +7,7 @@ from tokenlens.models.adapters.boxes import cell_boxes, grid_boxes, spans
 
 
 def merged_grids(given: AdapterContext) -> list[PictureTokens]:
-    """Qwen's towers: `merge` x `merge` patches of the resized picture make a token.
+    """Qwen's towers: `merge` x `merge` patches of the resized picture form a token.
 
     Both sides are stretched to a multiple of the token's side, so a token's share of the original
     picture is its cell of the grid, whatever the picture's size.
@@ -16,7 +16,7 @@ def merged_grids(given: AdapterContext) -> list[PictureTokens]:
 
 
 def merged_frames(given: AdapterContext) -> list[PictureTokens]:
-    """Qwen's videos: the same in every frame; a frame here is two of the video, in one patch."""
+    """Qwen's videos: the same grid in every frame; one frame here is two frames of the video."""
     return _merged(given, "video_grid_thw")
 
 
@@ -29,7 +29,7 @@ def _merged(given: AdapterContext, key: str) -> list[PictureTokens]:
 def pixtral_rows(given: AdapterContext) -> list[PictureTokens]:
     """Pixtral's tower: as many patches as the picture needs, merged in Mistral3.
 
-    The break token after a row is another id and carries no feature: it is text.
+    The break token after a row has another id and no visual feature: it counts as text.
     """
     side = given.config.vision_config.patch_size * getattr(given.config, "spatial_merge_size", 1)
     grids = [(h // side, w // side) for h, w in given["image_sizes"].tolist()]
@@ -39,8 +39,8 @@ def pixtral_rows(given: AdapterContext) -> list[PictureTokens]:
 def square_grid(given: AdapterContext) -> list[PictureTokens]:
     """A picture stretched onto the tower's square, as in PaliGemma and Gemma3.
 
-    Gemma3 averages neighbouring patches down to `mm_tokens_per_image`. Its pan and scan, which it
-    leaves off, would make pictures of its own from the crops.
+    Gemma3 averages neighbouring patches down to `mm_tokens_per_image`. Its pan and scan, off by
+    default, would make further pictures of crops.
     """
     vision = given.config.vision_config
     patches = vision.image_size // vision.patch_size

@@ -1,4 +1,4 @@
-"""Which families are supported: finding the adapter of a model, and what it must say."""
+"""Look-up of a model's adapter, and of the parts that it may lack."""
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -20,7 +20,7 @@ def find_adapter(config: PreTrainedConfig) -> Adapter | None:
 
 
 def required_tower(model: PreTrainedModel) -> Tower:
-    """The vision tower of a model that is to be read. Raises `ModelError` where it cannot be."""
+    """How to read the vision tower of a model. Raises `ModelError` where it cannot be read."""
     adapter = find_adapter(model.config)
     tower = adapter and adapter.tower(model)
     if not tower:
@@ -36,7 +36,7 @@ def required_tower(model: PreTrainedModel) -> Tower:
 
 
 def required_shrinking(config: PreTrainedConfig) -> Shrinking:
-    """How smaller pictures are prepared. Raises `ModelError` where they would not be fewer tokens.
+    """How smaller pictures are prepared; `ModelError` where they would not become fewer tokens.
 
     >>> from transformers import PaliGemmaConfig
     >>> required_shrinking(PaliGemmaConfig())

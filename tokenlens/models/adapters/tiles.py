@@ -1,4 +1,4 @@
-"""InternVL, Idefics3 and SmolVLM: a picture stretched over whole tiles, then a view of it all."""
+"""Layout of InternVL, Idefics3 and SmolVLM: a picture stretched over tiles, then an overview."""
 
 import math
 
@@ -12,7 +12,7 @@ from tokenlens.models.adapters.boxes import cell_boxes, spans
 
 
 def internvl_tiles(given: AdapterContext) -> list[PictureTokens]:
-    """InternVL: the arrangement of tiles that is nearest in shape; patches are shuffled."""
+    """InternVL: the grid of tiles nearest in shape; each token joins a square of patches."""
     vision = given.config.vision_config
     tile, patch = _side(vision.image_size), _side(vision.patch_size)
     cell = round(patch / given.config.downsample_ratio)
@@ -31,7 +31,7 @@ def internvl_tiles(given: AdapterContext) -> list[PictureTokens]:
 
 
 def idefics3_tiles(given: AdapterContext) -> list[PictureTokens]:
-    """Idefics3 and SmolVLM: the longest edge resized, then both sides to whole tiles."""
+    """Idefics3 and SmolVLM: the longest edge is resized, then both sides to whole tiles."""
     tile = given.setting("max_image_size")["longest_edge"]
     cell = given.config.vision_config.patch_size * given.config.scale_factor
     return [
@@ -40,7 +40,7 @@ def idefics3_tiles(given: AdapterContext) -> list[PictureTokens]:
 
 
 def _idefics3_split(given: AdapterContext, size: tuple[int, int], tile: int) -> tuple[int, int]:
-    """Columns and rows of tiles: the longer side is made whole, the shorter follows its shape."""
+    """Columns and rows of tiles: the longer side is rounded, the shorter keeps the shape."""
     if not given.setting("do_image_splitting"):
         return 1, 1
     width, height = size
@@ -56,7 +56,7 @@ def _idefics3_split(given: AdapterContext, size: tuple[int, int], tile: int) -> 
 
 
 def _over_tiles(counts: tuple[int, int], tile: int, cell: int) -> PictureTokens:
-    """The tokens of `counts` (columns, rows) tiles, tile by tile; then of all, if there are more.
+    """The tokens of `counts` (columns, rows) tiles, then of an overview if there are several tiles.
 
     A tile of `tile` pixels holds tokens of `cell` pixels.
     """
@@ -75,5 +75,5 @@ def _over_tiles(counts: tuple[int, int], tile: int, cell: int) -> PictureTokens:
 
 
 def _side(size: int | list[int] | tuple[int, int]) -> int:
-    """A length that some configurations give twice."""
+    """The side of a square, which some configurations give as a pair."""
     return size if isinstance(size, int) else size[0]

@@ -1,4 +1,4 @@
-"""Where the vision towers of the families compare patches, and which patches make a token.
+"""Vision towers of the families: the attention module to read, and the patches of each token.
 
 VisionZip (arXiv 2412.04467) reads "layer -2", the second-to-last layer of the tower.
 """
@@ -16,17 +16,18 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class Tower:
-    """What can be read from a model's vision tower.
+    """How to read a model's vision tower.
 
-    A view is what the tower looks at in one go: a picture, or a tile of one.
+    A view is what the tower processes as one sequence: a picture, or a tile of one.
 
     Attributes:
         module: the tower.
-        attention: of the layer that is read, the module that calls the attention function.
-        class_tokens: how many tokens come before the patches of a view; the first one's attention
-            row is the patches' importance. Where there is none it is the mean of all rows.
-        tokens: of the patches of every view, in order, floats [patches, numbers], and of the
-            tower's arguments by name, the same of every visual token: [tokens, numbers].
+        attention: the module that calls the attention function, in the layer that is read.
+        class_tokens: number of tokens before the patches of a view; the first one's attention row
+            is the patches' importance. Without any, importance is the mean of all rows.
+        tokens: a function from the values of every view's patches, in order, floats [patches,
+            numbers], and from the tower's arguments by name, to the values of every visual token:
+            [tokens, numbers].
     """
 
     module: nn.Module
@@ -36,7 +37,7 @@ class Tower:
 
 
 def no_tower(_: PreTrainedModel) -> None:
-    """Families whose towers are not read."""
+    """None, for families whose towers are not read."""
     return
 
 
@@ -46,13 +47,13 @@ def _each_patch(views: Sequence[Tensor], _: Mapping[str, Any]) -> Tensor:
 
 
 def _runs(views: Sequence[Tensor], _: Mapping[str, Any], *, length: int) -> Tensor:
-    """Tokens of `length` patches that follow one another: their mean."""
+    """Tokens of `length` consecutive patches: the mean of their values."""
     tokens: Tensor = torch.cat(list(views)).unflatten(0, (-1, length)).mean(1)
     return tokens
 
 
 def _squares(views: Sequence[Tensor], _: Mapping[str, Any], *, side: int) -> Tensor:
-    """Tokens of `side` rows and columns of patches, in views as wide as high: their mean.
+    """Tokens of `side` x `side` patches, in square views: the mean of their values.
 
     >>> _squares([torch.arange(16.0)[:, None]], {}, side=2).flatten().tolist()
     [2.5, 4.5, 10.5, 12.5]
@@ -67,7 +68,7 @@ def _squares(views: Sequence[Tensor], _: Mapping[str, Any], *, side: int) -> Ten
 def stacked_tower(model: PreTrainedModel) -> Tower | None:
     """CLIP's tower, with a class token, or SigLIP's without: every patch is a token.
 
-    None for others (Pixtral's looks at all pictures of a batch in one sequence).
+    None for others (Pixtral's processes all pictures of a batch as one sequence).
     """
     tower: Any = model.base_model.vision_tower
     kinds = {"clip_vision_model": 1, "siglip_vision_model": 0}
@@ -78,7 +79,7 @@ def stacked_tower(model: PreTrainedModel) -> Tower | None:
 
 
 def averaged_tower(model: PreTrainedModel) -> Tower:
-    """Gemma3: SigLIP's tower, squares of whose patches are averaged."""
+    """Gemma3: SigLIP's tower; squares of its patches are averaged."""
     tower: Any = model.base_model.vision_tower
     patches = model.config.vision_config.image_size // model.config.vision_config.patch_size
     side = patches // math.isqrt(model.config.mm_tokens_per_image)
@@ -87,7 +88,7 @@ def averaged_tower(model: PreTrainedModel) -> Tower:
 
 
 def shuffled_tower(model: PreTrainedModel) -> Tower:
-    """InternVL: tiles with a class token each, squares of whose patches are put side by side."""
+    """InternVL: each tile has a class token; squares of its patches are concatenated."""
     tower: Any = model.base_model.vision_tower
     side = round(1 / model.config.downsample_ratio)
     return Tower(tower, tower.encoder.layer[-2].attention, 1, partial(_squares, side=side))
@@ -101,17 +102,17 @@ def scaled_tower(model: PreTrainedModel) -> Tower:
 
 
 def merging_tower(model: PreTrainedModel) -> Tower:
-    """Qwen2-VL and Qwen3-VL: no class token; squares of patches follow one another."""
+    """Qwen2-VL and Qwen3-VL: no class token; the patches of a square are consecutive."""
     tower: Any = model.base_model.visual
     length = model.config.vision_config.spatial_merge_size**2
     return Tower(tower, tower.blocks[-2].attn, 0, partial(_runs, length=length))
 
 
 def windowed_tower(model: PreTrainedModel) -> Tower:
-    """Qwen2.5-VL: as Qwen2-VL, but most blocks see windows, and tokens stand in their order.
+    """Qwen2.5-VL: as Qwen2-VL, but most blocks attend within windows, which order the tokens.
 
-    What a patch receives within its window says nothing of other windows, and the second-to-last
-    block is windowed: the last block that sees whole pictures is read instead.
+    Attention within a window cannot be compared with that of other windows, and the second-to-last
+    block is windowed: the last block with attention over whole pictures is read instead.
     """
     tower: Any = model.base_model.visual
     vision = model.config.vision_config

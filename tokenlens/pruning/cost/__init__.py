@@ -1,1 +1,1 @@
-"""What a schedule costs: counted, forecast, and as the formulas of papers say."""
+"""Cost of a schedule: counted in a run, forecast without one, and by the papers' formulas."""

@@ -1,4 +1,4 @@
-"""The account of one prefill: tokens in every layer, and what scoring and merging took."""
+"""Cost account of one prefill: tokens in every layer, and the MACs of scoring and merging."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ class CostAccount:
         return len(self._lengths)
 
     def enter(self, slots: Slots, readable: Slots) -> None:
-        """The next layer runs on `slots`, among those that are `readable`."""
+        """Count the next layer: it runs on `slots`, and its queries attend to `readable`."""
         window = self._windows[self.layers]
         self._lengths.append(slots.lengths)
         self._visuals.append(slots.visuals)
@@ -52,28 +52,28 @@ class CostAccount:
         self._stored.append(readable.reachable(self._whole.width, window))
 
     def compared(self, rows: ArrayLike, slots: Slots) -> None:
-        """A layer's `rows` (per sample) were compared with all its keys."""
+        """Count the scoring of a layer: `rows` queries per sample times all its keys."""
         self._scoring += comparison_macs(self._config, rows, slots.lengths)
 
     def weighed(self, rows: ArrayLike, slots: Slots, size: int) -> None:
-        """Those rows and keys were compared once more, in `size` numbers each."""
+        """Count a second product of those queries and keys, over `size` numbers each."""
         pairs = np.asarray(rows, dtype=np.float64) * np.asarray(slots.lengths, dtype=np.float64)
         self._scoring += pairs * size
 
     def projected(self, slots: Slots) -> None:
-        """A layer's queries, keys and values were made for `slots` to score them."""
+        """Count the projections of `slots` to queries, keys and values, made only for scoring."""
         self._scoring += projection_macs(self._config, slots.lengths)
 
     def scored(self, macs: Macs, candidates: Counts, text: Counts) -> None:
-        """So many candidates were scored, with so many text tokens after them."""
+        """Count a scorer's own MACs for `candidates` and the `text` tokens after them."""
         self._scoring += self._counted(macs, candidates, text)
 
     def tower_read(self, macs: Floats) -> None:
-        """The vision tower was read, which took `macs` [samples]."""
+        """Count the reading of the vision tower: `macs` [samples]."""
         self._scoring += macs
 
     def grouped(self, macs: Macs, rest: Counts, merged: Counts) -> None:
-        """`rest` tokens were made into `merged` ones."""
+        """Count the merging of `rest` tokens into `merged` ones."""
         self._merging += self._counted(macs, rest, merged)
 
     def _counted(self, macs: Macs, first: Counts, second: Counts) -> Floats:
@@ -89,7 +89,7 @@ class CostAccount:
         return torch.tensor(self._readable_visuals, dtype=torch.int64).T.contiguous()
 
     def cost(self) -> Cost:
-        """All of it, beside what the unpruned model takes."""
+        """The whole cost, with that of the unpruned model beside it."""
         layers = self.layers
         stored = [self._whole.reachable(self._whole.width, window) for window in self._windows]
         unpruned = decoder_cost(

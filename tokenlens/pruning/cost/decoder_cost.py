@@ -1,4 +1,4 @@
-"""What a prefill costs, counted from the model's own configuration.
+"""Cost of a prefill, computed from the model's configuration.
 
 All figures are multiply-accumulates (MACs), as every published "FLOPs" of this field is, and bytes
 of the key-value cache. Per layer of n tokens, after SwiftVLM §3.5 (arXiv 2602.03134)::
@@ -79,7 +79,7 @@ def decoder_macs(
     Args:
         config: configuration of the text decoder.
         lengths: tokens entering each layer, [..., layers].
-        readable: those and the frozen ones, likewise; by default there are no frozen ones.
+        readable: the same with the frozen tokens; by default there are none.
 
     Returns:
         float64 [...].
@@ -99,7 +99,7 @@ class DecoderParts(NamedTuple):
 def decoder_parts(
     config: PreTrainedConfig, lengths: ArrayLike, readable: ArrayLike | None = None
 ) -> DecoderParts:
-    """As `decoder_macs`, part by part."""
+    """The MACs of `decoder_macs`, part by part."""
     widths = Widths.of(config)
     n = np.asarray(lengths, dtype=np.float64)
     keys = n if readable is None else np.asarray(readable, dtype=np.float64)
@@ -151,12 +151,12 @@ def decoder_cost(
         config: configuration of the text decoder.
         lengths: tokens (text and visual) entering each layer, [samples, layers].
         element_size: bytes of one number in the key-value cache.
-        readable: those and the frozen ones, likewise; by default there are no frozen ones.
+        readable: the same with the frozen tokens; by default there are none.
         stored: keys each layer's cache holds, [samples, layers]; by default the readable tokens
             that the layer's sliding window can still reach.
-        scoring_macs: beside the layers' own, [samples].
-        merging_macs: likewise.
-        unpruned: the same samples' cost in the unpruned model.
+        scoring_macs: MACs of scoring, beside the layers' own, [samples].
+        merging_macs: MACs of merging, [samples].
+        unpruned: cost of the same samples in the unpruned model.
     """
     tokens = np.asarray(lengths, dtype=np.float64)
     if stored is None:

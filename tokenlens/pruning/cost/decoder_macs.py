@@ -1,4 +1,4 @@
-"""What counts the MACs of a schedule in one decoder, for budgets in MACs."""
+"""Counter of a schedule's MACs in one decoder, for budgets in MACs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class DecoderMacs:
 
     Attributes:
         config: configuration of the text decoder.
-        prompt: what its prompts are like; their visual tokens are given for each count.
+        prompt: lengths of its typical prompt; the number of visual tokens is given for each count.
     """
 
     config: PreTrainedConfig
@@ -59,10 +59,10 @@ class DecoderMacs:
 
 
 def decoder_macs_of(reference: ModelRef) -> DecoderMacs:
-    """For the typical prompt of a model that is known by its name, read without its weights.
+    """Counter for the typical prompt of a model named by `reference`, without its weights.
 
-    Raises `BudgetError` where it has none or another model has taken it, `ModelError` where it
-    cannot be found.
+    Raises `BudgetError` where the reference has no name or the name now belongs to another model,
+    `ModelError` where the model cannot be found.
     """
     if reference.id is None:
         raise BudgetError(

@@ -1,14 +1,14 @@
-"""What a schedule will cost, from counts alone: no weights, no inputs, nothing run.
+"""Forecast of a schedule's cost from token counts alone: no weights, no inputs, nothing is run.
 
-The figures are those that `Trace.cost` and `Trace.tokens_per_layer` report of a real run. Three
-things depend on what is in the picture and in the prompt, and are taken as follows:
+The figures equal those that `Trace.cost` and `Trace.tokens_per_layer` report for a real run. Three
+things depend on the content of the picture and of the prompt; they are assumed as follows:
 
 - a keep by mass is counted at the number expected of exponentially distributed importance
   (`token_counts.keep_count`); `token_counts.at_most` gives the stages of the worst case;
-- a scorer that picks its query rows by what the prompt says (SparseVLM's raters) is counted at the
-  most rows it can pick;
-- where a sliding window cuts through the picture, the tokens that are left are taken to lie evenly,
-  and `keys_exact` is False.
+- a scorer that picks its query rows by the prompt's content (SparseVLM's raters) is counted with
+  the largest number of rows it can pick;
+- where a sliding window cuts through the picture, the remaining tokens are assumed to be evenly
+  spaced, and `keys_exact` is False.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,11 +55,11 @@ class Forecast:
 
     Attributes:
         tokens_per_layer: visual tokens entering each layer, merged ones counted.
-        readable_per_layer: those, and the frozen ones.
+        readable_per_layer: the same with the frozen tokens.
         keys_per_layer: keys that each layer's cache holds after the prefill.
-        keys_exact: whether these are exact; see the module.
-        macs: by part.
-        kv_bytes: of the key-value cache.
+        keys_exact: whether `keys_per_layer` is exact; see the module.
+        macs: multiply-accumulates, by part.
+        kv_bytes: bytes of the key-value cache.
     """
 
     tokens_per_layer: tuple[int, ...]
@@ -93,8 +93,8 @@ def forecast(
         element_size: bytes of one number in the key-value cache.
 
     Raises:
-        PruningError: a stage that the scorer cannot score, or text that it needs and `prompt` has
-            not.
+        PruningError: a stage that the scorer cannot score, or a prompt without the text tokens that
+            the scorer needs.
     """
     layers = config.num_hidden_layers
     tokens = stage_tokens(stages, prompt.visual, layers)
@@ -121,7 +121,7 @@ def forecast(
 def _keys(
     config: PreTrainedConfig, tokens: Sequence[int], prompt: PromptLengths
 ) -> tuple[list[int], bool]:
-    """Keys each layer stores, and whether that is certain: a window keeps the last tokens only."""
+    """Keys each layer stores, and whether they are exact: a window keeps only the last tokens."""
     found, exact = [], True
     for window, alive in zip(windows(config), tokens, strict=True):
         reach = sum(prompt) if window is None else min(window - 1, sum(prompt))
@@ -162,7 +162,7 @@ def _scoring_macs(
 def _beside_macs(
     scoring: ScoringEntry, candidates: int, config: PreTrainedConfig, prompt: PromptLengths
 ) -> float:
-    """What a scorer takes beside reading attention."""
+    """MACs of a scorer beside reading attention."""
     if scoring.macs is None:
         return 0.0
     counts = np.asarray(candidates, np.float64), np.asarray(prompt.after, np.float64)
@@ -172,7 +172,7 @@ def _beside_macs(
 def _reading_macs(
     stage: Stage, scorer: Scorer, rows: float, keys: int, config: PreTrainedConfig
 ) -> float:
-    """What comparing so many rows of a layer with so many keys takes."""
+    """MACs of the products of a layer's scoring rows with its keys."""
     total = float(comparison_macs(config, rows, keys))
     if stage.when == "before" or not scorer.rotary:
         total += float(projection_macs(config, keys))
@@ -189,9 +189,9 @@ def _rotated(config: PreTrainedConfig) -> int:
 
 
 def _row_counter(scoring: RowScoring, prompt: PromptLengths) -> Callable[[int], float]:
-    """How many rows are read at a layer with so many visual tokens.
+    """A function from the visual tokens at a layer to the number of rows read there.
 
-    Asked of the scorer itself, with a prompt of this shape in which all tokens are alike.
+    The scorer itself is called, on a prompt of this shape in which all tokens are equal.
     """
     length = sum(prompt)
     visual = torch.zeros(1, length, dtype=torch.bool)

@@ -1,8 +1,8 @@
-"""What the published formulas say a schedule costs, to set beside our own count.
+"""Cost of a schedule by the published formulas, for comparison with tokenlens's own count.
 
-All of them count multiply-accumulates and call them FLOPs, take every layer for full multi-head
-attention (4nd² for the projections, 2n²d for attention), and leave out scoring, text that is
-decoded, and the key-value cache. They differ as `Formula.counts` says.
+All of them count multiply-accumulates and call them FLOPs, assume full multi-head attention in
+every layer (4nd² for the projections, 2n²d for attention), and leave out scoring, decoding and the
+key-value cache. `Formula.counts` says how they differ.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from tokenlens.schedule.token_counts import StageCounts, stage_counts, stage_tok
 
 
 class Counted(NamedTuple):
-    """What the formulas are of.
+    """Inputs of the formulas.
 
     Attributes:
         tokens: visual tokens entering each layer.
@@ -40,9 +40,9 @@ class Formula:
     """A published way to count.
 
     Attributes:
-        methods: who counts so.
-        counts: what it counts, and what it counts otherwise than tokenlens does, in a line.
-        macs: of a schedule.
+        methods: the methods whose papers use it.
+        counts: what it counts, and how that differs from tokenlens's count, in a line.
+        macs: computes the MACs of a schedule.
     """
 
     methods: str
@@ -62,8 +62,8 @@ def layer_macs(n: int, hidden: int, ffn: int, matrices: int) -> int:
 def bypass_macs(bypassed: StageCounts, back: StageCounts, hidden: int) -> float:
     """SwiftVLM's term for a bypass: 2RZd + Rd + 2·n_v·d + 2d² + 2(1-r)·n_v·d² (§3.5, eq. 19).
 
-    R tokens are set aside and Z stand in; of the n_v that are scored when they are back, a share r
-    is kept.
+    R tokens bypass the layers and Z merged tokens replace them; n_v tokens are scored when the R
+    come back, and a share r of the n_v is kept.
     """
     rest, merged, n_visual = bypassed.rest, bypassed.merged, back.candidates
     grouping = (2 * merged + 1) * rest * hidden
@@ -117,7 +117,7 @@ FORMULAS = (
 def published_macs(
     formula: Formula, stages: Sequence[Stage], config: PreTrainedConfig, prompt: PromptLengths
 ) -> float:
-    """What a formula says of `prompt` under `stages`; without any, of the unpruned model.
+    """MACs of `prompt` under `stages` by a formula; without stages, those of the unpruned model.
 
     `config` is the text decoder's.
     """

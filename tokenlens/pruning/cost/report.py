@@ -1,4 +1,4 @@
-"""What a schedule costs in a model, part by part, beside the unpruned model and as published."""
+"""Cost of a schedule in a model, by part, beside the unpruned model's and the papers' formulas."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,14 +33,14 @@ class CostReport:
     """The cost of one prompt.
 
     Attributes:
-        schedule: what prunes.
-        prompt: the tokens it is for.
-        dtype: in which keys and values are stored.
-        pruned: under the schedule.
-        unpruned: without it.
-        published: what each published formula says.
-        worst: as `pruned`, where every stage keeps the most that it can; None where none keeps by
-            mass, so that this is certain.
+        schedule: the schedule.
+        prompt: token counts of the prompt.
+        dtype: type in which keys and values are stored.
+        pruned: cost under the schedule.
+        unpruned: cost without it.
+        published: cost by each published formula.
+        worst: as `pruned`, with every stage keeping the most that it can; None where no stage keeps
+            by mass, since `pruned` is then exact.
         notes: what a reader should know, a sentence each.
     """
 
@@ -126,7 +126,7 @@ def prompt_for(
 def _assumed_prompt(
     note: BudgetNote | None, n_visual: int | None, n_text: int | None
 ) -> PromptLengths:
-    """As given, as noted, or as assumed, in this order; all text stands after the picture."""
+    """The prompt as given, as noted, or as assumed, in this order; text follows the picture."""
     visual = n_visual or (note and note.n_visual) or ASSUMED_VISUAL
     return PromptLengths(0, visual, n_text or (note and note.n_text) or ASSUMED_TEXT)
 
@@ -138,7 +138,7 @@ def assumption(
     n_visual: int | None = None,
     n_text: int | None = None,
 ) -> str | None:
-    """What `prompt_for` assumes of a model without a processor, as a sentence; None for nothing."""
+    """What `prompt_for` assumes for a model without a processor, a sentence; None for nothing."""
     assumed = []
     if not (n_visual or (note and note.n_visual)):
         assumed.append(f"{ASSUMED_VISUAL} visual tokens (--visual-tokens)")
@@ -160,9 +160,9 @@ def cost_report(
     any_model: bool = False,
     assumed: str | None = None,
 ) -> CostReport:
-    """Count what `prompt` costs under `schedule`; the model's weights are not needed.
+    """Count the cost of `prompt` under `schedule`; the model's weights are not needed.
 
-    `assumed` is what the reader should know of `prompt`, a sentence.
+    `assumed` is a sentence for the reader about how `prompt` was chosen.
 
     Raises:
         ScheduleError: the schedule is for another model.

@@ -1,4 +1,4 @@
-"""What a cost is asked for, checked without a model."""
+"""Checks of the arguments of a cost report that need no model."""
 
 import re
 from pathlib import Path

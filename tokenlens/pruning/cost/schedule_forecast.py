@@ -1,4 +1,4 @@
-"""What a schedule costs in a model, from numbers of tokens alone: nothing is run."""
+"""Forecast of a schedule's cost in a model from token counts alone: nothing is run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ def forecast(
     n_visual: int,
     n_text: int,
 ) -> ScheduleForecast:
-    """What one prompt costs under `schedule`, counted and not run.
+    """The cost of one prompt under `schedule`, counted without running the model.
 
     Args:
         schedule: for a model of as many layers.

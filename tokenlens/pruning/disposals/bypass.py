@@ -1,4 +1,4 @@
-"""The rest is set aside for the next stage; merged tokens stand in for it until then."""
+"""Bypass: the rest skips the layers up to the next stage; merged tokens replace it until then."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from tokenlens.pruning.grouping import group
 
 
 def bypass(decision: StageDecision) -> Disposed:
-    """Survivors and stand-ins go on (SwiftVLM, arXiv 2602.03134, §3.3)."""
+    """Keep survivors and merged tokens; set the rest aside (SwiftVLM, arXiv 2602.03134, §3.3)."""
     rest, survivors = decision.rest(), decision.survivors()
     if not any(decision.merging):
         return Disposed(survivors, bypassed=BypassedTokens(rest, None))

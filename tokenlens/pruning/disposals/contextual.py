@@ -1,4 +1,4 @@
-"""The rest is added to tokens spread among it, by what the vision tower's keys say (VisionZip)."""
+"""Contextual merging: the rest is merged by its keys in the vision tower (VisionZip)."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from tokenlens.pruning.tokens import take_rows
 
 
 def contextual(decision: StageDecision) -> Disposed:
-    """Survivors and contextual tokens go on (VisionZip, arXiv 2412.04467, §3.2, as coded).
+    """Keep survivors and contextual tokens (VisionZip, arXiv 2412.04467, §3.2, as coded).
 
     Of R tokens not kept, the targets of z contextual ones are those at 0, s, 2s, … with s = R // z.
     Every other one joins the target whose keys in the vision tower, mean over heads, are the most
@@ -29,13 +29,14 @@ def contextual(decision: StageDecision) -> Disposed:
     rest = decision.rest()
     slots = rest.slots
     target_of = seed_places(slots, decision.merging, _by_steps)
+    # [batch, length, size] of the padded input to [batch, rest, size]
     keys = take_rows(decision.tower_reading.keys.to(slots.index.device), slots.index)
     member_of = join_nearest(keys, slots, target_of, decision.merging)
     states = rest.hidden.to(accumulation_dtype(rest.hidden))
     joined = slots.present & (target_of < 0)
     added = group_means(states, member_of, joined, max(decision.merging))
     targets = rest.take(target_of >= 0, decision.merging, decision.merging)
-    summed = (targets.hidden + added).to(rest.hidden.dtype)
+    summed = (targets.hidden + added).to(rest.hidden.dtype)  # [batch, merged, hidden]
     merged = targets._replace(hidden=summed)
     return Disposed(in_order(decision.survivors(), merged), merged)
 
@@ -45,7 +46,7 @@ def _by_steps(i: Tensor, rest: Tensor, targets: Tensor) -> Tensor:
 
 
 def _summed(rest: Floats, merged: Floats, hidden: int) -> Floats:
-    """Comparing keys, counted as if they were as wide as a hidden state, and adding up: 2RZd."""
+    """MACs of comparing keys (counted with the width of a hidden state) and of adding: 2RZd."""
     return 2 * merged * rest * hidden
 
 

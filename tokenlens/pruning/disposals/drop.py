@@ -1,10 +1,10 @@
-"""The rest leaves for good."""
+"""Drop: the rest is removed and does not come back."""
 
 from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision
 
 
 def drop(decision: StageDecision) -> Disposed:
-    """Only the survivors go on."""
+    """Keep only the survivors."""
     return Disposed(decision.survivors())
 
 

@@ -1,10 +1,10 @@
-"""The rest keeps its hidden states and stays readable until the next stage."""
+"""Freeze: the rest keeps its hidden states and stays readable until the next stage."""
 
 from tokenlens.pruning.disposal import BypassedTokens, Disposal, Disposed, StageDecision
 
 
 def freeze(decision: StageDecision) -> Disposed:
-    """Only the survivors are updated; every layer makes keys and values of the rest."""
+    """Update only the survivors; every layer still computes keys and values of the rest."""
     return Disposed(decision.survivors(), bypassed=BypassedTokens(decision.rest(), None))
 
 

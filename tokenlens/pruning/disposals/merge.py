@@ -1,4 +1,4 @@
-"""The rest goes on as merged tokens, which compete at later stages like any other."""
+"""Merge: merged tokens replace the rest and compete at later stages like any other token."""
 
 from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
 from tokenlens.pruning.disposals.drop import drop
@@ -6,7 +6,7 @@ from tokenlens.pruning.grouping import group
 
 
 def merge(decision: StageDecision) -> Disposed:
-    """Survivors and merged tokens go on."""
+    """Keep the survivors and the merged tokens."""
     if not any(decision.merging):
         return drop(decision)
     merged = group(decision.rest(), decision.merging).merged

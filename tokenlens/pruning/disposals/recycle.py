@@ -1,4 +1,4 @@
-"""The best of the rest is clustered, and every cluster goes on as one token."""
+"""Recycle: the tokens of the rest with the highest scores are clustered, one token per cluster."""
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ from tokenlens.schedule.disposal_kinds import clustered
 
 
 def recycle(decision: StageDecision) -> Disposed:
-    """Survivors and the means of clusters go on; the others leave (SparseVLM, arXiv 2410.04417).
+    """Keep survivors and cluster means; drop the others (SparseVLM, arXiv 2410.04417).
 
     As coded: of the tokens not kept those with the highest scores (`clustered`) are clustered by
     the density peaks of their hidden states, in the order of their scores, and each cluster
     becomes the mean of its members, summed in float32 (float64 for a float64 model). Deviations:
-    a cluster stands where its centre stood, not after the last visual token, since two tokens of
-    one place could not be told apart by causal masks; and ties are broken by score, not by noise.
+    a cluster takes its centre's position, not one after the last visual token, since causal masks
+    cannot tell apart two tokens of one position; and ties are broken by score, not by noise.
     """
     tokens, slots = decision.tokens, decision.tokens.slots
     hidden, centres = tokens.hidden.clone(), torch.zeros_like(slots.visual)
@@ -32,10 +32,10 @@ def recycle(decision: StageDecision) -> Disposed:
         if not count:
             continue
         pool = ranked[row, : clustered(visual - keeping)]
-        states = tokens.hidden[row, pool].to(dtype)
+        states = tokens.hidden[row, pool].to(dtype)  # [pool, hidden]
         peaks, member_of = density_peaks(states, count)
-        belongs = torch.nn.functional.one_hot(member_of, count).to(dtype).T
-        means = (belongs @ states) / belongs.sum(1, keepdim=True)
+        belongs = torch.nn.functional.one_hot(member_of, count).to(dtype).T  # [count, pool]
+        means = (belongs @ states) / belongs.sum(1, keepdim=True)  # [count, hidden]
         hidden[row, pool[peaks]] = means.to(hidden.dtype)
         centres[row, pool[peaks]] = True
     merged = tokens._replace(hidden=hidden).take(centres, decision.merging, decision.merging)
@@ -43,7 +43,7 @@ def recycle(decision: StageDecision) -> Disposed:
 
 
 def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
-    """Every two of the n clustered tokens are compared, and summed into k means: n²d + nkd."""
+    """MACs of comparing every two of n clustered tokens and summing them into k: n²d + nkd."""
     pool = np.vectorize(clustered, otypes=[np.float64])(rest)
     return np.where(merged > 0, (pool + merged) * pool * hidden, 0.0)
 

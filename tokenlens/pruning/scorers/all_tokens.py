@@ -1,4 +1,4 @@
-"""The rows of every token: the mean attention a token receives (FastV as published)."""
+"""Scorer "all": mean over the attention rows of all tokens (FastV as published)."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Tokens that are unlike each other: max-min diversity, without reading attention (DivPrune)."""
+"""Scorer "diverse": max-min distance between tokens, without reading attention (DivPrune)."""
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ from tokenlens.schedule import Scorer
 
 
 def diverse_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer) -> Tensor:
-    """Candidates in the order in which they are picked: float64 [batch, width].
+    """Scores by the order in which candidates are picked: float64 [batch, width].
 
-    Of k that are to be selected, the first pick scores k and the last one 1; the others 0.
+    Of k tokens to select, the first pick scores k and the last one 1; all others score 0.
     """
     slots = tokens.slots
     scores = torch.zeros(slots.index.shape, dtype=torch.float64, device=slots.index.device)
@@ -33,10 +33,10 @@ def diverse_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer)
 def pick_diverse(features: Tensor, count: int) -> Tensor:
     """Pick greedily by max-min distance: int64 [count], in the order of picking.
 
-    Distance is 1 - cosine. First goes the token whose nearest other is farthest, then always the
-    one whose nearest picked token is farthest (DivPrune, arXiv 2503.02175, Algorithm 1); ties go to
-    the earlier token. No token is picked twice, not even where all that are left are copies of
-    picked ones, as happens in the published code.
+    Distance is 1 - cosine. The first pick is the token whose nearest other token is farthest; each
+    further pick is the token whose nearest picked token is farthest (DivPrune, arXiv 2503.02175,
+    Algorithm 1). Ties go to the earlier token. Deviation: no token is picked twice; the published
+    code does so where all remaining tokens are copies of picked ones.
 
     Args:
         features: floats [tokens, size].
@@ -48,12 +48,12 @@ def pick_diverse(features: Tensor, count: int) -> Tensor:
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=features.device)
     unit = torch.nn.functional.normalize(features.to(accumulation_dtype(features)), dim=-1)
-    distances = 1 - unit @ unit.T
+    distances = 1 - unit @ unit.T  # [tokens, tokens]
     nearest = distances.clone().fill_diagonal_(torch.inf).amin(dim=0)
     picks: list[Tensor] = []
     for _ in range(count):
         pick = nearest.argmax()
-        far = distances.index_select(0, pick[None])[0]
+        far = distances.index_select(0, pick[None])[0]  # [tokens]
         nearest = far if not picks else torch.minimum(nearest, far)
         picks.append(pick)
         nearest = nearest.index_fill(0, torch.stack(picks), -torch.inf)
@@ -61,7 +61,7 @@ def pick_diverse(features: Tensor, count: int) -> Tensor:
 
 
 def _compared(visual: Floats, _: Floats, hidden: int) -> Floats:
-    """Every candidate with every other."""
+    """MACs of comparing every candidate with every other."""
     return visual**2 * hidden
 
 

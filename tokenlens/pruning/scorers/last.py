@@ -1,4 +1,4 @@
-"""The last prompt token's row (FastV as coded, SwiftVLM)."""
+"""Scorer "last": the attention row of the last prompt token (FastV as coded, SwiftVLM)."""
 
 import torch
 from torch import Tensor

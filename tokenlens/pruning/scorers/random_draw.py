@@ -1,4 +1,4 @@
-"""A seeded draw for every token: no attention is read."""
+"""Scorer "random": a seeded random number for every token; no attention is read."""
 
 import zlib
 
@@ -12,7 +12,7 @@ from tokenlens.schedule import Scorer
 
 
 def random_scores(prompt: Prompt, tokens: Tokens, context: StageContext, scorer: Scorer) -> Tensor:
-    """A draw for every candidate: float64 [batch, width].
+    """A random number for every candidate: float64 [batch, width].
 
     It depends on the seed, the stage and the sample's own token ids, not on batch or padding.
     """

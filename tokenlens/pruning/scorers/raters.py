@@ -1,4 +1,4 @@
-"""The rows of SparseVLM's raters: text tokens near to the picture."""
+"""Scorer "raters": the attention rows of SparseVLM's raters, text tokens similar to the picture."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from tokenlens.registry import SCORER_SUMMARIES
 
 
 def rater_rows(prompt: Prompt, embeddings: Tensor) -> Tensor:
-    """SparseVLM's raters (arXiv 2410.04417, as coded): text tokens near to the picture.
+    """SparseVLM's raters (arXiv 2410.04417, as coded): text tokens similar to the picture.
 
     Softmax over the text tokens after the picture of visual·textᵀ, on the embeddings that enter
     layer 1, mean over visual tokens; raters are the text tokens above the mean. Deviation: where
@@ -21,19 +21,21 @@ def rater_rows(prompt: Prompt, embeddings: Tensor) -> Tensor:
     if n_text == 0 or n_visual == 0:
         return text
     places = torch.arange(text.shape[1], device=text.device).expand_as(text)
-    text_order = arrange(places, text, n_text)
-    visual_order = arrange(places, prompt.visual, n_visual)
+    text_order = arrange(places, text, n_text)  # [batch, text]
+    visual_order = arrange(places, prompt.visual, n_visual)  # [batch, visual]
     is_text, is_visual = text.gather(1, text_order), prompt.visual.gather(1, visual_order)
     states = embeddings.to(accumulation_dtype(embeddings))
+    # [batch, visual, hidden] @ [batch, hidden, text] = [batch, visual, text]
     logits = take_rows(states, visual_order) @ take_rows(states, text_order).transpose(1, 2)
     blocked = torch.finfo(logits.dtype).min
     affinity = logits.masked_fill(~is_text[:, None], blocked).softmax(dim=2)
+    # mean over visual tokens: [batch, text]
     ratings = (affinity * is_visual[:, :, None]).sum(1) / is_visual.sum(1, keepdim=True).clamp(
         min=1
     )
     mean = (ratings * is_text).sum(1, keepdim=True) / is_text.sum(1, keepdim=True).clamp(min=1)
     above = (ratings > mean) & is_text
-    chosen = torch.zeros_like(text).scatter(1, text_order, above)
+    chosen = torch.zeros_like(text).scatter(1, text_order, above)  # [batch, length]
     return chosen.where(chosen.any(1, keepdim=True), text)
 
 

@@ -1,4 +1,4 @@
-"""What a layer of the unpruned model saw in each token."""
+"""Scorer "recorded": importance recorded at one layer of the unpruned model."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from tokenlens.schedule import Scorer
 
 
 def recorded_scores(prompt: Prompt, tokens: Tokens, _: StageContext, scorer: Scorer) -> Tensor:
-    """What layer `scorer.layer` of the unpruned model saw in each candidate: [batch, width].
+    """Importance of each candidate at layer `scorer.layer` of the unpruned model: [batch, width].
 
     The paper's capability profile prunes by it (SwiftVLM, arXiv 2602.03134, Fig. 4).
     """
@@ -22,7 +22,7 @@ def recorded_scores(prompt: Prompt, tokens: Tokens, _: StageContext, scorer: Sco
             f"samples, got {'none' if given is None else len(given)}; give "
             "tokenlens.prune(..., recorded=recording.importance) of a probe of the same inputs"
         )
-    ordinal = prompt.visual.cumsum(1) - 1
+    ordinal = prompt.visual.cumsum(1) - 1  # [batch, length], the number of each visual token
     scores = torch.zeros(slots.index.shape, dtype=torch.float32)
     for sample, importance_of in enumerate(given):
         if importance_of.shape[-1] != int(prompt.visual[sample].sum()):

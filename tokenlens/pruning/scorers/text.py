@@ -1,4 +1,4 @@
-"""The rows of the text tokens after the last visual token: those that see the whole picture."""
+"""Scorer "text": the attention rows of the text tokens after the last visual token."""
 
 from torch import Tensor
 

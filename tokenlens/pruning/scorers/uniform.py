@@ -1,4 +1,4 @@
-"""Tokens at even distances: no attention is read."""
+"""Scorer "uniform": evenly spaced tokens; no attention is read."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ from tokenlens.schedule import Scorer
 
 
 def uniform_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer) -> Tensor:
-    """1 for candidates at even distances, 0 for the others: float64 [batch, width].
+    """1 for evenly spaced candidates, 0 for the others: float64 [batch, width].
 
-    Of n candidates, in the order of the sequence, the k that are selected are those at
-    floor((i + 1/2)·n/k).
+    Of n candidates, in sequence order, the k selected ones are those at floor((i + 1/2)·n/k).
     """
     slots = tokens.slots
     scores = torch.zeros(slots.index.shape, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the vision tower itself attends to, whatever is asked (VisionZip)."""
+"""Scorer "vision": attention inside the vision tower, independent of the question (VisionZip)."""
 
 from torch import Tensor
 
@@ -12,14 +12,15 @@ from tokenlens.schedule import Scorer
 def vision_scores(prompt: Prompt, tokens: Tokens, _: StageContext, __: Scorer) -> Tensor:
     """Attention of the tower's class token, or of all patches, to each candidate: [batch, width].
 
-    A token made of several patches has the mean of theirs. What reading the tower took is counted
-    by the engine; see `tower_reader`.
+    A token made of several patches gets their mean. The engine counts the MACs of reading the
+    tower; see `vision_tower`.
     """
     if prompt.tower_reading is None:
         raise PruningError(
             "scorer.query 'vision': nothing was read from the vision tower; choose another scorer"
         )
     index = tokens.slots.index
+    # [batch, length] to [batch, width]
     return prompt.tower_reading.importance.to(index.device).gather(1, index)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks that people report, from their published files or from the hub, a file per reader."""
+"""Readers of published benchmarks, from their files or from the hub, one file per benchmark."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -38,9 +38,9 @@ class Address:
 
     Attributes:
         benchmark: the benchmark.
-        split: the split that was named; None leaves it to the use.
+        split: the named split; None takes the default split of each use (see `split_for`).
         place: an absolute directory or a hub id.
-        layout: how the benchmark is kept there.
+        layout: the layout of the benchmark's files there.
     """
 
     benchmark: Benchmark
@@ -50,7 +50,7 @@ class Address:
 
     @classmethod
     def of(cls, data: str) -> "Address | None":
-        """The benchmark that `data` names; None where it has not the form of an address.
+        """The address in `data`; None where it does not have the form of an address.
 
         Raises `SampleError` for an unknown benchmark, and for a place that is no directory and no
         hub id.
@@ -76,12 +76,12 @@ class Address:
         return f"{self.benchmark.name}{split}:{self.place}"
 
     def split_for(self, use: str) -> str:
-        """The split that layers are chosen on ("calibration") or judged on ("held-out")."""
+        """The split for a use: to choose layers ("calibration") or to judge them ("held-out")."""
         layout = self.layout
         return layout.calibration if use == "calibration" else layout.held_out
 
     def rows(self, split: str) -> Iterator[Row]:
-        """The rows of a split; `SampleError` naming the place of one that cannot be used."""
+        """The rows of a split; `SampleError` with the place of a row that cannot be used."""
         return self.layout.rows(self.place, split)
 
 

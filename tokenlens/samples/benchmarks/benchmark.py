@@ -1,4 +1,4 @@
-"""What a benchmark is: where its splits are, and how their rows become samples."""
+"""Type of a benchmark: its splits, its layouts, and how their rows become samples."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _NEWER_HOMES = {"lmms-lab": "lmms-lab-encoder"}
 
 
 class Row(NamedTuple):
-    """A sample and where it comes from.
+    """A sample and its place in the benchmark's files.
 
     Attributes:
         place: file and line, or table and row.
@@ -30,13 +30,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a benchmark is kept.
+    """One layout of a benchmark's files.
 
     Attributes:
-        rows: from a place (a directory, or a hub id) and one of its splits to the rows in order.
+        rows: a function from a place (a directory, or a hub id) and a split to the rows in order.
         calibration: the split that layers are chosen on.
         held_out: the split that the choice is judged on; the same where there is only one.
-        notes: what a split holds where it is not what its name says, by the split.
+        notes: by split, what it holds where its name does not tell.
     """
 
     rows: Callable[[str, str], Iterator[Row]]
@@ -47,15 +47,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark that people report.
+    """A published benchmark.
 
     Attributes:
-        name: as it stands in `name:place`.
+        name: its name in an address `name:place`.
         about: what it asks and what is reported, in a few words.
         metric: the name of its metric in `evaluation.metrics.METRICS`.
-        files: its published files.
-        hub: its mirror on the Hugging Face hub.
-        hub_id: where that mirror is.
+        files: layout of its published files.
+        hub: layout of its mirror on the Hugging Face hub.
+        hub_id: hub id of the mirror.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Benchmark:
 
     @property
     def hub_ids(self) -> tuple[str, ...]:
-        """Where the mirror is, and where its makers keep it since 2026."""
+        """The mirror's hub id, and the one that its makers use since 2026."""
         organisation, _, name = self.hub_id.partition("/")
         newer = _NEWER_HOMES.get(organisation)
         return (self.hub_id, f"{newer}/{name}") if newer else (self.hub_id,)
 
 
 class Fields(BaseModel):
-    """Base of what one row of a layout holds; columns that are not named are passed over."""
+    """Base class for the columns of one row; columns that are not declared are ignored."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
 
@@ -83,7 +83,7 @@ F = TypeVar("F", bound=Fields)
 
 
 def parse(fields: type[F], row: Any, place: str) -> F:
-    """A row as `fields`; `SampleError` naming its place and the field that is wrong."""
+    """A row parsed as `fields`; `SampleError` with its place and the wrong field."""
     try:
         return fields.model_validate(row)
     except ValidationError as error:
@@ -91,7 +91,7 @@ def parse(fields: type[F], row: Any, place: str) -> F:
 
 
 def row(place: str, picture: str = "", **values: Any) -> Row:
-    """A row of a sample with these values; `SampleError` naming its place where one is wrong."""
+    """A row of a sample with these values; `SampleError` with its place where a value is wrong."""
     try:
         return Row(place, Sample(**values), picture)
     except SampleError as error:

@@ -1,4 +1,4 @@
-"""What every benchmark's samples must hold, whichever reader made them."""
+"""Checks of every benchmark's samples, independent of the reader."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,13 +18,14 @@ _OVERSHOOT = 2.0
 
 
 def checked(rows: Iterable[Row], limit: int | None) -> tuple[list[Sample], str]:
-    """The samples to use, and a hash of what they ask and of their pictures' sizes.
+    """The first `limit` samples, and a hash of their questions and of their pictures' sizes.
 
-    Ids are checked over all rows; pictures (their headers) and regions of those that are taken.
+    Ids are checked over all rows; pictures (by their headers) and regions only of the samples
+    taken.
 
     Raises:
-        SampleError: naming the row's place, for an id used twice, a picture that is missing or
-            damaged, and a region outside its picture.
+        SampleError: an id used twice, a picture that is missing or damaged, or a region outside
+            its picture; the message names the row's place.
     """
     listed = list(rows)
     places: dict[str, str] = {}
@@ -54,7 +55,7 @@ def checked(rows: Iterable[Row], limit: int | None) -> tuple[list[Sample], str]:
 
 
 def _fitted(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The sample with regions that overshoot its picture a little cut to it."""
+    """The sample with regions clipped that exceed its picture by a little."""
     width, height = size
 
     def inside(value: float, most: int) -> float:

@@ -3,7 +3,7 @@
 Source: Lin et al. 2014, `instances_*.json` as cocodataset.org publishes it, and every data set in
 that format. Mirror: detection-datasets/coco. There is no published question for a single box; here
 every category with exactly one object in a picture is asked for in RefCOCO's wording and scored by
-its metric, Acc@0.5. Crowds are passed over, and so is their category in that picture.
+its metric, Acc@0.5. Crowds are left out, and so is their category in that picture.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,10 +49,10 @@ class Instances:
     """An `instances` file.
 
     Attributes:
-        images: its pictures by their id.
-        annotations: its objects by their id.
-        categories: the names of its categories by their id.
-        places: where each object stands, by its id.
+        images: its pictures by id.
+        annotations: its objects by id.
+        categories: the names of its categories by id.
+        places: the place of each object in the file, by id.
     """
 
     images: dict[int, Picture]
@@ -62,7 +62,7 @@ class Instances:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file; `SampleError` naming the file and the entry that is wrong."""
+        """Read a file; `SampleError` with the file and the entry that is wrong."""
         content = read_json(path)
         if not isinstance(content, dict):
             raise SampleError(f"{path}: got a {type(content).__name__}, expected an object")
@@ -136,7 +136,7 @@ def _files(place: str, split: str) -> Iterator[Row]:
 
 
 def _only_ones(things: Sequence[Annotation]) -> list[Annotation]:
-    """Those that are the only one of their category in their picture."""
+    """The objects that are the only one of their category in their picture."""
     found: dict[tuple[int, int], list[Annotation]] = {}
     for thing in things:
         found.setdefault((thing.image_id, thing.category_id), []).append(thing)

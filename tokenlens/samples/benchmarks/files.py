@@ -1,4 +1,4 @@
-"""Reading the published files: every fault names its file and its line or entry."""
+"""Readers of published files; every error names the file and the line or entry."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The JSON values of a file with one a line, each with its place; blank lines are skipped."""
+    """The JSON values of a file with one per line, each with its place; blank lines are skipped."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             place = f"{path}:{number}"
@@ -41,7 +41,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def read_list(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values of a file that is one JSON array, or has a value a line; each with its place."""
+    """The values of a file with one JSON array or one value per line, each with its place."""
     if not read_text(path).lstrip().startswith("["):
         return read_lines(path)
     return ((f"{path}: [{index}]", entry) for index, entry in enumerate(read_json(path)))
@@ -57,7 +57,7 @@ def entries(path: Path, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def find(folder: Path, patterns: Sequence[str], what: str) -> Path:
-    """The first file under `folder` that fits one of the patterns, which are tried in turn."""
+    """The first file under `folder` that matches one of the patterns, tried in turn."""
     for pattern in patterns:
         found = sorted(folder.glob(pattern))
         if found:
@@ -66,12 +66,12 @@ def find(folder: Path, patterns: Sequence[str], what: str) -> Path:
 
 
 class PictureFolder:
-    """The pictures of a benchmark, which lie in one of several folders of one of several places."""
+    """The pictures of a benchmark, stored in one of several folders of one of several places."""
 
     def __init__(self, tops: Sequence[Path], candidates: Sequence[str]) -> None:
         self._folders = [top / candidate for top in tops for candidate in candidates]
 
     def find(self, name: str) -> Path:
-        """Where the picture called `name` is, or should be."""
+        """The path at which the picture called `name` is, or should be."""
         paths = [folder / name for folder in self._folders]
         return next((path for path in paths if path.is_file()), paths[0])

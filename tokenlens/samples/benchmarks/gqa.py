@@ -2,7 +2,7 @@
 
 Source: Hudson and Manning 2019, `{train,val,testdev}_balanced_questions.json` beside `images`.
 Mirror: lmms-lab/GQA, which keeps questions and pictures in two configurations. The metric is exact
-match; case and outer punctuation count for nothing.
+match; case and outer punctuation are ignored.
 """
 
 from collections.abc import Iterator

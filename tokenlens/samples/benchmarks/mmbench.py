@@ -62,7 +62,7 @@ def _rows(asked: Sequence[tuple[str, _Question, StoredPicture]]) -> Iterator[Row
 
 
 def _turned(where: str, question: _Question, image: StoredPicture, turn: int) -> Row:
-    """The question with its options moved `turn` places on."""
+    """The question with its options rotated by `turn` places."""
     options = question.options
     turned = options[-turn:] + options[:-turn] if turn else options
     right: tuple[str, ...] = ()

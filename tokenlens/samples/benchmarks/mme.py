@@ -1,10 +1,10 @@
-"""MME: two yes or no questions a picture, in fourteen subtasks.
+"""MME: two yes-or-no questions per picture, in fourteen subtasks.
 
 Source: Fu et al., arXiv 2306.13394, `MME_Benchmark_release_version`: a directory per subtask with a
-text file beside every picture, one `question<tab>Yes` a line; five subtasks keep them apart in
-`images` and `questions_answers_YN`. As its archive unpacks, they lie in a folder `MME_Benchmark`
-deeper. Mirror: lmms-lab/MME. The questions end with MME's own "Please
-answer yes or no.". A split is one of the subtasks, or `test` for all of them.
+text file beside every picture, one `question<tab>Yes` per line; five subtasks keep them apart in
+`images` and `questions_answers_YN`. The archive unpacks them one folder deeper, `MME_Benchmark`.
+Mirror: lmms-lab/MME. The questions end with MME's own "Please answer yes or no.". A split is one of
+the subtasks, or `test` for all of them.
 """
 
 from collections import Counter

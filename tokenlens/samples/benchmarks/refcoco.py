@@ -5,8 +5,8 @@ set a directory (`refcoco`, `refcoco+`, `refcocog`) with `refs(unc).p` (`refs(um
 `refs(google).p` for RefCOCOg) and `instances.json`, over pictures of COCO train2014. Mirrors:
 lmms-lab/RefCOCO, RefCOCOplus and RefCOCOg. Every phrase is a sample. Splits: val, testA, testB (val
 and test of RefCOCOg; train where the layout has it), and several with a plus between them: RefCOCO
-and RefCOCO+ are judged on testA+testB. In the published files `test` takes both; on the mirrors it
-is a split of its own, of RefCOCO one that nobody reports.
+and RefCOCO+ are judged on testA+testB. In the published files `test` means both; on the mirrors it
+is a separate split, and that of RefCOCO is one that no paper reports.
 
 The published metric is Acc@0.5: the share of boxes with an IoU of at least 0.5.
 """

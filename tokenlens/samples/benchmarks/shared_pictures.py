@@ -1,4 +1,4 @@
-"""Pictures that both splits of a benchmark hold: none is both chosen on and judged on."""
+"""Removal of pictures that both splits of a benchmark hold: no layer choice sees a test picture."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from tokenlens.storage.files import hash_bytes
 
 
 def unjudged(address: Address, own: str, rows: Sequence[Row]) -> list[Row]:
-    """The rows of the split that layers are chosen on, without the pictures they are judged on.
+    """The rows of the calibration split, without the pictures of the held-out split.
 
-    What was left out, or why that could not be found out, is a `SplitWarning`. Where nothing would
-    be left, as where a benchmark has one split only, nothing is left out, and that is said.
+    A `SplitWarning` says what was left out, or why that could not be determined. Where nothing
+    would be left (a benchmark with one split only), nothing is left out, and the warning says so.
     """
     held_out = address.split_for("held-out")
     name = address.benchmark.name
@@ -51,8 +51,8 @@ def _say(sentence: str) -> None:
 def without_shared(rows: Sequence[Row], judged: Sequence[Row]) -> list[Row]:
     """The rows whose picture none of the `judged` rows has.
 
-    A picture is known again by the data set's own id of it, or else by the bytes of its file. One
-    that cannot be read is nobody's: what is wrong with it is said where it is used.
+    Pictures are compared by the data set's own ids, or else by the bytes of their files. One that
+    cannot be read equals no other; the error is raised where the picture is used.
     """
     own, others = _Pictures(rows), _Pictures(judged)
     sizes = set(own.sizes.values()) & set(others.sizes.values())
@@ -61,10 +61,10 @@ def without_shared(rows: Sequence[Row], judged: Sequence[Row]) -> list[Row]:
 
 
 class _Pictures:
-    """What the pictures of rows are known by; of files, only those of a size in question are read.
+    """Keys of the pictures of rows; a file is read only where its size occurs in both splits.
 
     Attributes:
-        sizes: of the files, in bytes, by their paths.
+        sizes: size of each file in bytes, by its path.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:

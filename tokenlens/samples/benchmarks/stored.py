@@ -1,4 +1,4 @@
-"""Finding a picture again by what a profile or a result says of it."""
+"""Look-up of a picture by the address that a profile or a result has stored."""
 
 import json
 from pathlib import Path

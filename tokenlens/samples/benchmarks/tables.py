@@ -1,4 +1,4 @@
-"""Tables of the Hugging Face hub and of its layout on disk, read with `datasets`."""
+"""Tables of the Hugging Face hub, or copies of them on disk, read with `datasets`."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Table:
         return " ".join(filter(None, (self.source, self.config, self.split)))
 
     def place(self, index: int) -> str:
-        """How messages name a row."""
+        """Name of a row in messages."""
         return f"{self} row {index}"
 
     def rows(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -87,7 +87,7 @@ class TablePicture(StoredPicture):
 
 @lru_cache(maxsize=4)
 def load_table(table: Table) -> Any:
-    """The table, its pictures left as bytes."""
+    """The table, with its pictures as bytes, not decoded."""
     try:
         import datasets
     except ImportError as error:
@@ -100,7 +100,7 @@ def load_table(table: Table) -> Any:
             datasets.disable_progress_bars()  # nothing to download
         data = datasets.load_dataset(table.source, name=table.config, split=table.split)
     except Exception as error:
-        # Besides its own errors, `datasets` lets those of the hub, pyarrow and fsspec through.
+        # `datasets` raises its own errors and those of the hub, pyarrow and fsspec.
         raise SampleError(f"{table}: cannot be loaded: {_reason(error)}") from error
     finally:
         if shown:

@@ -1,4 +1,4 @@
-"""Tab-separated files with pictures in base64, which are read from their place when needed."""
+"""Tab-separated files with pictures in base64, each read from the file when needed."""
 
 import base64
 import binascii
@@ -25,10 +25,10 @@ class TsvPicture(StoredPicture):
 
     Attributes:
         path: the file.
-        start: where the row begins, in bytes.
-        length: of the row in bytes.
-        column: of the picture, counted from 0.
-        line: of the row's end, for messages.
+        start: offset of the row in bytes.
+        length: length of the row in bytes.
+        column: column of the picture, counted from 0.
+        line: last line of the row, for messages.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class TsvPicture(StoredPicture):
 
 
 def read_tsv(path: Path) -> list[tuple[str, dict[str, str], TsvPicture]]:
-    """Place, cells but the picture's, and picture of every row under the headings of the first.
+    """Place, cells (without the picture's) and picture of every row; the first row is headings.
 
     Raises:
         SampleError: a file that cannot be read, has no pictures, or a row of another length.
@@ -96,7 +96,7 @@ def read_tsv(path: Path) -> list[tuple[str, dict[str, str], TsvPicture]]:
 
 
 def _rows(stream: BinaryIO) -> Iterator[tuple[int, int, int, list[str]]]:
-    """Of every row that holds something: last line, first byte, byte after the last, cells."""
+    """Last line, first byte, byte after the last, and cells of every row that is not empty."""
     read = 0
 
     def lines() -> Iterator[str]:
@@ -114,7 +114,7 @@ def _rows(stream: BinaryIO) -> Iterator[tuple[int, int, int, list[str]]]:
 
 @contextmanager
 def _large_cells() -> Iterator[None]:
-    """Let a cell be as long as a picture; the module's limit is one for the whole process."""
+    """Raise the csv module's limit on a cell, which holds for the whole process, for pictures."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield

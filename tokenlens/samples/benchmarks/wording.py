@@ -1,4 +1,4 @@
-"""How the benchmarks' questions are put to a model."""
+"""Wording of the benchmarks' questions for a model."""
 
 from collections.abc import Mapping
 
