@@ -168,6 +168,19 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
+_DRAWINGS = {
+    "recording frame": "tokenlens.analyses.attention_map:compute",
+    "recording map": "tokenlens.analyses.attention_map:plot",
+    "recording page": "tokenlens.analyses.attention_map:to_html",
+}
+
+
+def drawing(name: str) -> Callable[..., Any]:
+    """What draws an object, by name: the object need not know the figures, which are above it."""
+    found: Callable[..., Any] = _imported(_DRAWINGS[name])
+    return found
+
+
 SCORER_SUMMARIES = {
     "last": "the row of the last prompt token",
     "text": "the rows of the text after the last visual token",
