@@ -47,6 +47,16 @@ class RecordedRows:
         self._inputs: dict[str, Any] = {}
 
     @property
+    def keeps_heads(self) -> bool:
+        """Whether every head's rows are kept (`probe(per_head=True)`)."""
+        return self._per_head
+
+    @property
+    def has_text(self) -> bool:
+        """Whether `tokens` can be told: the model came with a processor."""
+        return self._tokenizer() is not None
+
+    @property
     def importance(self) -> list[Tensor]:
         """Per sample float32 on the CPU, a row sums to at most 1.
 
