@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,8 +15,9 @@ from tokenlens.wording.figures import percent
 from tokenlens.wording.printable import printable
 
 from .drawing.canvas import single
+from .drawing.notebook import image_tag
 from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
-from .drawing.token_raster import rasterise
+from .drawing.token_raster import rasterise, square_boxes
 
 if TYPE_CHECKING:
     from tokenlens.models.layout import Layout
@@ -68,7 +67,7 @@ def plot(
     boxes = _boxes(recording, sample, layout)
     with themed(theme):
         figure, axes = single(ax, (PAGE / 2, PAGE / 2.2))
-        aspect: float | str = "equal"
+        aspect: float | Literal["equal"] = "equal"
         if picture is not None:
             axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0), aspect="auto")
             height, width = np.asarray(picture).shape[:2]
@@ -107,14 +106,11 @@ def to_html(recording: RecordedRows) -> str:
         texts = recording.tokens[0] if recording.has_text else []
     except ProbeError as error:
         return f"<p>{html.escape(printable(str(error)))}</p>"
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=96)
     words = " ".join(html.escape(printable(text)) for text in texts[:64])
     return (
         f"<p>Recording of {len(samples)} sample(s): {samples} query tokens, {tokens} visual tokens,"
         f" {recording.importance[0].shape[0]} layers.</p><p>First sample: <code>{words}</code></p>"
-        '<img alt="importance of the visual tokens for the last query, mean of all layers" '
-        f'src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+        + image_tag(figure, "importance for the last query, mean of all layers")
     )
 
 
@@ -162,6 +158,4 @@ def _boxes(recording: RecordedRows, sample: int, layout: Layout | None) -> np.nd
     if layout is not None and layout.placed:
         boxes: np.ndarray = layout.boxes.numpy().astype(np.float64)
         return boxes
-    side = max(1, int(np.ceil(np.sqrt(count))))
-    rows, columns = np.divmod(np.arange(count), side)
-    return np.stack([columns, rows, columns + 1, rows + 1], axis=1) / side
+    return square_boxes(count)

@@ -26,6 +26,7 @@ from . import (
     report,
     run,
     select_layers,
+    show,
 )
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ COMMANDS = (
     report,
     knock_out,
     information,
+    show,
     demo,
     models,
     methods,

@@ -169,9 +169,13 @@ def _imported(place: str) -> Any:
 
 
 _DRAWINGS = {
-    "recording frame": "tokenlens.analyses.attention_map:compute",
-    "recording map": "tokenlens.analyses.attention_map:plot",
-    "recording page": "tokenlens.analyses.attention_map:to_html",
+    f"{what} {kind}": f"tokenlens.analyses.{module}:{function}"
+    for what, module in {
+        "recording": "attention_map",
+        "trace": "stage_map",
+        "layout": "layout_map",
+    }.items()
+    for kind, function in {"frame": "compute", "map": "plot", "page": "to_html"}.items()
 }
 
 

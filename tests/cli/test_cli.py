@@ -21,6 +21,7 @@ COMMANDS = (
     "report",
     "knock-out",
     "information",
+    "show",
     "demo",
     "models",
     "methods",

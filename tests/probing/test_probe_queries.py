@@ -95,7 +95,7 @@ def test_rows_of_the_prompt_equal_eager_attention(name):
         for row, inputs in enumerate(found.alone):
             maps = eager_maps(found.model, inputs)
             visual, offset = inputs["input_ids"][0] == image, found.offsets[row]
-            for kind, recording in recordings.items():
+            for recording in recordings.values():
                 places = recording.queries[row] - offset
                 expected = maps[:, :, places][..., visual]
                 assert (recording.per_head[row] - expected).abs().max() < EXACT
@@ -203,8 +203,9 @@ def test_an_answer_that_ends_early_has_fewer_rows():
     ],
 )
 def test_queries_that_are_none_are_refused_at_once(queries, words):
-    with pytest.raises(ProbeError, match=rf"\A[^\n]*{words}[^\n]*\Z"), tl.probe(
-        case("Qwen2-VL", ONE).model, queries=queries
+    with (
+        pytest.raises(ProbeError, match=rf"\A[^\n]*{words}[^\n]*\Z"),
+        tl.probe(case("Qwen2-VL", ONE).model, queries=queries),
     ):
         pass
 
@@ -220,9 +221,13 @@ def test_queries_that_are_none_are_refused_at_once(queries, words):
 )
 def test_queries_outside_of_a_prompt_are_refused_in_its_forward(queries, words):
     found = case("Qwen2-VL", RAGGED)
-    with tl.probe(found.model, queries=queries), torch.no_grad():
-        with pytest.raises(ProbeError, match=rf"\A[^\n]*{words}[^\n]*\Z"):
-            found.model(**found.inputs)
+    message = rf"\A[^\n]*{words}[^\n]*\Z"
+    with (
+        tl.probe(found.model, queries=queries),
+        torch.no_grad(),
+        pytest.raises(ProbeError, match=message),
+    ):
+        found.model(**found.inputs)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -241,9 +246,8 @@ def test_assisted_decoding_is_refused_for_generated_rows():
 
 def test_a_prompt_in_pieces_shows_its_last_row_alone():
     found = case("Qwen2-VL", ONE)
-    with tl.probe(found.model, queries=[2]):
-        with pytest.raises(ProbeError, match="in one forward"):
-            found.model.generate(**found.inputs, max_new_tokens=2, prefill_chunk_size=4)
+    with tl.probe(found.model, queries=[2]), pytest.raises(ProbeError, match="in one forward"):
+        found.model.generate(**found.inputs, max_new_tokens=2, prefill_chunk_size=4)
 
 
 def test_guidance_and_beams_that_go_unreturned_do_not_disturb():

@@ -1,17 +1,24 @@
 """One call of a layer's attention function, and the rows of its map that are wanted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tokenlens.errors import ProbeError
-from tokenlens.probing.rows import as_bias, attention_weights, row_bias, scaling_of
+from tokenlens.probing.rows import attention_weights, row_bias, scaling_of
 
-_MOST_WEIGHTS = 2**24
+MOST_WEIGHTS = 2**24
 """Attention weights held at once while many rows are read; more are read in turns."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise `ProbeError` for an attention call of a kind that cannot be read."""
+    for name in ("s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,7 @@ class AttentionCall:
         cached: int,
     ) -> "AttentionCall":
         """From what an observer is shown. Raises `ProbeError` for kinds that cannot be read."""
-        for name in ("s_aux", "position_bias"):
-            if options.get(name) is not None:
-                raise ProbeError(
-                    f"attention with {name} cannot be recorded; use a model without it"
-                )
+        check_options(options)
         causal = options.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
         return cls(query.detach(), key.detach(), mask, options, causal, cached)
@@ -96,7 +99,7 @@ class AttentionCall:
         """
         positions = positions.to(self.key.device) - self.gone
         heads, keys = self.query.shape[1], self.key.shape[2]
-        block = max(1, min(_MOST_WEIGHTS // (heads * keys), keys // (2 * heads)))
+        block = max(1, min(MOST_WEIGHTS // (heads * keys), keys // (2 * heads)))
         key, found = self.key[sample].float(), []
         for start in range(0, len(places), block):
             part = places[start : start + block]
@@ -110,64 +113,3 @@ class AttentionCall:
             visual = weights[..., positions.clamp(min=0)] * (positions >= 0)
             found.append(visual if per_head else visual.mean(dim=0, keepdim=True))
         return torch.cat(found, dim=1)
-
-
-def step_rows(
-    calls: Sequence[AttentionCall], key: Tensor, positions: Sequence[Tensor], *, per_head: bool
-) -> list[Tensor]:
-    """The rows of decoding steps of one token each, by the keys that were there at the last.
-
-    Args:
-        calls: one per step, in order; of one layer, with the same `gone` keys.
-        key: [batch, key_value_heads, keys, size], of the last step: those of all before it too.
-        positions: per sample int64 [n_visual], of the visual tokens in the sequence.
-        per_head: keep the heads apart.
-
-    Returns:
-        Per sample float32 [heads or 1, steps, n_visual].
-    """
-    batch, heads, _, _ = calls[0].query.shape
-    keys = key.shape[2]
-    query = torch.cat([call.query for call in calls], dim=2)
-    seen = _joined([_seen(call, keys) for call in calls])
-    found: list[Tensor] = []
-    block = max(1, _MOST_WEIGHTS // (heads * len(calls) * keys))
-    for start in range(0, batch, block):
-        part = slice(start, start + block)
-        weights = attention_weights(
-            query[part].float(), key[part].float(), seen[part], **calls[0].formula
-        )
-        for row, own in zip(weights, positions[part], strict=True):
-            places = own - calls[0].gone
-            visual = row[..., places.clamp(min=0)] * (places >= 0)
-            found.append(visual if per_head else visual.mean(dim=0, keepdim=True))
-    return found
-
-
-def without_key(call: AttentionCall) -> AttentionCall:
-    """A call whose keys are read elsewhere: nothing is kept of the cache but how long it was."""
-    return replace(call, key=call.key.new_empty(()).expand(1, 1, call.key.shape[2], 1))
-
-
-def _joined(masks: Sequence[Tensor]) -> Tensor:
-    """Masks of steps as one, [batch, 1 or heads, steps, keys]; floats where any has floats."""
-    if any(mask.is_floating_point() for mask in masks):
-        masks = [mask if mask.is_floating_point() else as_bias(mask) for mask in masks]
-    return torch.cat(list(masks), dim=2)
-
-
-def _seen(call: AttentionCall, keys: int) -> Tensor:
-    """Which of so many keys the one token of a step sees: [batch, 1 or heads, 1, keys].
-
-    Bool, or floats that are added; keys that came after the step are none of its own.
-    """
-    own = call.key.shape[2]
-    if isinstance(call.mask, Tensor) and call.mask.ndim == 4:
-        mask = call.mask[:, :, -1:, :own]
-        hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-        return torch.nn.functional.pad(mask, (0, keys - own), value=hidden)
-    batch = len(call.query)
-    rows = range(1) if call.mask is None else range(batch)
-    bias = torch.stack([call.bias(sample, call.cached) for sample in rows])[:, :, None]
-    seen = torch.nn.functional.pad(bias == 0, (0, keys - own), value=False)
-    return seen.expand(batch, -1, -1, -1)

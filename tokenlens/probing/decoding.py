@@ -6,14 +6,16 @@ computed together, by the keys that are there then: a step of generation costs n
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenlens.errors import ProbeError
-from tokenlens.probing.attention_call import AttentionCall, step_rows, without_key
+from tokenlens.probing.attention_call import AttentionCall, check_options
+from tokenlens.probing.steps import SeenKeys, Step, step_rows
 
-TOGETHER = 16
+TOGETHER = 32
 """Steps whose rows are computed at once, where the cache allows it."""
 
 
@@ -21,7 +23,7 @@ TOGETHER = 16
 class _Held:
     """The steps of one layer whose rows are still to be computed, and the latest keys."""
 
-    calls: list[AttentionCall] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     key: Tensor | None = None
 
 
@@ -50,6 +52,7 @@ class DecodedRows:
     fed: list[Tensor] = field(default_factory=list)
     _held: list[_Held] = field(init=False, repr=False)
     _found: list[list[list[Tensor]]] = field(init=False, repr=False)
+    _seen: SeenKeys = field(default_factory=SeenKeys, init=False, repr=False)
     _latest: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,33 +64,42 @@ class DecodedRows:
         ends = cached + ids.shape[1] == self.length + len(self.fed) + 1
         return ends and len(ids) == len(self.positions) and (cached == 0 or ids.shape[1] == 1)
 
-    def observe(self, layer: int, call: AttentionCall) -> None:
-        """Take one layer's call of the step under way.
+    def observe(
+        self,
+        layer: int,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        mask: Any,
+        options: dict[str, Any],
+        cached: int,
+    ) -> None:
+        """Take one layer's attention call of the step under way, which `cached` tokens precede.
 
         Raises `ProbeError` where the cache's rows were moved though they are `fixed`.
         """
-        if self.fixed and layer == self.layers - 1:
-            self._check_order(call)
-        last = call.cached + call.query.shape[2] - 1
-        if call.query.shape[2] > 1:  # without a cache: the whole sequence, again
-            rows = [
-                call.visual_rows(sample, [last], own, per_head=self.per_head)
-                for sample, own in enumerate(self.positions)
-            ]
-            self._found[layer].append(rows)
+        if query.shape[2] > 1:  # without a cache: the whole sequence, again
+            self._observe_whole(layer, AttentionCall.of(module, query, key, mask, options, cached))
             return
+        keys = key.shape[2]
+        gone = max(0, cached + 1 - keys)
+        if self.fixed and layer == self.layers - 1:
+            self._check_order(key, cached - gone)
         held = self._held[layer]
-        if held.calls and held.calls[0].gone != call.gone:
+        if held.steps and held.steps[0].gone != gone:
             self._compute(layer)
-        held.calls.append(without_key(call))
-        held.key = call.key
-        if len(held.calls) >= self.together:
+        if not held.steps:
+            check_options(options)
+        held.steps.append(Step(query, mask, options, keys, gone))
+        held.key = key
+        if len(held.steps) >= self.together:
             self._compute(layer)
 
     def flush(self) -> None:
         """Compute what is still to be computed, and let go of the cache."""
         for layer in range(self.layers):
             self._compute(layer)
+        self._seen = SeenKeys()
 
     def rows(self, layer: int, path: Sequence[int]) -> Tensor:
         """Rows of the first steps, float32 [heads or 1, steps, n_visual].
@@ -107,22 +119,30 @@ class DecodedRows:
         chosen = [steps[step][row] for step, row in enumerate(path)]
         return torch.cat(chosen, dim=1).cpu() if chosen else empty
 
-    def _check_order(self, call: AttentionCall) -> None:
+    def _observe_whole(self, layer: int, call: AttentionCall) -> None:
+        last = call.query.shape[2] - 1
+        rows = [
+            call.visual_rows(sample, [last], own, per_head=self.per_head)
+            for sample, own in enumerate(self.positions)
+        ]
+        self._found[layer].append(rows)
+
+    def _check_order(self, key: Tensor, place: int) -> None:
         """The last token's key is where it was: the deepest layer's depends on all before it."""
-        place = call.cached - call.gone
-        if self._latest is not None and not torch.equal(call.key[:, :, place - 1], self._latest):
+        if self._latest is not None and not torch.equal(key[:, :, place - 1], self._latest):
             raise ProbeError(
                 "the rows of the cache were moved between two decoding steps, so that it is not "
                 "known which row wrote what; let generate() do the beam search"
             )
-        self._latest = call.key[:, :, place].clone()
+        self._latest = key[:, :, place].clone()
 
     def _compute(self, layer: int) -> None:
         held = self._held[layer]
-        if held.calls and held.key is not None:
-            rows = step_rows(held.calls, held.key, self.positions, per_head=self.per_head)
+        if held.steps and held.key is not None:
+            seen = self._seen.of(held.steps, held.key)
+            rows = step_rows(held.steps, held.key, seen, self.positions, per_head=self.per_head)
             self._found[layer].append(rows)
-        held.calls, held.key = [], None
+        held.steps, held.key = [], None
 
 
 def _by_step(rows: Sequence[Tensor]) -> list[list[Tensor]]:

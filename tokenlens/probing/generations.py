@@ -181,7 +181,7 @@ def _release(owner: Any) -> None:
 
 
 def _followed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """transformers' own `generate()`, whose followers are told how it ended."""
+    """Transformers' own `generate()`, whose followers are told how it ended."""
 
     def generate(*args: Any, **kwargs: Any) -> Any:
         generation = _current.get()

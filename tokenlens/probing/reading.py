@@ -131,6 +131,11 @@ class RecordedRows:
             ]
         )
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that are no text, such as the end of an answer; none without a processor."""
+        return frozenset(getattr(self._tokenizer(), "all_special_ids", ()))
+
     def to_dataframe(self) -> "pd.DataFrame":
         """One line for every layer, query and visual token (and head, where they are kept).
 

@@ -292,7 +292,6 @@ class Recording(RecordedRows):
         else:
             self._written = _known(written)
 
-    @torch.no_grad()
     def observe(
         self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
     ) -> None:
@@ -301,16 +300,20 @@ class Recording(RecordedRows):
         if layer is None or not self._recording or not tokens_are_whole():
             return
         if self._step and self._decoded is not None:
-            call = AttentionCall.of(module, query, key, mask, options, self._cached)
-            self._decoded.observe(layer, call)
+            self._decoded.observe(layer, module, query, key, mask, options, self._cached)
         elif layer not in self._rows:
-            call = AttentionCall.of(module, query, key, mask, options, self._cached)
-            self._rows[layer] = [
-                call.visual_rows(sample, places, positions, per_head=self._per_head)
-                for sample, (places, positions) in enumerate(
-                    zip(self._places, self._positions, strict=True)
-                )
-            ]
+            self._observe_prompt(
+                layer, AttentionCall.of(module, query, key, mask, options, self._cached)
+            )
+
+    @torch.no_grad()
+    def _observe_prompt(self, layer: int, call: AttentionCall) -> None:
+        self._rows[layer] = [
+            call.visual_rows(sample, places, positions, per_head=self._per_head)
+            for sample, (places, positions) in enumerate(
+                zip(self._places, self._positions, strict=True)
+            )
+        ]
 
 
 def _known(written: list[Written]) -> Callable[[], list[Written]]:
