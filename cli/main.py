@@ -26,6 +26,7 @@ from . import (
     report,
     run,
     select_layers,
+    show,
     tune,
 )
 
@@ -47,6 +48,7 @@ COMMANDS = (
     knock_out,
     information,
     tune,
+    show,
     demo,
     models,
     methods,

@@ -168,6 +168,23 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
+_DRAWINGS = {
+    f"{what} {kind}": f"tokenlens.analyses.{module}:{function}"
+    for what, module in {
+        "recording": "attention_map",
+        "trace": "stage_map",
+        "layout": "layout_map",
+    }.items()
+    for kind, function in {"frame": "compute", "map": "plot", "page": "to_html"}.items()
+}
+
+
+def drawing(name: str) -> Callable[..., Any]:
+    """What draws an object, by name: the object need not know the figures, which are above it."""
+    found: Callable[..., Any] = _imported(_DRAWINGS[name])
+    return found
+
+
 SCORER_SUMMARIES = {
     "last": "the row of the last prompt token",
     "text": "the rows of the text after the last visual token",

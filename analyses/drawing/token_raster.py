@@ -20,23 +20,48 @@ def rasterise(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
     >>> rasterise(boxes, np.array([1.0, 2.0, 9.0]))
     array([[1., 2.]])
     """
+    places, (width, height) = corners(boxes)
+    total = np.zeros((*values.shape[:-1], height, width))
+    count = np.zeros((height, width))
+    for token, (x0, y0, x1, y1) in enumerate(places):
+        total[..., y0:y1, x0:x1] += values[..., token, None, None]
+        count[y0:y1, x0:x1] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def corners(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of a raster that each token covers: int64 [n, 4], xyxy; its width and height.
+
+    >>> corners(np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [1, 0, 1, 1]]))
+    (array([[0, 0, 1, 1],
+           [1, 0, 2, 1],
+           [0, 0, 0, 0]]), (2, 1))
+    """
+    found = np.zeros(boxes.shape, dtype=np.int64)
     seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    boxes, values = boxes[seen], values[..., seen]
+    boxes = boxes[seen]
     if len(boxes) == 0:
-        return np.full((*values.shape[:-1], 1, 1), np.nan)
+        return found, (1, 1)
     spans = np.median(boxes[:, 2:] - boxes[:, :2], axis=0)
     across, down = (max(1, round(1 / float(span))) for span in spans)
     places = boxes * [across, down, across, down]
     on_grid = np.allclose(places, np.rint(places), atol=0.02)
     zoom = 1 if on_grid else -(-_FINE // max(across, down))
     width, height = across * zoom, down * zoom
-    corners = np.rint(boxes * [width, height, width, height]).astype(int)
-    total = np.zeros((*values.shape[:-1], height, width))
-    count = np.zeros((height, width))
-    for token, (x0, y0, x1, y1) in enumerate(corners):
-        total[..., y0:y1, x0:x1] += values[..., token, None, None]
-        count[y0:y1, x0:x1] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    found[seen] = np.rint(boxes * [width, height, width, height])
+    return found, (width, height)
+
+
+def square_boxes(count: int) -> np.ndarray:
+    """Boxes float64 [count, 4] for tokens whose places are not known: row by row in a square.
+
+    >>> square_boxes(3)[:, :2].tolist()
+    [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]
+    """
+    side = max(1, int(np.ceil(np.sqrt(count))))
+    rows, columns = np.divmod(np.arange(count), side)
+    boxes: np.ndarray = np.stack([columns, rows, columns + 1, rows + 1], axis=1) / side
+    return boxes
 
 
 def shrunk(picture: Image.Image, side: int = 150) -> Image.Image:

@@ -22,6 +22,7 @@ COMMANDS = (
     "knock-out",
     "information",
     "tune",
+    "show",
     "demo",
     "models",
     "methods",

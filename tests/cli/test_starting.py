@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.support.repository import ROOT
 
@@ -50,6 +51,13 @@ REFUSED: dict[str, list[str]] = {
     "a report of an empty folder": ["report", "empty"],
     "an unknown model to knock out": ["knock-out", "--model", "nobody"],
     "no data to knock out": ["knock-out", "--data", "nowhere.jsonl"],
+    "no photograph to show": ["show", "nowhere.jpg", "what is it?"],
+    "no question to show": ["show", "nowhere.jpg"],
+    "a photograph that is none": ["show", "nothing.jsonl", "what is it?"],
+    "an empty folder to show": ["show", "empty", "what is it?"],
+    "a missing schedule to show": ["show", "dot.png", "what is it?", "--schedule", "nowhere.json"],
+    "an unknown model to show": ["show", "dot.png", "what is it?", "--model", "nobody"],
+    "a page that is none": ["show", "dot.png", "what is it?", "--out", "nothing.jsonl"],
     "an unknown model to demonstrate": ["demo", "--model", "nobody"],
 }  # fmt: skip
 _PROGRAM = """
@@ -77,6 +85,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "empty").mkdir()
     (folder / "nothing.jsonl").write_text("\n")
     (folder / "outline").mkdir()
+    Image.new("RGB", (9, 9)).save(folder / "dot.png")
     bundled = ROOT / "data" / "tiny-qwen2-vl"
     (folder / "outline" / "config.json").write_text((bundled / "config.json").read_text())
     commands = [*LISTING, *REFUSED.values()]

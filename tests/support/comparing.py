@@ -204,3 +204,43 @@ def keeping_all_is_bit_identical(case: Case, keep_all: Schedule, dtype: torch.dt
     finally:
         model.double()
     return torch.equal(plain, pruned)
+
+
+@torch.no_grad()
+def eager_steps(model: PreTrainedModel, inputs: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+    """Eager attention of one unpadded sample's last token, and of each of `tokens` fed after it.
+
+    [layers, heads, 1 + steps, visual tokens]; keys that a sliding window has dropped are 0.
+    """
+    config = model.config.get_text_config()
+    visual = (inputs["input_ids"][0] == model.config.image_token_id).nonzero()[:, 0]
+    before, config._attn_implementation = config._attn_implementation, "eager"
+    cache = DynamicCache(config=config)
+    steps, mask = [], inputs["attention_mask"]
+    try:
+        maps = model(**inputs, past_key_values=cache, output_attentions=True).attentions
+        steps.append([layer[0, :, -1] for layer in maps])
+        for token in tokens:
+            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+            given = {"input_ids": token.view(1, 1), "attention_mask": mask}
+            deltas = getattr(model.model, "rope_deltas", None)
+            if deltas is not None:
+                given["position_ids"] = (mask.sum(1, keepdim=True) - 1 + deltas).expand(3, -1, -1)
+            maps = model(**given, past_key_values=cache, output_attentions=True).attentions
+            steps.append([layer[0, :, -1] for layer in maps])
+    finally:
+        config._attn_implementation = before
+    length = inputs["input_ids"].shape[1]
+    return torch.stack(
+        [
+            torch.stack([_columns(row, visual, length + step) for row in layers])
+            for step, layers in enumerate(steps)
+        ],
+        dim=2,
+    )
+
+
+def _columns(row: Tensor, visual: Tensor, length: int) -> Tensor:
+    """Of a row [heads, keys] those of `visual`, where the first of `length` keys may be gone."""
+    whole = torch.nn.functional.pad(row, (length - row.shape[-1], 0))
+    return whole[:, visual]

@@ -3,12 +3,17 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tokenlens.errors import ModelError, UnknownLayoutWarning
 from tokenlens.models.adapters import ADAPTERS, AdapterContext, PictureTokens, find_adapter
+from tokenlens.registry import drawing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,25 @@ class Layout:
     def placed(self) -> bool:
         """Whether the boxes of the visual tokens are known."""
         return not bool(self.boxes.isnan().any())
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One line for every visual token: visual (from 0), position, image, frame, x0 … y1."""
+        frame: pd.DataFrame = drawing("layout frame")(self)
+        return frame
+
+    def plot(self, *, image: int = 0, picture: Any = None, ax: Any = None) -> Any:
+        """Draw what the tokens of one picture cover, and return its Matplotlib figure.
+
+        Args:
+            image: which picture of the sample, counted from 0.
+            picture: to draw on, a PIL picture or array [height, width, 3].
+            ax: Matplotlib axes to draw on; None for a new figure.
+        """
+        return drawing("layout map")(self, image=image, picture=picture, ax=ax)
+
+    def _repr_html_(self) -> str:
+        html: str = drawing("layout page")(self)
+        return html
 
 
 def find_layouts(given: AdapterContext, mask: Tensor, videos: Tensor) -> list[Layout]:

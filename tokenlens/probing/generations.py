@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -48,12 +48,19 @@ class PromptCall:
         mask = self.arguments.get("attention_mask")
         return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
+    def setting(self, name: str, model: PreTrainedModel) -> Any:
+        """What this call decodes by: its own argument, its configuration's, or the model's."""
+        configs = self.arguments.get("generation_config"), getattr(model, "generation_config", None)
+        found = (self.arguments.get(name), *(getattr(config, name, None) for config in configs))
+        return next((value for value in found if value is not None), None)
+
     def expanded(self, batch: int) -> Tensor | None:
         """The prompt, each sample as often as beams or several answers a prompt need it."""
-        ids = self.ids
-        if ids is None or batch % len(ids):
-            return None
-        return ids.repeat_interleave(batch // len(ids), dim=0)
+        return _repeated(self.ids, batch)
+
+    def expanded_mask(self, batch: int) -> Tensor | None:
+        """`attention_mask`, likewise."""
+        return _repeated(self.attention_mask, batch)
 
     def ends_in(self, ids: Tensor, cached: int) -> bool:
         """Whether `ids` (int64 [batch, length]), after `cached` tokens, hold the prompt's end."""
@@ -62,6 +69,12 @@ class PromptCall:
             return False
         rest = prompt[:, cached:].to(ids.device)
         return torch.equal(ids[:, : rest.shape[1]], rest)
+
+
+def _repeated(rows: Tensor | None, batch: int) -> Tensor | None:
+    if rows is None or batch % len(rows):
+        return None
+    return rows.repeat_interleave(batch // len(rows), dim=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +94,20 @@ class Generation:
         return next((given for one, given in reversed(self.calls) if one is model), None)
 
 
+class Follower(Protocol):
+    """What wants to know how a `generate()` ended."""
+
+    def wants_beams(self, given: PromptCall) -> bool:
+        """Whether it must know of each token which beam wrote it."""
+
+    def ended(self, given: PromptCall, result: Any) -> None:
+        """Take what transformers' own `generate()` returned: token ids, or its output object."""
+
+
 Check = Callable[[PromptCall], None]
 
 _checks: list[tuple[PreTrainedModel, Check]] = []
+_followers: list[tuple[PreTrainedModel, Follower]] = []
 _current: ContextVar[Generation | None] = ContextVar("tokenlens_generation", default=None)
 _watched: dict[Any, "_Watched"] = {}
 _lock = threading.Lock()
@@ -95,16 +119,24 @@ def current_generation() -> Generation | None:
 
 
 @contextmanager
-def watch_generate(model: PreTrainedModel, check: Check | None = None) -> Iterator[None]:
+def watch_generate(
+    model: PreTrainedModel, check: Check | None = None, follower: Follower | None = None
+) -> Iterator[None]:
     """Let `current_generation` know of every `generate()` of `model` and of what may call it.
 
-    `check` is called before each `generate()` of `model`, in whatever thread, and may refuse it.
+    `check` is called before each `generate()` of `model`, in whatever thread, and may refuse it;
+    `follower` is told of the end of each. Where it wants the beams, transformers is asked for its
+    output object, of which the caller still gets the token ids alone.
     """
     with ExitStack() as stack:
         if check is not None:
             checked = (model, check)
             _checks.append(checked)
             stack.callback(_checks.remove, checked)
+        if follower is not None:
+            followed = (model, follower)
+            _followers.append(followed)
+            stack.callback(_followers.remove, followed)
         for owner in _owners(model):
             _install(owner)
             stack.callback(_release, owner)
@@ -132,7 +164,8 @@ def _install(owner: Any) -> None:
         if owner not in _watched:
             original = vars(owner)["generate"]
             bound = None if isinstance(owner, type) else owner
-            _watched[owner] = _Watched(original, _noting(original, bound))
+            run = _followed(original) if owner is GenerationMixin else original
+            _watched[owner] = _Watched(original, _noting(original, bound, run))
             owner.generate = _watched[owner].noting
         _watched[owner].users += 1
 
@@ -147,7 +180,31 @@ def _release(owner: Any) -> None:
                 owner.generate = watched.original
 
 
-def _noting(original: Callable[..., Any], bound: Any) -> Callable[..., Any]:
+def _followed(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Transformers' own `generate()`, whose followers are told how it ended."""
+
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        generation = _current.get()
+        if generation is None or not generation.calls:
+            return original(*args, **kwargs)
+        model, given = generation.calls[-1]
+        followers = [one for followed, one in tuple(_followers) if followed is model]
+        alone = not given.setting("return_dict_in_generate", model)
+        if alone and any(one.wants_beams(given) for one in followers):
+            result = original(*args, **{**kwargs, "return_dict_in_generate": True})
+        else:
+            alone, result = False, original(*args, **kwargs)
+        for one in followers:
+            one.ended(given, result)
+        return result.sequences if alone else result
+
+    return generate
+
+
+def _noting(
+    original: Callable[..., Any], bound: Any, run: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`run`, which stands for `original`, with what it is given noted while it runs."""
     signature = inspect.signature(original)
 
     @wraps(original)
@@ -165,7 +222,7 @@ def _noting(original: Callable[..., Any], bound: Any) -> Callable[..., Any]:
         generation.calls.append((model, given))
         token = _current.set(generation)
         try:
-            return original(*args, **kwargs)
+            return run(*args, **kwargs)
         finally:
             _current.reset(token)
             generation.calls.pop()

@@ -1,20 +1,32 @@
-"""Recording T–V attention: how much the last prompt token looks at each visual token, per layer."""
+"""Recording T–V attention: how much a query token looks at each visual token, per layer."""
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from tokenlens.errors import ProbeError
 from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
 from tokenlens.probing.attention import is_observing, observe_attention, tokens_are_whole
+from tokenlens.probing.attention_call import AttentionCall
+from tokenlens.probing.attribution import (
+    Written,
+    attribute,
+    attribute_loop,
+    beams_of,
+    own_loop,
+    refuse_assisted,
+)
+from tokenlens.probing.decoding import TOGETHER, DecodedRows
 from tokenlens.probing.generations import Generation, PromptCall, current_generation, watch_generate
-from tokenlens.probing.rows import attention_row, row_bias, scaling_of
+from tokenlens.probing.queries import Queries, QueryChoice, attended_tokens
+from tokenlens.probing.reading import RecordedRows
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -31,98 +43,98 @@ _ONLY_DRAFTED = (
     "the model only drafted for another's generate(), which shows it no pictures; run its own "
     "forward or generate()"
 )
+_NOT_ENDED = "generate() did not come to its end, so that it is not known which tokens it returns"
+_NOT_ON = (
+    "a decoding step did not go on from the one before it (a cache that was cut or filled between "
+    "them); run generate(), or feed one token at a time"
+)
 
 
 @contextmanager
 def probe(
-    vlm_or_model: "VLM | PreTrainedModel", *, per_head: bool = False
+    vlm_or_model: "VLM | PreTrainedModel", *, queries: Queries = "last", per_head: bool = False
 ) -> Iterator["Recording"]:
     """Record importance while the model runs, by a plain forward or by `generate()`.
 
-    Importance is the attention that the last prompt token pays to each visual token, after the
-    softmax over all keys of the layer and averaged over heads (SwiftVLM, arXiv 2602.03134, §3.1).
-    Only that one row is computed, in float32, beside whatever attention implementation the model
-    has; the model's own output is bit for bit what it is without the probe. Leaving the context, by
-    an error too, leaves no trace on the model.
+    Importance is the attention that a query token pays to each visual token, after the softmax
+    over all keys of the layer and averaged over heads (SwiftVLM, arXiv 2602.03134, §3.1, whose
+    query is the last prompt token). Only the rows asked for are computed, in float32, beside
+    whatever attention implementation the model has; the model's own output is bit for bit what it
+    is without the probe. Leaving the context, by an error too, leaves no trace on the model.
 
     Of `generate()`, however it decodes, the prompt is what it was given; what it writes, drafts and
     runs beside is no part of it. Beams and several answers to a prompt make samples of their own.
     Of a plain forward on an empty cache all it is given is the prompt, and decoding steps of one
-    token are ignored. The latest prompt is the one recorded, and only where the model is called in
-    the thread or task that opened the context, or in one that it started with a copy of its
-    contextvars (`asyncio.to_thread`).
+    token are ignored, but for "generated". The latest prompt is the one recorded, and only where
+    the model is called in the thread or task that opened the context, or in one that it started
+    with a copy of its contextvars (`asyncio.to_thread`).
 
     Args:
         vlm_or_model: A `VLM`, or a bare Hugging Face vision-language model.
+        queries: Whose rows. "last": the last prompt token, so that importance has no dimension of
+            queries. "text": the prompt's tokens after its last visual token. "generated": for each
+            generated token the row that predicted it (the first is the last prompt token's), of
+            the returned sequences: greedy, sampling and beam search, or a loop of your own that
+            feeds one token at a time and does not reorder its cache. Positions in the (padded)
+            prompt, the same for every sample, negative ones from its end. Or a function that is
+            given a sample's token ids, int64 [length], and gives positions or a bool mask.
         per_head: Keep every head's row too.
 
     Raises:
         ModelError: What was given is no vision-language model.
-        ProbeError: In the forward, where no input ids are given or visual tokens come on top of a
-            filled cache.
+        ProbeError: Queries of another kind. In the forward, where no input ids are given, visual
+            tokens come on top of a filled cache, or a query is padding, outside of the prompt or
+            not in the forward that ends it. In `generate()`, for "generated" with drafts.
 
     Example:
-        with tl.probe(vlm) as recording:
-            vlm.model(**inputs)
-        recording.importance[0]  # [layers, n_visual]
+        with tl.probe(vlm, queries="generated") as recording:
+            vlm.model.generate(**inputs)
+        recording.importance[0]  # [layers, queries, n_visual]; with "last" [layers, n_visual]
     """
     model = unwrap(vlm_or_model)
-    recording = Recording(model, per_head)
+    choice = QueryChoice.of(queries)
+    recording = Recording(vlm_or_model, choice, per_head)
+    follower = recording if choice.generated else None
     with (
         observe_attention(text_config(model)._attn_implementation, recording.observe),
-        watch_generate(model),
+        watch_generate(model, recording.check if choice.generated else None, follower),
         model.register_forward_pre_hook(recording.begin, with_kwargs=True),
         model.register_forward_hook(recording.end, always_call=True),
     ):
         yield recording
 
 
-class Recording:
+class Recording(RecordedRows):
     """What the probe saw of the latest prompt. Read it inside the context or after it."""
 
-    def __init__(self, model: PreTrainedModel, per_head: bool) -> None:
+    def __init__(
+        self, vlm_or_model: "VLM | PreTrainedModel", choice: QueryChoice, per_head: bool
+    ) -> None:
+        model = unwrap(vlm_or_model)
+        super().__init__(vlm_or_model, choice, per_head, len(decoder_layers(model)))
         self._model = model
-        self._per_head = per_head
         self._layer_of: dict[nn.Module, int] = {
             module: index
             for index, layer in enumerate(decoder_layers(model))
             for module in layer.modules()
         }
-        self._layers = len(decoder_layers(model))
-        self._cached = self._queries = 0
-        self._last: list[int] = []
-        self._positions: list[Tensor] = []
-        self._rows: dict[int, list[Tensor]] = {}
-        self._recording = False
+        self._cached = 0
+        self._step = self._recording = False
         self._runner: int | None = None
         self._generation: Generation | None = None
         self._awaited = False
         self._reason = _NOTHING
 
-    @property
-    def importance(self) -> list[Tensor]:
-        """Per sample float32 [layers, n_visual] on the CPU; a row sums to at most 1."""
-        return [rows.mean(dim=1) for rows in self._stacked()]
-
-    @property
-    def per_head(self) -> list[Tensor]:
-        """Per sample float32 [layers, heads, n_visual] on the CPU, with `probe(per_head=True)`."""
-        if not self._per_head:
-            raise ProbeError("heads were not recorded; ask for them with probe(..., per_head=True)")
-        return self._stacked()
-
-    @property
-    def positions(self) -> list[Tensor]:
-        """Per sample int64 [n_visual] on the CPU: places in the input's (padded) sequence."""
-        self._check_begun()
-        return [positions.cpu() for positions in self._positions]
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self._model.forward)
 
     def begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Hook before the model's forward: one that holds the prompt's end starts a recording."""
         if not is_observing(self.observe):
             return
         self._claim()
-        given = inspect.signature(self._model.forward).bind_partial(*args, **kwargs).arguments
+        given = self._signature.bind_partial(*args, **kwargs).arguments
         ids, cache = given.get("input_ids"), given.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length())
         mask = given.get("attention_mask")
@@ -132,6 +144,9 @@ class Recording:
             self._begin_forward(ids, mask, cached)
         else:
             self._begin_generated(generation, call, ids, mask, cached)
+        if self._recording and not self._step:
+            self._keep_inputs(given)
+            self._follow(call, cache)
 
     def _claim(self) -> None:
         """Take the recording for this thread: it holds one forward at a time."""
@@ -140,7 +155,7 @@ class Recording:
             raise ProbeError(
                 "another thread is running the probed model; a recording serves one at a time"
             )
-        self._runner, self._recording = thread, False
+        self._runner, self._recording, self._step = thread, False, False
 
     def end(self, *_: Any) -> None:
         """Hook after the model's forward, whether it succeeded or not."""
@@ -156,9 +171,9 @@ class Recording:
                     "input_ids and pixel_values instead of inputs_embeds"
                 )
             self._generation = None
-            self._start(ids, mask, cached, ids.shape[1])
+            self._start(ids, mask, cached)
         elif ids is None or ids.shape[1] == 1:  # one is what the model itself wrote
-            return
+            self._go_on(ids, cached)
         elif visual_mask(self._model, ids).any():
             raise ProbeError(
                 "visual tokens were fed on top of a filled cache, where one row cannot show "
@@ -186,95 +201,120 @@ class Recording:
         prompt = generation.prompts.get(self._model)
         if prompt is None:
             self._reason = _ONLY_DRAFTED
-        if not self._awaited or call.drafting or prompt is None or ids is None:
+        if call.drafting or prompt is None or ids is None:
+            return
+        if not self._awaited:
+            if self._decoded is not None and self._decoded.follows(ids, cached):
+                self._go_on(ids, cached)
             return
         whole = prompt.expanded(len(ids))
         if whole is None or not prompt.ends_in(ids, cached):
             return
         self._awaited = False
         if not isinstance(mask, Tensor) or mask.ndim != 2:
-            mask = prompt.attention_mask
-        self._start(whole, mask, cached, ids.shape[1])
+            mask = prompt.expanded_mask(len(ids))
+        self._start(whole, mask, cached)
 
     def _clear(self, reason: str) -> None:
         self._reason = reason
-        self._positions, self._rows = [], {}
+        self.forget()
 
-    def _start(self, prompt: Tensor, mask: Any, cached: int, queries: int) -> None:
-        """Record the row of the last token of `prompt`, among `queries` after `cached` tokens."""
-        self._cached, self._queries = cached, queries
-        self._last = _last_tokens(mask, prompt)
-        if min(self._last) < cached:
+    def _start(self, prompt: Tensor, mask: Any, cached: int) -> None:
+        """Record the rows of the query tokens of `prompt`, of which `cached` ran before."""
+        self.forget()
+        visual = visual_mask(self._model, prompt)
+        places = self._choice.places(prompt, attended_tokens(mask, prompt), visual)
+        if any(place < cached for sample in places for place in sample):
             raise ProbeError(
                 "the batch is padded on the right and its prompts end in different forwards; pad "
                 "on the left (tokenizer.padding_side = 'left')"
+                if self._choice.wanted in ("last", "generated")
+                else "some of the query tokens are in the cache already, or in an earlier piece of "
+                "the prompt; run the whole prompt in one forward, without prefill_chunk_size"
             )
-        self._positions = [row.nonzero()[:, 0] for row in visual_mask(self._model, prompt)]
-        self._rows = {}
+        self._cached, self._prompt, self._places = cached, prompt, places
+        self._positions = [row.nonzero()[:, 0] for row in visual]
         self._recording = True
 
-    @torch.no_grad()
+    def _follow(self, call: PromptCall | None, cache: Any) -> None:
+        """Be ready for the steps after the prompt, where they are asked for."""
+        if not self._choice.generated or self._prompt is None:
+            return
+        plain = call is not None and not own_loop(call) and beams_of(call, self._model) == 1
+        together = TOGETHER if plain and type(cache) is DynamicCache else 1
+        length = self._prompt.shape[1]
+        self._decoded = DecodedRows(
+            layers=self._layers,
+            positions=self._positions,
+            per_head=self._per_head,
+            together=together,
+            fixed=call is None,
+            length=length,
+        )
+        self._reason = _NOT_ENDED
+        self._written = None if call else partial(attribute_loop, self._decoded)
+
+    def _go_on(self, ids: Tensor | None, cached: int) -> None:
+        """A forward after the prompt's: a decoding step, where those are followed."""
+        if self._decoded is None:
+            return
+        if ids is None or not self._decoded.follows(ids, cached):
+            self._clear(_NOT_ON)
+            return
+        self._decoded.fed.append(ids[:, -1])
+        self._cached, self._recording, self._step = cached, True, True
+
+    def check(self, given: PromptCall) -> None:
+        """Refuse a `generate()` whose rows could not be told from each other."""
+        if is_observing(self.observe):
+            refuse_assisted(given, self._model)
+
+    def wants_beams(self, given: PromptCall) -> bool:
+        """Whether each token's beam must be known: in a beam search of this context."""
+        return (
+            is_observing(self.observe)
+            and not own_loop(given)
+            and not given.drafting
+            and beams_of(given, self._model) > 1
+        )
+
+    def ended(self, given: PromptCall, result: Any) -> None:
+        """A `generate()` is over: from now on it is known which rows wrote what it returns."""
+        decoded, prompt = self._decoded, self._prompt
+        ours = self._generation is not None and current_generation() is self._generation
+        if not ours or given.drafting or decoded is None or prompt is None:
+            return
+        decoded.flush()
+        try:
+            written = attribute(given, self._model, result, prompt, decoded)
+        except ProbeError as error:
+            self._clear(str(error))
+        else:
+            self._written = _known(written)
+
     def observe(
         self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
     ) -> None:
-        """Compute the last prompt token's row of one layer, once per recording."""
+        """Compute the wanted rows of one layer, once per forward."""
         layer = self._layer_of.get(module)
-        if layer is None or not self._recording or layer in self._rows or not tokens_are_whole():
+        if layer is None or not self._recording or not tokens_are_whole():
             return
-        for name in ("s_aux", "position_bias"):
-            if options.get(name) is not None:
-                raise ProbeError(
-                    f"attention with {name} cannot be recorded; use a model without it"
-                )
-        causal = options.get("is_causal")
-        left = max(0, self._cached + self._queries - key.shape[2])  # behind, by a sliding window
-        rows = []
-        for sample, (last, positions) in enumerate(zip(self._last, self._positions, strict=True)):
-            bias = row_bias(
-                mask,
-                sample=sample,
-                row=last - self._cached,
-                place=last - left,
-                keys=key.shape[2],
-                causal=getattr(module, "is_causal", True) if causal is None else causal,
-                window=options.get("sliding_window"),
-                device=key.device,
+        if self._step and self._decoded is not None:
+            self._decoded.observe(layer, module, query, key, mask, options, self._cached)
+        elif layer not in self._rows:
+            self._observe_prompt(
+                layer, AttentionCall.of(module, query, key, mask, options, self._cached)
             )
-            row = attention_row(
-                query[sample, :, last - self._cached],
-                key[sample],
-                scaling=scaling_of(query, options),
-                bias=bias,
-                softcap=options.get("softcap"),
-            )
-            positions = positions.to(row.device) - left
-            visual = row[:, positions.clamp(min=0)] * (positions >= 0)
-            rows.append(visual if self._per_head else visual.mean(dim=0, keepdim=True))
-        self._rows[layer] = rows
 
-    def _check_begun(self) -> None:
-        if not self._positions:
-            raise ProbeError(f"nothing was recorded; {self._reason}")
-
-    def _stacked(self) -> list[Tensor]:
-        self._check_begun()
-        silent = [layer + 1 for layer in range(self._layers) if layer not in self._rows]
-        if silent:
-            raise ProbeError(
-                f"layers {silent} of {self._layers} recorded no attention for the whole prompt: "
-                "the forward was cut short, the layers run on pruned tokens, or their attention "
-                "does not go through transformers' attention functions"
+    @torch.no_grad()
+    def _observe_prompt(self, layer: int, call: AttentionCall) -> None:
+        self._rows[layer] = [
+            call.visual_rows(sample, places, positions, per_head=self._per_head)
+            for sample, (places, positions) in enumerate(
+                zip(self._places, self._positions, strict=True)
             )
-        return [
-            torch.stack([self._rows[layer][sample].cpu() for layer in range(self._layers)])
-            for sample in range(len(self._positions))
         ]
 
 
-def _last_tokens(attention_mask: Any, input_ids: Tensor) -> list[int]:
-    """Place of each sample's last real token, whichever side is padded."""
-    batch, length = input_ids.shape
-    if not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2:
-        return [length - 1] * batch
-    places = torch.arange(length, device=attention_mask.device)
-    return (attention_mask[:, :length].bool() * places).amax(dim=1).tolist()
+def _known(written: list[Written]) -> Callable[[], list[Written]]:
+    return lambda: written

@@ -116,7 +116,7 @@ def row_bias(
         )
     if mask is not None and mask.ndim == 4:
         given = mask[sample, :, row, :keys]
-        return _as_bias(given) if given.dtype == torch.bool else given.float()
+        return as_bias(given) if given.dtype == torch.bool else given.float()
     own = row if place is None else place
     places = torch.arange(keys, device=device)
     seen = torch.ones(keys, dtype=torch.bool, device=device)
@@ -127,8 +127,9 @@ def row_bias(
     if mask is not None:
         real = mask[sample, :keys].bool()
         seen[: len(real)] &= real
-    return _as_bias(seen[None])
+    return as_bias(seen[None])
 
 
-def _as_bias(seen: Tensor) -> Tensor:
+def as_bias(seen: Tensor) -> Tensor:
+    """A mask of bools as float32 that are added to logits: 0 for a key that is seen, else -inf."""
     return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)

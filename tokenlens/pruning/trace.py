@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,10 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning.cost.decoder_cost import Cost
 from tokenlens.pruning.tokens import Slots
+from tokenlens.registry import drawing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -87,6 +91,43 @@ class Trace:
     def cost(self) -> Cost:
         """Cost of the prefill; `cost.unpruned` is that of the unpruned model."""
         return self._there(self._cost)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One line for every visual token at every stage.
+
+        Columns: sample (from 0), stage (from 1), visual (from 0), position (in the padded input),
+        fate ("kept", "brought back", "set aside", "place of a merged token" or "gone"), score (its
+        importance there; not-a-number where it did not compete).
+        """
+        frame: pd.DataFrame = drawing("trace frame")(self)
+        return frame
+
+    def plot(
+        self,
+        *,
+        stage: int = 1,
+        sample: int = 0,
+        picture: Any = None,
+        layout: Any = None,
+        ax: Any = None,
+    ) -> Any:
+        """Draw what a stage did with every visual token, and return its Matplotlib figure.
+
+        Args:
+            stage: counted from 1.
+            sample: index of the sample.
+            picture: to draw on, a PIL picture or array [height, width, 3].
+            layout: where the visual tokens lie (`vlm.layout(inputs)[sample]`); None to draw them
+                row by row.
+            ax: Matplotlib axes to draw on; None for a new figure.
+        """
+        return drawing("trace map")(
+            self, stage=stage, sample=sample, picture=picture, layout=layout, ax=ax
+        )
+
+    def _repr_html_(self) -> str:
+        html: str = drawing("trace page")(self)
+        return html
 
     def fill(
         self, stages: Sequence[StageTrace], tokens: Tensor, readable: Tensor, cost: Cost

@@ -79,7 +79,7 @@ def stage_cases(
                 missing=missing,
                 overlay=overlay(picture, outlines),
                 tiles=[
-                    _stage_tile(where, part, (width, height))
+                    stage_tile(where, part, (width, height))
                     for (_, where), part in frame.groupby(["stage", "where"], sort=False)
                 ],
             )
@@ -89,7 +89,8 @@ def stage_cases(
     return cases
 
 
-def _stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:
+def stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:
+    """What one stage did to a picture of `size` (width, height): its part of `kept_tokens`."""
     fates = stage["fate"].to_numpy()
     boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
     pixels = boxes * [*size, *size]

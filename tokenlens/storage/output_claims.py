@@ -52,6 +52,25 @@ def claim_report(folder: Path) -> None:
         write_sealed(folder / MANIFEST, {"schema": 1, "kind": _REPORT_KIND})
 
 
+def page_target(path: Path, name: str) -> Path:
+    """The file to write a page to: `path`, or `name` in it where that is a folder.
+
+    Raises `OutputError` for a name that does not end in .html, for a place in the folder of a run,
+    and for a file that is no page of tokenlens.
+    """
+    target = path / name if path.is_dir() else path
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{path}: got {path.suffix!r}, expected a name that ends in .html")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder, expected a file; choose another with --out")
+    refuse_run_folder(target.parent, target, "a page")
+    if target.exists() and target.stat().st_size and _REPORT_MARK not in target.read_bytes():
+        raise OutputError(
+            f"{target} exists and is no page of tokenlens; choose another with --out, or delete it"
+        )
+    return target
+
+
 def figure_target(path: Path) -> Path:
     """The file to write a figure to: `path`, or where it points as a link.
 

@@ -78,6 +78,12 @@ def tune_directory(model: str, data: str, samples: int, goal: str) -> Path:
     return ROOT / slug(model) / f"tune-{slug(data)}-{samples}-{slug(goal)}"
 
 
+def show_page(model: str, photos: Sequence[Path]) -> Path:
+    """The page about one photograph, or about several of one folder."""
+    name = photos[0].stem if len(photos) == 1 else photos[0].resolve().parent.name
+    return ROOT / slug(model) / "show" / f"{slug(name)}.html"
+
+
 def newest_profile(root: Path = ROOT) -> Path:
     """The most recently written profile under `root`; `ProfileError` where there is none."""
     found = _newest(root, "profile")

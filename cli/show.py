@@ -1,0 +1,122 @@
+"""`tokenlens show`: one question about a photograph, and where each word of the answer looks."""
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import announce, console, lines, wrote
+from .options import (
+    DEFAULT_MODEL,
+    MOST,
+    Device,
+    DeviceMap,
+    Dtype,
+    Model,
+    Revision,
+    check_model,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenlens.reports.shown_answer import ShownAnswer
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PHOTO... QUESTION",
+        help="Photographs, a folder of them, or a pattern in quotes; last the question.",
+    ),
+]
+ScheduleFile = Annotated[
+    Path | None,
+    typer.Option(help="Schedule file: what each of its stages keeps is shown as well."),
+]
+Page = Annotated[Path | None, typer.Option(help="HTML file to write, or a folder to write it to.")]
+MaxNewTokens = Annotated[
+    int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
+]
+AnyModel = Annotated[
+    bool, typer.Option("--any-model", help="Run a schedule made for a model of another id.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(
+        "show",
+        epilog='Example: tokenlens show photo.jpg "where is the dog?" --model qwen2-vl-2b --open',
+    )(show)
+
+
+def show(
+    words: Words,
+    model: Model = None,
+    schedule: ScheduleFile = None,
+    out: Page = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    max_new_tokens: MaxNewTokens = 32,
+    any_model: AnyModel = False,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: DeviceMap = None,
+) -> None:
+    """Ask about a photograph, and write one page that shows where each word looked.
+
+    The page needs no network: the answer's words are buttons, layers a slider. Of several
+    photographs all are on one page. Model and revision are the schedule's unless named.
+    """
+    from tokenlens.evaluation.comparing.origins import made_for
+    from tokenlens.samples.photos import find_photos, split_question
+    from tokenlens.schedule import Schedule
+    from tokenlens.storage.output_claims import page_target
+    from tokenlens.storage.output_paths import show_page as default_page
+
+    named, question = split_question(words)
+    found = find_photos(named)
+    plan = None if schedule is None else Schedule.load(schedule)
+    own = made_for({schedule: plan} if schedule and plan else {}, model=model, data=None)
+    name, commit = own.model or DEFAULT_MODEL, revision or own.revision
+    check_model(name, commit, device, dtype, device_map)
+    default = default_page(name, found)
+    target = page_target(out or default, default.name)
+
+    from tokenlens.reports.show_page import show_page
+    from tokenlens.reports.shown_answer import answer_photos
+    from tokenlens.storage.files import write_text
+
+    announce(f"Asking {name} about {len(found)} photographs" if found[1:] else f"Asking {name}")
+    vlm = load_model(name, commit, device, dtype, device_map)
+    shown = answer_photos(
+        vlm,
+        found,
+        question,
+        plan,
+        max_new_tokens=max_new_tokens,
+        any_model=any_model,
+        show_progress=True,
+    )
+    _print(shown)
+    write_text(target, show_page(shown, name, schedule.name if schedule else None))
+    wrote("Page", target)
+    if open_page:
+        webbrowser.open(target.resolve().as_uri())
+
+
+def _print(shown: "Sequence[ShownAnswer]") -> None:
+    """The answers, and the first photograph's map."""
+    from tokenlens.analyses.drawing.block_map import block_map
+    from tokenlens.wording.figures import percent
+
+    for one in shown:
+        console.print(f"{one.name}: {one.answer or '(no answer)'}")
+        if one.pruned is not None:
+            console.print(f"  pruned: {one.pruned or '(no answer)'}")
+    first = shown[0]
+    lines("\n".join(block_map(first.boxes, first.mean, first.image.size)))
+    brightest = percent(float(first.mean.max()), digits=None)
+    console.print(f"{first.name}: mean of all words, layers and heads; █ is {brightest}")

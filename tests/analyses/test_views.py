@@ -1,0 +1,116 @@
+"""What recordings, traces and layouts show of themselves: tables, figures and notebook views."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import tokenlens as tl
+from tokenlens.errors import ProbeError, PruningError
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return tl.load("tiny-qwen2-vl", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def inputs(vlm):
+    sample = tl.load_samples("scenes")[0]
+    return vlm.prepare(sample.open_image(), sample.question)
+
+
+@pytest.fixture(scope="module")
+def recording(vlm, inputs):
+    with tl.probe(vlm, queries="generated", per_head=True) as recording:
+        vlm.model.generate(**inputs, max_new_tokens=4)
+    return recording
+
+
+def test_a_recording_as_a_table(recording):
+    frame = recording.to_dataframe()
+    layers, heads, queries, visual = recording.per_head[0].shape
+    assert len(frame) == layers * heads * queries * visual
+    line = frame[
+        (frame["layer"] == 9) & (frame["head"] == 2) & (frame["query"] == 157)
+        & (frame["visual"] == 7)
+    ]  # fmt: skip
+    assert line["importance"].item() == recording.per_head[0][8, 1, 1, 7]
+    assert line["token"].item() == recording.tokens[0][1]
+    assert line["position"].item() == recording.positions[0][7]
+
+
+def test_a_recording_of_last_tokens_has_no_heads_in_its_table(vlm, inputs):
+    with tl.probe(vlm) as recording:
+        vlm.model(**inputs)
+    frame = recording.to_dataframe()
+    assert "head" not in frame
+    assert np.array_equal(frame["importance"], recording.importance[0].numpy().ravel())
+
+
+def test_a_recording_is_drawn_by_layer_query_and_head(vlm, inputs, recording):
+    figure = recording.plot(layer=9, query=0)
+    drawn = figure.axes[0].images[0].get_array()
+    assert np.allclose(drawn.ravel(), recording.importance[0][8, 0])
+    assert figure.axes[0].get_title(loc="left") == "“(83,” · layer 9"
+    again = recording.plot(layer=9, query="(83,", head=2, layout=vlm.layout(inputs)[0])
+    drawn = again.axes[0].images[0].get_array()
+    assert np.allclose(drawn.ravel(), recording.per_head[0][8, 1, 0])
+    axes = Figure().subplots()
+    assert recording.plot(ax=axes, picture=np.zeros((4, 6, 3), np.uint8)) is axes.figure
+    for wrong in ({"layer": 0}, {"layer": 25}, {"query": 9}, {"query": "no"}, {"sample": 1}):
+        with pytest.raises(ProbeError, match=r"\A[^\n]*got [^\n]*\Z"):
+            recording.plot(**wrong)
+    with pytest.raises(ProbeError, match="head: got 5"):
+        recording.plot(head=5)
+
+
+def test_a_model_without_a_processor_is_drawn_row_by_row(vlm, inputs):
+    with tl.probe(vlm.model, queries=[-1, -2]) as recording:
+        vlm.model(**inputs)
+    drawn = recording.plot(layer=3, query=1).axes[0].images[0].get_array()
+    assert np.allclose(drawn.ravel(), recording.importance[0][2, 1])
+    assert recording.to_dataframe()["token"].isna().all()
+
+
+def test_a_trace_says_what_became_of_every_token(vlm, inputs):
+    schedule = tl.Schedule.preset("swiftvlm", vlm, budget="33%", layers=[6, 9, 15])
+    with tl.prune(vlm, schedule) as trace:
+        with pytest.raises(PruningError, match="nothing was pruned"):
+            trace.to_dataframe()
+        vlm.model.generate(**inputs, max_new_tokens=2)
+    frame = trace.to_dataframe()
+    assert len(frame) == 3 * 144
+    for number, stage in enumerate(trace.stages, start=1):
+        part = frame[frame["stage"] == number]
+        kept = part[part["fate"].isin(["kept", "brought back"])]
+        assert kept["position"].tolist() == stage.selected[0].tolist()
+        seeds = part[part["fate"] == "place of a merged token"]
+        assert seeds["position"].tolist() == stage.merged[0].tolist()
+    before, after = (set(stage.selected[0].tolist()) for stage in trace.stages[:2])
+    back = frame[(frame["stage"] == 2) & (frame["fate"] == "brought back")]["position"]
+    assert set(back) == after - before != set()
+    assert not (frame[frame["stage"] == 1]["fate"] == "gone").any(), "a bypass loses none"
+    figure = trace.plot(stage=2, layout=vlm.layout(inputs)[0])
+    assert f"brought back: {len(back)}" in [
+        text.get_text() for text in figure.axes[0].get_legend().get_texts()
+    ]
+    with pytest.raises(PruningError, match="there are 3 stages"):
+        trace.plot(stage=4)
+    assert "brought back" in trace._repr_html_()
+
+
+def test_a_layout_as_a_table_and_a_figure(vlm, inputs):
+    (layout,) = vlm.layout(inputs)
+    frame = layout.to_dataframe()
+    assert np.allclose(frame[["x0", "y0", "x1", "y1"]], layout.boxes)
+    assert frame["position"].tolist() == layout.positions.tolist()
+    assert len(layout.plot().axes[0].collections[0].get_paths()) == 144
+    assert "1 x 12 x 12" in layout._repr_html_()
+
+
+def test_notebooks_show_what_is_there_or_why_it_is_not(vlm, recording):
+    text = recording._repr_html_()
+    assert text.count("<img") == 1
+    assert "(83," in text
+    with tl.probe(vlm) as empty:
+        assert "nothing was recorded" in empty._repr_html_()
