@@ -16,8 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/tokenlens demo
 
+# Two processes of one thread each: the models are small.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mypy reads an installed copy, so that cli/, analyses/ and data/ are seen under their real names.
 lint: install
