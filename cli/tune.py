@@ -223,25 +223,24 @@ def _report(found: "Tuning", directory: Path) -> None:
     ended = ", ".join(f"{count} {name}" for name, count in counts(found.trials).items())
     console.print(f"{len(found.trials)} trials: {ended}; finished ones on {found.samples} samples.")
     table = Table(title=f"The front: what is retained, by {cost}", title_justify="left")
-    for column in ("", cost, "retained", "95 % interval", "held-out", "its interval", "stages"):
-        table.add_column(column, justify="left" if column in ("", "stages") else "right")
+    for column in ("", cost, "retained", "95 % interval", "held-out", "its interval"):
+        table.add_column(column, justify="right" if column else "left")
     for trial in found.shown:
         style = "bold green" if trial is found.chosen else None
         table.add_row(*_cells(found, trial), style=style)
     console.print(table)
+    for trial in found.shown:
+        if trial.schedule is not None:
+            console.print(f"{trial.title}: {describe(trial.schedule)}.")
     _print_optimism(found)
     cautions(found.cautions)
     wrote("Front, trials and figure", ", ".join((FRONT, TABLE, "front.svg")) + f" in {directory}")
     require_met(found)
-    if found.chosen is not None and found.chosen.schedule is not None:
-        console.print(f"Chosen: {found.chosen.title}: {describe(found.chosen.schedule)}.")
     wrote("Schedule", directory / SCHEDULE)
     next_command("run", "--schedule", directory / SCHEDULE)
 
 
 def _cells(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
-    from tokenlens.tuning.tuning import describe
-
     held = found.held_out.get(trial.place)
     mark = "◀ chosen" if trial is found.chosen else ""
     mark = mark or ("best start" if trial is found.best_start else "")
@@ -252,7 +251,6 @@ def _cells(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
         f"{percent(trial.low or 0.0)} … {percent(trial.high or 0.0)}",
         percent(held.retained) if held else "-",
         f"{percent(held.low)} … {percent(held.high)}" if held else "-",
-        "" if trial.schedule is None else describe(trial.schedule),
     )
 
 

@@ -1,7 +1,7 @@
 """Kill commands at random moments, let the same command go on, and compare its final rows.
 
     python -m tests.campaigns.kills --kills 100 --seed 0
-    python -m tests.campaigns.kills --commands tune --times 10 --kills 10
+    python -m tests.campaigns.kills --commands tune --times 10 --kills 10 --signals SIGKILL
 
 Each command runs in a process of its own, forked from this one so that nothing is imported anew.
 It is killed once to three times, or `--times`, by SIGKILL, SIGTERM, SIGHUP or SIGINT, each at a
@@ -61,6 +61,7 @@ def campaign(
     samples: int,
     names: Sequence[str] = tuple(COMMANDS),
     times: int | None = None,
+    signals: Sequence[signal.Signals] = SIGNALS,
 ) -> tuple[Counter[str], list[str]]:
     """How often which signal met a running command, and what went wrong."""
     inputs = folder / "inputs"
@@ -80,7 +81,7 @@ def campaign(
         name = draw.choice(list(names))
         work = fresh(inputs, folder / "work")
         for _ in range(times or draw.randint(1, 3)):
-            number = draw.choice(SIGNALS)
+            number = draw.choice(signals)
             code, said = _command(work, COMMANDS[name], number, draw.random() * durations[name])
             met[f"{name} {number.name}"] += code not in (0, 2)
             usual = (0, -number) if number == signal.SIGKILL else (0, 128 + number)
@@ -155,11 +156,19 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=6)
     parser.add_argument("--commands", default=",".join(COMMANDS))
     parser.add_argument("--times", type=int, default=None)
+    parser.add_argument("--signals", default=",".join(one.name for one in SIGNALS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         names = options.commands.split(",")
+        signals = [signal.Signals[name] for name in options.signals.split(",")]
         met, faults = campaign(
-            Path(folder), options.kills, options.seed, options.samples, names, options.times
+            Path(folder),
+            options.kills,
+            options.seed,
+            options.samples,
+            names,
+            options.times,
+            signals,
         )
     for fault in faults:
         sys.stdout.write(f"{fault}\n")

@@ -81,7 +81,7 @@ class Judge:
 
     @cached_property
     def _unpruned(self) -> tuple[pd.DataFrame, ...]:
-        return tuple(self._rows(None, step) for step in range(len(self.steps)))
+        return tuple(self._rows([None], step)[0] for step in range(len(self.steps)))
 
     def baseline(self, step: int) -> Floats:
         """What the unpruned model's answers are worth, per sample of a step."""
@@ -90,10 +90,15 @@ class Judge:
 
     def judge(self, schedule: Schedule, step: int) -> Judgement:
         """A schedule on the samples of a step. Raises what a run of it raises."""
-        rows, whole = self._rows(schedule, step), self._unpruned[step]
-        column = _COLUMNS[self.goal.objective]
-        cost = float(rows[column].mean() / whole[column].mean())
-        return Judgement(self._values(rows, whole), cost)
+        return self.judge_all([schedule], step)[0]
+
+    def judge_all(self, schedules: Sequence[Schedule], step: int) -> list[Judgement]:
+        """Several of them, which share the samples' preparation."""
+        whole, column = self._unpruned[step], _COLUMNS[self.goal.objective]
+        return [
+            Judgement(self._values(rows, whole), float(rows[column].mean() / whole[column].mean()))
+            for rows in self._rows(schedules, step)
+        ]
 
     def time_share(self, schedule: Schedule) -> float:
         """The prefill's time, of the unpruned model's beside it on the same batches."""
@@ -153,9 +158,10 @@ class Judge:
         largest = max(map(len, _groups(self.samples)), default=1)
         return tuple(choose_subset(self.samples, max(count, largest)))
 
-    def _rows(self, schedule: Schedule | None, step: int) -> pd.DataFrame:
+    def _rows(self, schedules: Sequence[Schedule | None], step: int) -> list[pd.DataFrame]:
         with TemporaryDirectory() as folder:
-            return self._runs[step].into({Path(folder) / "rows": schedule}, self.answers)[0].rows
+            arms = {Path(folder) / str(place): one for place, one in enumerate(schedules)}
+            return [found.rows for found in self._runs[step].into(arms, self.answers)]
 
     def _values(self, rows: pd.DataFrame, whole: pd.DataFrame) -> Floats:
         same = agreement(rows["prediction"], whole["prediction"])

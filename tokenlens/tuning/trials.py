@@ -92,7 +92,11 @@ def pareto(trials: Sequence[Trial], step: float = 0.005) -> list[Trial]:
     """
     front: list[Trial] = []
     found = [trial for trial in trials if trial.finished]
-    for trial in sorted(found, key=lambda one: (round(one.price / step), -one.score, one.place)):
+
+    def order(one: Trial) -> tuple[float, ...]:
+        return (round(one.price / step), -one.score, one.price, one.place)
+
+    for trial in sorted(found, key=order):
         if not front or trial.score > front[-1].score:
             front.append(trial)
     return front

@@ -116,9 +116,8 @@ def tune(
         search = Search(goal, space, starts, judge, seed)
         found = search.run(study, trials, timeout, show_progress)
         with study.alone():
-            tuning = _held(
-                _explained(Tuning(goal, tuple(found), len(samples)), judge), judge, held_out
-            )
+            tuning = _explained(Tuning(goal, tuple(found), len(samples)), judge)
+            tuning = _held(tuning, judge, held_out, show_progress)
             tuning = replace(tuning, source=source, cautions=_cautions(tuning, judge, len(starts)))
             tuning.save(directory)
     return tuning
@@ -142,17 +141,16 @@ def require_met(tuning: Tuning) -> None:
     )
 
 
-def _held(tuning: Tuning, judge: Judge, held_out: Sequence[Sample]) -> Tuning:
+def _held(tuning: Tuning, judge: Judge, held_out: Sequence[Sample], show_progress: bool) -> Tuning:
     """The same, with what the shown trials retain of the held-out samples."""
     if not held_out:
         return tuning
-    other = replace(judge, samples=held_out)
+    options = replace(judge.options, show_progress=show_progress)
+    other = replace(judge, samples=held_out, options=options)
     last = len(other.steps) - 1
-    values = {
-        trial.place: other.judge(trial.schedule, last).values
-        for trial in tuning.shown
-        if trial.schedule is not None
-    }
+    schedules = {one.place: one.schedule for one in tuning.shown if one.schedule is not None}
+    judged = other.judge_all(list(schedules.values()), last)
+    values = {place: one.values for place, one in zip(schedules, judged, strict=True)}
     found = {
         place: HeldOut(*map(float, other.retained(one, last).interval()))
         for place, one in values.items()
