@@ -49,9 +49,9 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Release the lock; a second call does nothing."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None  # first, so that no signal comes between
+        if handle is not None:
+            os.close(handle)
 
     def __enter__(self) -> Self:
         return self
