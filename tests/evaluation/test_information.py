@@ -104,7 +104,7 @@ def test_curves_are_of_all_layers_and_the_last_contributes_nothing(whole):
 
 
 def test_aside_is_gone_in_one_layer_alone(whole):
-    """The last layer alone is all there is from it on; in others what comes back makes up for it."""
+    """The last layer alone is all there is from it on; in others what comes back matters."""
     assert whole.aside[-1] == pytest.approx(whole.horizon[-1], abs=1e-9)
     assert (np.abs(whole.aside - whole.horizon)[:-1] > 1e-9).all()
     assert whole.aside[-1] > whole.contribution[-1] + 1e-9
