@@ -37,7 +37,14 @@ def test_a_command_with_an_unknown_option_is_not_understood() -> None:
         _understood(["profile", "--no-such-option"])
 
 
-WITH_PYTHON = ["README.md", "docs/python.md", "docs/methods.md", "docs/errors.md", "docs/extend.md"]
+WITH_PYTHON = [
+    "README.md",
+    "docs/python.md",
+    "docs/methods.md",
+    "docs/information.md",
+    "docs/errors.md",
+    "docs/extend.md",
+]
 
 
 def test_every_page_with_python_is_run() -> None:

@@ -212,11 +212,12 @@ def _selection(
     try:
         selection = plan(profile, budget=budget, meter=lambda _: DecoderMacs.of(vlm))
     except _REFUSALS as error:
-        arms.add_layer_note(
-            budget,
-            f"{planned}: the published relative depths, since the profile "
-            f"{profile.directory} chooses none: {error}",
-        )
+        if planned:
+            arms.add_layer_note(
+                budget,
+                f"{planned}: the published relative depths, since the profile "
+                f"{profile.directory} chooses none: {error}",
+            )
         return None
     if planned:
         layers = ", ".join(map(str, selection.layers))
