@@ -109,6 +109,11 @@ def test_one_stage_at_least_says_what_everything_is():
     assert (stage.score_layer, stage.keep, stage.disposal) == (3, 1.0, "drop")
 
 
+def test_what_is_aside_in_the_last_layer_is_dropped():
+    (stage,) = stages_of([Given("updated", 1.0), Given("aside", 0.4)])
+    assert (stage.score_layer, stage.keep, stage.disposal) == (2, 0.4, "drop")
+
+
 def test_contributing_layers_are_updated_first():
     needs = LayerNeeds(update=(0.1, 3.0, 2.0, 0.0), read=(3.0,) * 4)
     path = FreezingPath(needs)

@@ -198,6 +198,8 @@ def stages_of(given: Sequence[Given]) -> list[Stage]:
         if now != before:
             stages.append(_stage(place + 1, keep, disposal))
         before = now
+    if stages and stages[-1].disposal == "bypass":  # nothing is behind it to come back to
+        stages[-1] = stages[-1].model_copy(update={"disposal": "drop"})
     return stages or [_stage(len(given), 1.0, "drop")]
 
 
