@@ -31,6 +31,7 @@ MEANINGS = MappingProxyType(
     {
         "horizon": "all visual tokens gone from the layer on",
         "contribution": "visual tokens not updated by the layer alone",
+        "aside": "no visual tokens in the layer alone",
         "capability": "the layer's own choice from layer 3 on",
         "random": "a random share from the layer on",
     }

@@ -63,9 +63,9 @@ def information(
     """Measure how much of its own answer the model keeps as each layer is deprived of the picture.
 
     No answers and no boxes are needed: the calibration samples' pictures and questions
-    are enough. Per layer: all visual tokens gone from it on; not updated by it alone; its
-    own choice left from layer 3 on; a random share left from it on. A run that was
-    stopped continues.
+    are enough. Per layer: all visual tokens gone from it on; not updated by it alone; gone
+    from it alone; its own choice left from layer 3 on; a random share left from it on. A
+    run that was stopped continues.
     """
     from tokenlens.samples.dataset import load_samples
     from tokenlens.storage.output_paths import information_directory

@@ -140,7 +140,12 @@ def run(
     check_model(name, commit, device, dtype, device_map)
     samples = load_samples(source, "held-out", limit, task or ())
 
-    from tokenlens.evaluation.comparing.arms import Arms, comparison_arms, profile_for
+    from tokenlens.evaluation.comparing.arms import (
+        Arms,
+        comparison_arms,
+        information_for,
+        profile_for,
+    )
     from tokenlens.evaluation.comparing.compare import compare as run_arms
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
@@ -156,6 +161,7 @@ def run(
             budgets,
             samples,
             profile=profile_for(vlm, profile),
+            information=information_for(vlm),
             any_model=any_model,
         )
         wanted = comparison_directory(name, samples.name, len(samples))

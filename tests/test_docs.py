@@ -41,6 +41,7 @@ WITH_PYTHON = [
     "README.md",
     "docs/python.md",
     "docs/methods.md",
+    "docs/information.md",
     "docs/errors.md",
     "docs/extend.md",
     "docs/show.md",

@@ -90,6 +90,7 @@ class MethodEntry(Entry, Protocol):
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
         n_text: int | None = None,
+        **told: Any,
     ) -> Any:
         """The method's schedule for a model and a budget."""
 
@@ -244,7 +245,9 @@ METHODS: Registry[MethodEntry] = Registry(
         for name, module in {
             "swiftvlm": "swiftvlm",
             "swiftvlm-unmerged": "swiftvlm_unmerged",
+            "tokenlens": "tokenlens_preset",
             "freeze": "freeze",
+            "shortv": "shortv",
             "drop": "drop",
             "fastv": "fastv",
             "fastv-paper": "fastv_paper",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
-from tokenlens.analyses.studies import ablation, merged_offset
+from tokenlens.analyses.studies import ablation, merged_offset, needed_tokens
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,17 @@ def test_the_ablation_prints_both_tables(arguments, monkeypatch, capsys):
     assert "step, against the row before" in printed
 
 
+def test_the_parts_of_the_preset_are_added_in_turn(arguments, monkeypatch, capsys):
+    given = [*arguments[:-1], "60% MACs"]
+    monkeypatch.setattr("sys.argv", ["needed_tokens", *given])
+    for _ in range(2):  # the second time by the information profile of the first
+        needed_tokens.main()
+        printed = capsys.readouterr().out
+        for words in needed_tokens.STEPS.values():
+            assert words in printed
+        assert "60 % MACs" in printed
+
+
 def test_merged_offset_prints_its_table_and_draws_its_figure(
     arguments, tmp_path, monkeypatch, capsys
 ):
@@ -57,7 +68,7 @@ def test_merged_offset_prints_its_table_and_draws_its_figure(
     assert (tmp_path / "spread.svg").read_bytes().startswith(b"<?xml")
 
 
-@pytest.mark.parametrize("module", [ablation, merged_offset])
+@pytest.mark.parametrize("module", [ablation, merged_offset, needed_tokens])
 def test_a_budget_out_of_reach_is_one_line(arguments, module, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["command", *arguments[:-1], "1%"])
     with pytest.raises(SystemExit) as end:

@@ -103,6 +103,25 @@ def test_curves_are_of_all_layers_and_the_last_contributes_nothing(whole):
     assert set(whole.table()["task"]) == {*whole.tasks, "all"}
 
 
+def test_aside_is_gone_in_one_layer_alone(whole):
+    """The last layer alone is all there is from it on; in others what comes back matters."""
+    assert whole.aside[-1] == pytest.approx(whole.horizon[-1], abs=1e-9)
+    assert (np.abs(whole.aside - whole.horizon)[:-1] > 1e-9).all()
+    assert whole.aside[-1] > whole.contribution[-1] + 1e-9
+
+
+def test_what_layers_need_is_what_the_task_that_loses_most_loses(whole):
+    needs = whole.needs
+    for given, curve in ((needs.update, "contribution"), (needs.read, "aside")):
+        means = [
+            whole.values[curve, "kl"][[one == task for one in whole.tasks]].mean(axis=0)
+            for task in set(whole.tasks)
+        ]
+        np.testing.assert_allclose(given, np.clip(np.max(means, axis=0), 0, None), atol=1e-12)
+    assert whole.why.criterion == "information"
+    assert whole.why.scores == needs.read
+
+
 def test_figures_do_not_depend_on_the_batch(vlm, samples, whole):
     other = tl.information(vlm, samples, max_new_tokens=TOKENS, batch_size=5)
     for key, values in whole.values.items():
@@ -161,7 +180,7 @@ def test_the_command_says_what_it_takes_and_writes_the_curves(command, vlm, samp
     arguments += ["--out", "rows", "--max-new-tokens", 2]
     dry = command(*arguments, "--dry-run")
     assert dry.code == 0, dry.err
-    assert "18 forward passes over each of 1 samples" in dry.out
+    assert "22 forward passes over each of 1 samples" in dry.out
     assert not (tmp_path / "rows").exists()
     done = command(*arguments)
     assert done.code == 0, done.err

@@ -142,7 +142,9 @@ def test_pdrop_says_what_its_own_stages_cannot_reach():
 
 
 @FAMILIES
-@pytest.mark.parametrize("name", ["swiftvlm", "swiftvlm-unmerged", "drop", "freeze"])
+@pytest.mark.parametrize(
+    "name", ["swiftvlm", "swiftvlm-unmerged", "drop", "freeze", "tokenlens", "shortv"]
+)
 def test_the_choice_is_that_of_the_full_length_reference(name, family):
     """The bypass and what it is compared with: rules that need the hidden states themselves."""
     found = case(family, RAGGED)

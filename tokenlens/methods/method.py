@@ -9,6 +9,8 @@ from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.methods.smaller_picture import smaller_picture
 from tokenlens.schedule import ModelRef, Schedule, Scorer, Stage
 from tokenlens.schedule.budget import Budget, parse_budget
+from tokenlens.schedule.layer_needs import LayerNeeds
+from tokenlens.selection.layer_modes import readable_cost
 from tokenlens.selection.solve import MacsCounter, RatioRule, geometric, solved_schedule
 
 if TYPE_CHECKING:
@@ -37,8 +39,11 @@ class Method:
         early_layers: those published for budgets that the own ones cannot reach; None where there
             are none. A preset takes them only where it is given them.
         layers_from: where a comparison takes the layers from: "own" layers, the same in every
-            model; the own ones "spread" over the model's depth; or a "profile" of the model, the
-            own ones only where there is none.
+            model; the own ones "spread" over the model's depth; a "profile" of the model, the own
+            ones only where there is none; or its "information" profile, likewise.
+        by_needs: in place of `ratio_rule`, what makes one of the model's needs (see `LayerNeeds`),
+            and of the MACs of a readable token beside an updated one (None where the budget counts
+            updated tokens alone).
     """
 
     name: str
@@ -50,7 +55,8 @@ class Method:
     ratio_rule: RatioRule = geometric
     smaller_picture: bool = False
     early_layers: Callable[[int], Sequence[int]] | None = None
-    layers_from: Literal["own", "spread", "profile"] = "own"
+    layers_from: Literal["own", "spread", "profile", "information"] = "own"
+    by_needs: Callable[[LayerNeeds, float | None], RatioRule] | None = None
 
     def build(
         self,
@@ -60,6 +66,7 @@ class Method:
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
         n_text: int | None = None,
+        needs: LayerNeeds | None = None,
     ) -> Schedule:
         """The schedule of the method; see `Schedule.preset`."""
         wanted = parse_budget(budget)
@@ -74,14 +81,23 @@ class Method:
                 )
             square = partial(_picture_tokens, model)
             return smaller_picture(self.name, reference, wanted, n_visual, counter, square)
+        rule = self.ratio_rule
+        if self.by_needs is not None:
+            needs = _checked_needs(model, reference, needs, layers)
+            rule = self.by_needs(needs, readable_cost(counter, reference.layers, n_visual))
+            stages: Sequence[Stage] = rule((), 0.5)
+        elif needs is not None:
+            raise ScheduleError(f"method {self.name!r} does not go by needs; leave them out")
+        else:
+            stages = self.stages(self.own_layers(reference.layers) if layers is None else layers)
         return solved_schedule(
             self.name,
             reference,
-            self.stages(self.own_layers(reference.layers) if layers is None else layers),
+            stages,
             wanted,
             n_visual=n_visual,
             scorer=self.scorer,
-            ratio_rule=self.ratio_rule,
+            ratio_rule=rule,
             meter=counter,
         )
 
@@ -106,6 +122,29 @@ class Method:
         depth = (model if isinstance(model, ModelRef) else ModelRef.of(model)).layers
         early = self.early_layers(depth)
         return self.build(model, budget=budget, layers=early, n_visual=n_visual), early
+
+
+def _checked_needs(
+    model: "VLM | PreTrainedModel | ModelRef",
+    reference: ModelRef,
+    needs: LayerNeeds | None,
+    layers: Sequence[int] | None,
+) -> LayerNeeds:
+    """The needs of a model: as measured, or as assumed; where it adds features, to be updated."""
+    if needs is not None and layers is not None:
+        raise ScheduleError("layers and needs do not go together; give one of them")
+    if needs is None:
+        needs = LayerNeeds.assumed(reference.layers, layers)
+    elif needs.layers != reference.layers:
+        raise ScheduleError(
+            f"needs: got those of {needs.layers} layers, the model has {reference.layers}; measure "
+            "them on this model"
+        )
+    if isinstance(model, ModelRef):
+        return needs
+    from tokenlens.models.structure import deepstack_layers, unwrap
+
+    return needs.updated_up_to(deepstack_layers(unwrap(model)))
 
 
 def _macs_counter(

@@ -48,6 +48,12 @@ def decoder(model: PreTrainedModel) -> nn.Module:
     return text_decoder
 
 
+def deepstack_layers(model: PreTrainedModel) -> int:
+    """Of how many first layers the outputs have visual features added (DeepStack)."""
+    vision = getattr(model.config, "vision_config", None)
+    return len(getattr(vision, "deepstack_visual_indexes", None) or ())
+
+
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The layers of the text decoder, in order of depth. Raises `ModelError` without any."""
     layers = getattr(decoder(model), "layers", None)

@@ -39,6 +39,7 @@ from tokenlens.errors import ScheduleError
 from tokenlens.registry import METHODS
 from tokenlens.schedule.budget import Budget
 from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.schedule.parts import (
     BudgetNote,
     ModelRef,
@@ -145,6 +146,7 @@ class Schedule(Part):
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
         n_text: int | None = None,
+        needs: LayerNeeds | None = None,
     ) -> "Schedule":
         """A published method or a baseline for `model`, meeting a budget.
 
@@ -163,6 +165,9 @@ class Schedule(Part):
                 model's own chat template around a question of 15 words
                 (`tokenlens.models.prompt_lengths.USUAL_QUESTION`); needed where there is no
                 processor to count them. The schedule's `budget.n_text` says how many.
+            needs: of methods that go by what each layer needs ("tokenlens", "shortv"), what was
+                measured of this model: `needs` of what `tokenlens.information` gives. Without, they
+                are assumed (see `LayerNeeds.assumed`).
 
         Raises:
             ScheduleError: no such method, or layers it cannot have.
@@ -171,8 +176,9 @@ class Schedule(Part):
         """
         if name not in METHODS:
             raise ScheduleError(f"method: got {name!r}, expected {one_of(name, METHODS)}")
+        told = {} if needs is None else {"needs": needs}
         schedule: Schedule = METHODS[name].build(
-            model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text
+            model, budget=budget, layers=layers, n_visual=n_visual, n_text=n_text, **told
         )
         return schedule
 

@@ -166,7 +166,9 @@ def _solve(
         steps = min(_MOST_STEPS, 8 * n_visual)
         nearest = min((nearest, *(step / steps for step in range(steps + 1))), key=off)
     return tuple(
-        stage.model_copy(update={"keep": _ratio(keep_count(stage.keep, n_visual), n_visual)})
+        stage
+        if stage.keep == "none"
+        else stage.model_copy(update={"keep": _ratio(keep_count(stage.keep, n_visual), n_visual)})
         for stage in ratio_rule(stages, nearest)
     )
 

@@ -99,14 +99,24 @@ def newest_profile_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | Non
 
     `model` is the manifest's entry for the model (see `same_model`).
     """
-    manifests = [
+    return _newest_of(root.glob("*/*/manifest.json"), "profile", model)
+
+
+def newest_information_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | None:
+    """The same of information profiles."""
+    return _newest_of(root.glob("*/*/*/manifest.json"), "information", model)
+
+
+def _newest_of(manifests: Iterable[Path], kind: str, model: Mapping[str, Any]) -> Path | None:
+    """Of finished runs of this very model the one that was written to last."""
+    found = [
         path
-        for path in root.glob("*/*/manifest.json")
-        if kind_of(path.parent) == "profile"
-        and (manifest := read_manifest(path.parent, "profile"))["complete"]
+        for path in manifests
+        if kind_of(path.parent) == kind
+        and (manifest := read_manifest(path.parent, kind))["complete"]
         and same_model(manifest["identity"].get("model"), model)
     ]
-    return _latest(manifests, "profile")
+    return _latest(found, kind)
 
 
 def same_model(there: Any, here: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleError, SelectionError
 from tokenlens.evaluation.comparing.arm_names import sorted_names
 from tokenlens.evaluation.comparing.summary import Plan
+from tokenlens.evaluation.information.curves import Information
 from tokenlens.evaluation.running.generation import Prepared
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.methods import find_method
@@ -18,7 +19,7 @@ from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 from tokenlens.selection.solve import Budget
-from tokenlens.storage.output_paths import newest_profile_of, same_model
+from tokenlens.storage.output_paths import newest_information_of, newest_profile_of, same_model
 
 OWN = "their own budgets"
 """Of schedule files that meet none of the budgets."""
@@ -84,6 +85,13 @@ def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
     return profile
 
 
+def information_for(vlm: VLM) -> Information | None:
+    """The newest information profile there is of this very model, if any."""
+    here = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
+    found = newest_information_of(here)
+    return Information.load(found) if found else None
+
+
 def comparison_arms(
     vlm: VLM,
     names: Sequence[str],
@@ -91,6 +99,7 @@ def comparison_arms(
     samples: Sequence[Sample],
     *,
     profile: Profile | None = None,
+    information: Information | None = None,
     any_model: bool = False,
 ) -> Arms:
     """The schedule of every method at every budget that it can meet.
@@ -108,6 +117,8 @@ def comparison_arms(
         profile: chooses the layers of methods that have none of their own (`swiftvlm`, `drop`), and
             its samples' visual tokens are what budgets are solved for. None takes the published
             layers at the same relative depth and the tokens of a square picture.
+        information: says what each layer needs to the methods that go by it (`tokenlens`,
+            `shortv`). None takes what they assume.
         any_model: run schedule files that were made for a model of another id.
 
     Raises:
@@ -120,9 +131,10 @@ def comparison_arms(
     for budget in budgets:
         heading = str(budget)
         selection = _selection(arms, vlm, budget, methods, profile)
+        _add_needs_note(arms, budget, methods, information)
         for method in methods:
             try:
-                schedule = _preset(arms, vlm, method, budget, selection)
+                schedule = _preset(arms, vlm, method, budget, selection, information)
                 first.answer(schedule, one_token)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
@@ -145,15 +157,20 @@ def _preset(
     name: str,
     budget: Budget,
     selection: Selection | None,
+    information: Information | None,
 ) -> Schedule:
     """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
     method = find_method(name)
+    n_visual = selection.n_visual if selection else None
+    if method.layers_from == "information" and information is not None:
+        schedule = method.build(vlm, budget=budget, n_visual=n_visual, needs=information.needs)
+        return schedule.replace(why=information.why)
     own = selection if method.layers_from == "profile" else None
     schedule, early = method.build_or_earlier(
         vlm,
         budget=budget,
         layers=own.layers if own else None,
-        n_visual=selection.n_visual if selection else None,
+        n_visual=n_visual,
     )
     if own is not None:
         schedule = schedule.replace(why=own.schedule.why)
@@ -161,6 +178,21 @@ def _preset(
         listed = ", ".join(map(str, early))
         arms.add_layer_note(budget, f"{name}: layers {listed}, those published for small budgets")
     return schedule
+
+
+def _add_needs_note(
+    arms: Arms, budget: Budget, methods: Sequence[str], information: Information | None
+) -> None:
+    """Say where what each layer needs comes from, for the methods that go by it."""
+    told = ", ".join(name for name in methods if find_method(name).layers_from == "information")
+    if not told:
+        return
+    if information is None:
+        said = "assumed (no information profile of this model; `tokenlens information` makes one)"
+    else:
+        data = information.identity["data"]
+        said = f"measured on {data['samples']} samples of {data['source']} ({data['split']})"
+    arms.add_layer_note(budget, f"{told}: what each layer needs is {said}")
 
 
 def _selection(
@@ -180,11 +212,12 @@ def _selection(
     try:
         selection = plan(profile, budget=budget, meter=lambda _: DecoderMacs.of(vlm))
     except _REFUSALS as error:
-        arms.add_layer_note(
-            budget,
-            f"{planned}: the published relative depths, since the profile "
-            f"{profile.directory} chooses none: {error}",
-        )
+        if planned:
+            arms.add_layer_note(
+                budget,
+                f"{planned}: the published relative depths, since the profile "
+                f"{profile.directory} chooses none: {error}",
+            )
         return None
     if planned:
         layers = ", ".join(map(str, selection.layers))

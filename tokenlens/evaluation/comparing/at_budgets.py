@@ -9,6 +9,7 @@ from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.evaluation.comparing.arms import comparison_arms
 from tokenlens.evaluation.comparing.compare import compare as compare_schedules
 from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.evaluation.information.curves import Information
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
 from tokenlens.samples.sample import Sample
@@ -24,6 +25,7 @@ def compare(
     budgets: OneBudget | Sequence[OneBudget],
     *,
     profile: Profile | None = None,
+    information: Information | None = None,
     out: Path | str | None = None,
     answers: Path | str | None = None,
     batch_size: int = 8,
@@ -41,6 +43,8 @@ def compare(
         budgets: what every method is to meet: see `Schedule.preset`.
         profile: of this model; chooses the layers of methods that have none of their own. None
             takes the published layers at the same relative depth.
+        information: of this model (`tokenlens.information`); says what each layer needs to the
+            methods that go by it. None takes what they assume.
         out: directory for the rows, in which an interrupted run continues; None keeps no files.
         answers: directory in which answers are kept for later runs of the same model.
         batch_size: samples per batch; it does not change the answers.
@@ -71,6 +75,7 @@ def compare(
         list(dict.fromkeys(map(parse_budget, wanted))),
         samples,
         profile=profile,
+        information=information,
         any_model=any_model,
     )
     with ExitStack() as stack:

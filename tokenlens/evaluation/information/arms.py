@@ -4,6 +4,9 @@
   has read its picture: the information horizon (arXiv 2512.07580).
 - `contribution`: the layer alone leaves visual tokens as they were; they stay readable, by the keys
   and values it makes of them (layer contribution; ShortV, arXiv 2504.00502).
+- `aside`: the layer alone has no visual tokens; they come back behind it as they were. Where a
+  model adds features to visual tokens between layers (deepstack) nothing can come back before the
+  last of these, and they are gone from the layer on, as in `horizon`.
 - `capability`: what the layer of the unpruned model ranks highest stays from layer 3 on (SwiftVLM,
   arXiv 2602.03134, Fig. 4, with agreement instead of a score).
 - `random`: a random share stays from the layer on.
@@ -18,12 +21,12 @@ import torch
 from torch import Tensor
 
 from tokenlens.evaluation.capability import left_from, own_left
-from tokenlens.models.structure import decoder_layers, visual_mask
+from tokenlens.models.structure import decoder_layers, deepstack_layers, visual_mask
 from tokenlens.models.vlm import VLM
 from tokenlens.pruning.engine import prune
-from tokenlens.schedule import Keep, ModelRef, Scorer
+from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 
-CURVES = ("horizon", "contribution", "capability", "random")
+CURVES = ("horizon", "contribution", "aside", "capability", "random")
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,21 @@ class Arms:
         if curve == "contribution":
             return frozen_in(self.vlm, layer, input_ids)
         model, drawn = ModelRef.of(self.vlm), Scorer(query="random", seed=self.seed)
+        if curve == "aside" and deepstack_layers(self.vlm.model) < layer < self.vlm.layers:
+            return prune(self.vlm, aside_in(model, layer))
         if curve == "capability":
             schedule = own_left(model, layer, self.share)
             return prune(self.vlm, schedule, recorded=recorded)
-        keep: Keep = "none" if curve == "horizon" else self.share
+        keep: Keep = self.share if curve == "random" else "none"
         return prune(self.vlm, left_from(model, layer, keep, drawn))
+
+
+def aside_in(model: ModelRef, layer: int) -> Schedule:
+    """No visual token enters `layer` (from 1, not the last), and all of them the next one."""
+    set_aside = Stage(score_layer=layer, when="before", keep="none", disposal="bypass")
+    back = Stage(score_layer=layer + 1, when="before", keep=1.0, disposal="drop")
+    scorer = Scorer(query="uniform")
+    return Schedule(schema=1, method="aside", model=model, scorer=scorer, stages=[set_aside, back])
 
 
 @contextmanager

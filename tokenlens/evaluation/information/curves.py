@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,8 +14,11 @@ from numpy.typing import NDArray
 from tokenlens.errors import ResultsError, SelectionError
 from tokenlens.evaluation.information.arms import CURVES
 from tokenlens.measures.intervals import Interval, bootstrap_interval
+from tokenlens.schedule import Why
+from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.selection.criteria import Capability
 from tokenlens.selection.criterion_names import AGREEMENT
+from tokenlens.storage.invocation import current_command
 from tokenlens.storage.shards import ShardReader
 
 Measure = Literal["kl", "agreement"]
@@ -26,8 +31,8 @@ Floats = NDArray[np.float64]
 class Information:
     """What a model loses, in how sure it is of its own answer, by layer (`information.arms`).
 
-    `horizon`, `contribution`, `capability` and `random` are the divergences, float64 [layers], in
-    nats per answer token; `interval` gives them, and the agreements, with their intervals.
+    `horizon`, `contribution`, `aside`, `capability` and `random` are the divergences, float64
+    [layers], in nats per answer token; `interval` gives them, and the agreements, with intervals.
 
     Attributes:
         identity: model, data and options.
@@ -51,6 +56,11 @@ class Information:
             )
         rows = list(reader.rows())
         layers = reader.manifest["layers"]
+        if any(f"{curve}_kl" not in rows[0] for curve in CURVES):
+            raise ResultsError(
+                f"{directory} was measured by an earlier version, without all of the curves "
+                f"{', '.join(CURVES)}; measure it again in another directory"
+            )
         values: dict[tuple[str, Measure], Floats] = {
             (curve, measure): np.stack(
                 [row[f"{curve}_{measure}"].reshape(layers, -1).mean(axis=1) for row in rows]
@@ -75,6 +85,34 @@ class Information:
     def contribution(self) -> Floats:
         """Divergence with visual tokens not updated by each layer alone: [layers]."""
         return self._mean("contribution")
+
+    @property
+    def aside(self) -> Floats:
+        """Divergence without visual tokens in each layer alone: [layers]."""
+        return self._mean("aside")
+
+    @property
+    def needs(self) -> LayerNeeds:
+        """What each layer loses without visual tokens, or without updating them.
+
+        In nats per answer token, the mean over samples of the task that loses most.
+        """
+        update, read = (self._worst_task(curve) for curve in ("contribution", "aside"))
+        return LayerNeeds(update, read)
+
+    @property
+    def why(self) -> Why:
+        """What a schedule says of where its layers come from."""
+        data = self.identity["data"]
+        return Why(
+            criterion=KIND,
+            scores=self.needs.read,
+            data=data["source"],
+            split=data["split"],
+            tokenlens=version("tokenlens"),
+            date=datetime.now(UTC).date().isoformat(),
+            command=current_command(),
+        )
 
     @property
     def capability(self) -> Floats:
@@ -137,6 +175,12 @@ class Information:
             data=self.identity["data"]["source"],
             criterion=AGREEMENT,
         )
+
+    def _worst_task(self, curve: str) -> tuple[float, ...]:
+        values, tasks = self.values[curve, "kl"], np.asarray(self.tasks)
+        means = [values[tasks == task].mean(axis=0) for task in dict.fromkeys(self.tasks)]
+        worst: list[float] = np.max(means, axis=0).clip(min=0).tolist()
+        return tuple(worst)
 
     def _mean(self, curve: str) -> Floats:
         mean: Floats = self.values[curve, "kl"].mean(axis=0)
