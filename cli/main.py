@@ -26,6 +26,7 @@ from . import (
     report,
     run,
     select_layers,
+    setup,
 )
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ COMMANDS = (
     information,
     demo,
     models,
+    setup,
     methods,
     benchmarks,
     env,

@@ -13,6 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from tokenlens.models.aliases import BUNDLED
+from tokenlens.models.composed import COMPOSED
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
@@ -112,7 +113,7 @@ def deciding_files(root: Path) -> list[str]:
 
 def _local_files(name: str | None) -> list[list[str]] | None:
     """Name and content of the small files of a local model (its code, its templates); else None."""
-    if name is None or not (name in BUNDLED or Path(name).is_dir()):
+    if name is None or not (name in BUNDLED or name in COMPOSED or Path(name).is_dir()):
         return None
     return [
         [file.name, hash_bytes(file.read_bytes())]
