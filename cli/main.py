@@ -26,6 +26,7 @@ from . import (
     report,
     run,
     select_layers,
+    setup,
     show,
     tune,
 )
@@ -51,6 +52,7 @@ COMMANDS = (
     show,
     demo,
     models,
+    setup,
     methods,
     benchmarks,
     env,

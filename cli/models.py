@@ -20,6 +20,8 @@ def models() -> None:
         table.add_row(Text(f"\n{row['family']}", "bold"), Text(f"\n{row['tokens']}", "dim"))
         if row["bundled"] != "-":
             table.add_row(row["bundled"], "bundled with tokenlens")
+        for name in row["composed"].splitlines():
+            table.add_row(name, f"put together by `tokenlens setup {name}`")
         for alias, hub_id in zip(
             row["alias"].splitlines(), row["hub id"].splitlines(), strict=True
         ):

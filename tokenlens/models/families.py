@@ -6,6 +6,7 @@ Nothing here imports torch or transformers; the adapters of the families are in 
 from typing import NamedTuple
 
 from tokenlens.models.aliases import BUNDLED, HUB_IDS
+from tokenlens.models.composed import COMPOSED
 
 
 class Family(NamedTuple):
@@ -63,6 +64,7 @@ def support_table() -> list[dict[str, str]]:
             "architecture": one.architecture,
             "tokens": one.tokens,
             "bundled": ", ".join(n for n, of in BUNDLED.items() if of == one.family) or "-",
+            "composed": "\n".join(n for n, of in COMPOSED.items() if of.family == one.family),
             "alias": "\n".join(HUB_IDS.get(one.family, {})),
             "hub id": "\n".join(HUB_IDS.get(one.family, {}).values()),
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenlens.errors import ModelError
 from tokenlens.models.aliases import ALIASES, BUNDLED
+from tokenlens.models.composed import COMPOSED, find_composed
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 OFFER = f"give a local directory, or use the bundled {next(iter(BUNDLED))!r}"
@@ -30,23 +31,27 @@ class Source:
 
 
 def resolve(name: str | Path, revision: str | None = None) -> Source | str:
-    """A bundled model or a local directory, or else the hub id that `name` stands for.
+    """A model of this machine, or else the hub id that `name` stands for.
 
-    Raises `ModelError` for a name that can be none of these, a path that is no directory, and a
-    revision of a local model.
+    Of this machine are bundled and composed models and local directories. Raises `ModelError` for a
+    name that can be none of these, a composed model that is not set up, a path that is no
+    directory, and a revision of a local model.
 
     >>> resolve("llava-1.5")
     'llava-hf/llava-1.5-7b-hf'
     """
     text = str(name) if name else ""
     place = Path(name).expanduser()
-    local = text in BUNDLED or (text and text not in ALIASES and place.is_dir())
+    named = text in BUNDLED or text in COMPOSED
+    local = named or (text and text not in ALIASES and place.is_dir())
     if local and revision is not None:
         raise ModelError(
             f"model {text} is local and has no revisions: leave {revision!r} out, or give a hub id"
         )
     if text in BUNDLED:
         return Source(Path(str(resources.files("tokenlens.data") / text)), text)
+    if text in COMPOSED:
+        return Source(find_composed(text), text)
     if local:
         return Source(place.resolve(), str(place.resolve()))
     hub_id = ALIASES.get(text, text)
@@ -56,13 +61,14 @@ def resolve(name: str | Path, revision: str | None = None) -> Source | str:
         found = "is a file" if place.is_file() else "does not exist"
         raise ModelError(f"model directory {text} {found}; {OFFER}")
     raise ModelError(
-        f"unknown model {text!r}{nearest(text)}; expected a bundled model ({', '.join(BUNDLED)}), "
+        f"unknown model {text!r}{nearest(text)}; expected a bundled model "
+        f"({', '.join((*BUNDLED, *COMPOSED))}), "
         "an alias (see `tokenlens models`), a hub id (owner/name) or a local directory"
     )
 
 
 def nearest(name: str) -> str:
     """The names similar to `name`, as a question in brackets; empty where there are none."""
-    known = {known.lower(): known for known in (*BUNDLED, *ALIASES, *ALIASES.values())}
+    known = {known.lower(): known for known in (*BUNDLED, *COMPOSED, *ALIASES, *ALIASES.values())}
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(repr(known[key]) for key in near)}?)" if near else ""

@@ -1,7 +1,7 @@
 """Parsers of boxes in each model family's format, to fractions of the picture."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 _CORNER = r"\(\s*([0-9]{1,4})\s*,\s*([0-9]{1,4})\s*\)"
 _CORNERS = re.compile(_CORNER + r"\s*,?\s*" + _CORNER)
 _NUMBER = r"\s*([0-9]{1,5}(?:\.[0-9]{0,9})?)\s*"
+_LINES = re.compile(r"([a-y]) ([a-y]) ([a-y]) ([a-y])")
 _LIST = re.compile(r"[\[(]" + ",".join([_NUMBER] * 4) + r"[\])]")
 
 
@@ -104,15 +105,38 @@ def parse_pixels(answer: str, shown: Shown) -> Box | None:
     return _in_picture(box, shown) if box else None
 
 
+def parse_grid_lines(answer: str, shown: Shown = Shown()) -> Box | None:
+    """The box in an answer of `smol-llava`: four letters that name lines of a 24 x 24 grid.
+
+    Letters are a to y, in the order left, top, right, bottom: each is one token of its tokenizer,
+    which writes every digit apart, so that a box in thousandths would take 17 tokens. None where
+    the answer is anything else, or the box is inverted or empty.
+
+    >>> parse_grid_lines("d f m y")
+    (0.125, 0.20833333333333334, 0.5, 1.0)
+    >>> parse_grid_lines("m f d y") is parse_grid_lines("a big red box") is None
+    True
+    """
+    found = _LINES.fullmatch(answer.strip())
+    if found is None:
+        return None
+    box = _proper([str(ord(letter) - ord("a")) for letter in found.groups()], (24, 24))
+    return _in_picture(box, shown) if box else None
+
+
 def parse_decimals_or_thousandths(answer: str, shown: Shown = Shown()) -> Box | None:
-    """The first box in an answer of a LLaVA, the original's form or, as `tiny-llava`'s, Qwen2-VL's.
+    """The first box in an answer of a LLaVA: the original's form, `tiny-llava`'s or `smol-llava`'s.
 
     >>> parse_decimals_or_thousandths("[0.1, 0.2, 0.3, 0.4]")
     (0.1, 0.2, 0.3, 0.4)
     >>> parse_decimals_or_thousandths("(100,200),(300,400)")
     (0.1, 0.2, 0.3, 0.4)
+    >>> parse_decimals_or_thousandths("a a m y")
+    (0.0, 0.0, 0.5, 1.0)
     """
-    return parse_decimals(answer, shown) or parse_box(answer, shown)
+    return (
+        parse_decimals(answer, shown) or parse_box(answer, shown) or parse_grid_lines(answer, shown)
+    )
 
 
 BOX_FORMATS: dict[str, BoxFormat] = {
@@ -130,7 +154,7 @@ def box_reader(vlm: "VLM", layout: "Layout") -> BoxReader:
     return lambda answer: read(answer, shown)
 
 
-def _proper(numbers: tuple[str, ...], size: tuple[int, int]) -> Box | None:
+def _proper(numbers: Sequence[str], size: tuple[int, int]) -> Box | None:
     """Four numbers as fractions of a size; None for a box that is inverted or empty."""
     x0, y0, x1, y1 = map(float, numbers)
     box = (x0 / size[0], y0 / size[1], x1 / size[0], y1 / size[1])

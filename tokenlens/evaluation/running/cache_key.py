@@ -14,6 +14,7 @@ from typing import Any
 from PIL.Image import Image
 
 from tokenlens.models.aliases import BUNDLED
+from tokenlens.models.composed import COMPOSED
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
@@ -114,7 +115,7 @@ def deciding_files(root: Path) -> list[str]:
 
 def _local_files(name: str | None) -> list[list[str]] | None:
     """Names and contents of a local model's small files (code, chat template); else None."""
-    if name is None or not (name in BUNDLED or Path(name).is_dir()):
+    if name is None or not (name in BUNDLED or name in COMPOSED or Path(name).is_dir()):
         return None
     return [
         [file.name, hash_bytes(file.read_bytes())]

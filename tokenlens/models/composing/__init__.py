@@ -1,0 +1,1 @@
+"""Putting a model together from a pretrained decoder and what ships: fetch, merge, write."""
