@@ -4,10 +4,25 @@ import os
 import signal
 import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from tokenlens.storage.interruption import end_code, orderly_end
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Python's own handlers, also where the tests themselves run in the background."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Thing:

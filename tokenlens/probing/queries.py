@@ -15,7 +15,7 @@ Queries = str | Sequence[int] | Callable[[Tensor], Any]
 
 _NAMES = ("last", "text", "generated")
 _EXPECTED = (
-    "expected 'last', 'text', 'generated', a list of positions in the (padded) prompt, or a "
+    "'last', 'text', 'generated', a list of positions in the (padded) prompt, or a "
     "function of a sample's token ids that gives positions or a mask"
 )
 
@@ -39,7 +39,7 @@ class QueryChoice:
         """
         if isinstance(queries, str):
             if queries not in _NAMES:
-                raise ProbeError(f"queries: got {shown(queries)}, {_EXPECTED}")
+                raise ProbeError(f"queries: got {shown(queries)}, expected {_EXPECTED}")
             return cls(queries)
         if callable(queries):
             return cls(queries)
@@ -110,11 +110,11 @@ def _asked(wanted: Any, ids: Tensor) -> tuple[int, ...]:
 def _whole_numbers(found: Any) -> tuple[int, ...]:
     values = found.tolist() if hasattr(found, "tolist") else found
     if not isinstance(values, Sequence | range) or isinstance(values, str | bytes):
-        raise ProbeError(f"queries: got {shown(found)}, {_EXPECTED}")
+        raise ProbeError(f"queries: got {shown(found)}, expected {_EXPECTED}")
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in values):
-        raise ProbeError(f"queries: got {shown(found)}, {_EXPECTED}")
+        raise ProbeError(f"queries: got {shown(found)}, expected {_EXPECTED}")
     if not values:
-        raise ProbeError(f"queries: got no position at all, {_EXPECTED}")
+        raise ProbeError(f"queries: got no position at all, expected {_EXPECTED}")
     return tuple(values)
 
 
