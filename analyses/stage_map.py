@@ -93,8 +93,8 @@ def plot(
     known = frame.groupby(["sample", "stage"]).size().index if len(frame) else []
     if (sample, stage) not in known:
         raise PruningError(
-            f"stage {stage} of sample {sample}: there are {len(trace.stages)} stages, counted from "
-            f"1, of {len(trace.tokens_per_layer)} samples, counted from 0"
+            f"got stage {stage} of sample {sample}; expected one of {len(trace.stages)} stages, "
+            f"counted from 1, and of {len(trace.tokens_per_layer)} samples, counted from 0"
         )
     part = frame[(frame["sample"] == sample) & (frame["stage"] == stage)]
     placed = layout is not None and layout.placed and len(layout.boxes) == len(part)
