@@ -94,7 +94,7 @@ def test_a_trace_says_what_became_of_every_token(vlm, inputs):
     assert f"brought back: {len(back)}" in [
         text.get_text() for text in figure.axes[0].get_legend().get_texts()
     ]
-    with pytest.raises(PruningError, match="there are 3 stages"):
+    with pytest.raises(PruningError, match="expected one of 3 stages"):
         trace.plot(stage=4)
     assert "brought back" in trace._repr_html_()
 
