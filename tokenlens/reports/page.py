@@ -4,9 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from tokenlens.analyses.drawing.picture_sheet import REGION
 from tokenlens.analyses.importance_maps import GROUND
 from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
@@ -34,11 +31,11 @@ from tokenlens.reports.profile_sections import (
 from tokenlens.reports.provenance import provenance, schedule_text
 from tokenlens.reports.result_sections import headline_stats, result_section
 from tokenlens.reports.stage_sections import stage_cases
+from tokenlens.reports.templating import environment
 from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import write_text
 from tokenlens.storage.output_claims import claim_report
-from tokenlens.wording.printable import printable
 
 
 @dataclass(frozen=True)
@@ -88,26 +85,8 @@ def build_report(
     figures = FigureFolder(Path(out) / "figures")
     content = _content(inputs, figures, pictures)
     html = Path(out) / "report.html"
-    write_text(html, _environment().get_template("report.html.j2").render(content))
+    write_text(html, environment().get_template("report.html.j2").render(content))
     return ReportFiles(html, tuple(figures.files), tuple(content["cautions"]))
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("tokenlens.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_plain,
-    )
-
-
-def _plain(value: Any) -> Any:
-    """What users wrote, without control characters; line breaks are space to a page."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return printable(value, lines=True)
-    return value
 
 
 def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
@@ -20,8 +20,8 @@ from tokenlens.analyses.kept_tokens import BACK_COLOUR
 from tokenlens.reports.overlays import data_uri, png_uri
 from tokenlens.reports.shown_answer import ShownAnswer
 from tokenlens.reports.stage_sections import StageTile, stage_tile
+from tokenlens.reports.templating import environment
 from tokenlens.wording.figures import percent
-from tokenlens.wording.printable import printable
 
 MOST_BYTES = 3_000_000
 """How large the page gets at most, where one photograph is shown."""
@@ -66,8 +66,8 @@ def show_page(shown: Sequence[ShownAnswer], model: str, schedule: str | None = N
 
     Everything is inside; scripts and styles are allowed by their hashes alone.
     """
-    environment = _environment()
-    style, script = (_asset(environment, name) for name in ("show.css", "show.js"))
+    templates = environment()
+    style, script = (_asset(templates, name) for name in ("show.css", "show.js"))
     content = {
         "model": model,
         "schedule": schedule,
@@ -80,7 +80,7 @@ def show_page(shown: Sequence[ShownAnswer], model: str, schedule: str | None = N
         "palette": _palette(),
         "back": BACK_COLOUR,
     }
-    return environment.get_template("show.html.j2").render(content)
+    return templates.get_template("show.html.j2").render(content)
 
 
 def quantised(maps: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -189,27 +189,10 @@ def _embedded(data: dict[str, Any]) -> Markup:
     return Markup(text)  # noqa: S704 - escaped right here
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("tokenlens.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_plain,
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return printable(value, lines=True)
-    return value
-
-
-def _asset(environment: Environment, name: str) -> str:
+def _asset(templates: Environment, name: str) -> str:
     """A file of the page, as it stands between its tags."""
-    loader = environment.loader
-    return "" if loader is None else loader.get_source(environment, name)[0]
+    loader = templates.loader
+    return "" if loader is None else loader.get_source(templates, name)[0]
 
 
 def _hash(text: str) -> str:
