@@ -224,7 +224,7 @@ def _report(found: "Tuning", directory: Path) -> None:
     console.print(f"{len(found.trials)} trials: {ended}; finished ones on {found.samples} samples.")
     table = Table(title=f"The front: what is retained, by {cost}", title_justify="left")
     for column in ("", cost, "retained", "95 % interval", "held-out", "its interval"):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for trial in found.shown:
         style = "bold green" if trial is found.chosen else None
         table.add_row(*_cells(found, trial), style=style)

@@ -70,7 +70,7 @@ def test_a_search_is_printed_written_and_continued(command, data, tmp_path):
     ended = command(*words, "--budget", "60% MACs", "--trials", 2)
     assert ended.code == 0, ended.err
     for part in ("◀ chosen", "Optimism", "4 held-out ones", "Next: tokenlens run"):
-        assert part in ended.out
+        assert part in ended.out, ended.out
     written = {path.name for path in (tmp_path / "found").iterdir()}
     assert written >= {"front.json", "trials.csv", "front.svg", "front.png", "schedule.json"}
     schedule = Schedule.load(tmp_path / "found/schedule.json")
