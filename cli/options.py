@@ -77,10 +77,10 @@ def check_model(
 
 def load_model(
     name: str,
-    revision: str | None,
-    device: str | None,
-    dtype: str | None,
-    device_map: str | None,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    device_map: str | None = None,
 ) -> "VLM":
     """Load with the library, quietly: transformers' own progress bars are not ours to show."""
     from tokenlens.models.loading import load

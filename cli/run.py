@@ -1,5 +1,6 @@
 """`tokenlens run`: the unpruned and the pruned model side by side."""
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from .options import (
     check_model,
     load_model,
 )
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, workers_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +106,10 @@ def run(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    workers: WorkerCount = None,
+    ray: RayAddress = None,
+    worker_gpus: WorkerGpus = 0,
+    worker_cpus: WorkerCpus = 1,
 ) -> None:
     """Answer the same samples unpruned and pruned, by one schedule or by many methods.
 
@@ -151,7 +157,11 @@ def run(
     from tokenlens.evaluation.comparing.tables import budget_tables
     from tokenlens.evaluation.running.run import many_at_once
 
-    vlm = load_model(name, commit, device, dtype, device_map)
+    model_options = {"revision": commit, "dtype": dtype, "device_map": device_map}
+    spread = workers_for(
+        workers, ray, worker_gpus, worker_cpus, {"name": name, "device": device, **model_options}
+    )
+    vlm = load_model(name, device="cpu" if spread else device, **model_options)
     if one:
         arms, wanted = Arms({one.method: one}), results_directory(name, file)
     else:
@@ -178,6 +188,7 @@ def run(
         show_progress=True,
         answers=answers_directory(name),
         plan=arms.plan,
+        workers=spread,
     )
     tables = budget_tables(comparison)
     directory = comparison.directory or wanted
@@ -236,8 +247,7 @@ def _print(comparison: "Comparison") -> None:
                 f"{row['tokens']:.1f}",
                 f"{row['macs'] / 1e9:.3f}",
                 f"{row['kv_bytes'] / 1024:.1f}",
-                f"{1e3 * row['prefill_s']:.1f}",
-                f"{1e3 * row['decode_s']:.1f}",
+                *(_milliseconds(row[name]) for name in ("prefill_s", "decode_s")),
             )
     console.print(scores)
     note = scoring_note(whole)
@@ -250,6 +260,11 @@ def _print(comparison: "Comparison") -> None:
     for arm, rows in comparison.tokens_per_layer().groupby("arm", sort=False):
         tokens = " ".join(f"{value:.0f}" for value in rows["tokens"])
         console.print(f"Visual tokens entering layers 1, 2, …, {arm}: {tokens}")
+
+
+def _milliseconds(seconds: float) -> str:
+    """A time, or a dash where none was taken, as by workers."""
+    return "-" if isnan(seconds) else f"{1e3 * seconds:.1f}"
 
 
 def _shown_columns(rows: "pd.DataFrame") -> "dict[str, Callable[[dict[str, Any]], str]]":

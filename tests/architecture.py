@@ -30,7 +30,7 @@ ARROWS = [
     {"cli"},
 ]
 """Rooms from the lowest to the highest: imports go down, or stay among neighbours."""
-BASE = {"errors", "registry", "progress", "wording"}
+BASE = {"errors", "registry", "progress", "wording", "workers"}
 """What every room may use, and what uses none."""
 APART = {"data"}
 """What ships, and the scripts that made it: used by no room."""

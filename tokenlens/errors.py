@@ -49,6 +49,10 @@ class OptionError(TokenlensError):
     """An option of a command that cannot be used, or that does not go with another."""
 
 
+class WorkerError(TokenlensError):
+    """Workers that cannot be reached, or are lost."""
+
+
 class TokenlensWarning(UserWarning):
     """What a user should know and can go on with; the command line shows it in one line."""
 

@@ -7,7 +7,7 @@ weights takes about 2 s on one core (measured: bfloat16 2.0 s, float32 2.4 s), B
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from accelerate.utils import align_module_device, has_offloaded_params
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tokenlens.errors import ModelError
 from tokenlens.storage.files import hash_json
 
 _BLOCK = 1 << 21
@@ -80,6 +81,16 @@ def model_identity(vlm: LoadedModel) -> dict[str, Any]:
         "processor": _processor_hash(vlm.processor),
         "generation": _generation_hash(vlm.model),
     }
+
+
+def require_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where a worker's model, or its code, is another than expected."""
+    other = [key for key, value in expected.items() if found.get(key) != value]
+    if other:
+        raise ModelError(
+            f"a worker has another {', '.join(other)}; expected the same model files, data type "
+            "and version of tokenlens on every machine"
+        )
 
 
 def saved_values(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:

@@ -25,6 +25,7 @@ from tokenlens.storage.output_paths import kind_of, slug
 from tokenlens.storage.seals import write_sealed
 from tokenlens.storage.shards import MANIFEST, existing_run
 from tokenlens.storage.versions import versions
+from tokenlens.workers import Workers
 
 
 def compare(
@@ -41,6 +42,7 @@ def compare(
     timed: bool = True,
     plan: Plan | None = None,
     beside: bool = False,
+    workers: Workers | None = None,
 ) -> Comparison:
     """Answer all samples with the unpruned model and by every schedule, and compare.
 
@@ -63,6 +65,8 @@ def compare(
         plan: what is compared with what, for the tables.
         beside: where `out` holds another comparison, use a directory beside it, which the same
             comparison always gets; the comparison says which (`Comparison.directory`).
+        workers: processes that answer in place of this one, with the same results; nothing is timed
+            then, since workers share a machine.
 
     Raises:
         ScheduleError: a schedule is for another model.
@@ -77,6 +81,7 @@ def compare(
         max_new_tokens=max_new_tokens,
         any_model=any_model,
         show_progress=show_progress,
+        workers=workers,
     )
     run = Run(vlm, samples, options)
     run.check(arms.values())
@@ -89,7 +94,7 @@ def compare(
         with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
             results = run.into(directories, place)
         timing = Timing.load(out)
-        if timed and not (timing and timing.covers(arms)):
+        if timed and workers is None and not (timing and timing.covers(arms)):
             timing = time_arms(vlm, samples, arms, options)
             timing.save(out)
         comparison = Comparison(

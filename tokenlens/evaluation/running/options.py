@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tokenlens.workers import Workers
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -13,6 +15,7 @@ class RunOptions:
         any_model: whether schedules may be made for a model of another id.
         show_progress: whether to show a bar with an ETA on standard error.
         timed: whether rows hold the time of each answer; schedules then share no work.
+        workers: processes that answer in place of this one; None answers here.
     """
 
     batch_size: int = 8
@@ -20,3 +23,4 @@ class RunOptions:
     any_model: bool = False
     show_progress: bool = False
     timed: bool = False
+    workers: Workers | None = None

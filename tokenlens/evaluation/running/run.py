@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
-from math import nan
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from tokenlens.evaluation.metrics.boxes import box_reader
 from tokenlens.evaluation.metrics.sample_metrics import find_metric
 from tokenlens.evaluation.running.answer_cache import AnswerCache, Answered
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
-from tokenlens.evaluation.running.generation import Prepared
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
-from tokenlens.evaluation.running.shared_features import shared_features
+from tokenlens.evaluation.running.tasks import AnswerTask, answers_of, start_answering
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import progress
@@ -148,25 +146,32 @@ class Run:
             advance = stack.enter_context(
                 progress("answering", asked, asked - sum(waiting), options.show_progress)
             )
-            if not options.timed:
-                stack.enter_context(shared_features(self.vlm.model))
-            warm = not options.timed
             every = [sample.task for sample in self.samples]
-            tasks = {key: every[row] for key, row in rows.items()}
-            for wanting, keys in _batches(arms, tasks, options.batch_size):
-                prepared = Prepared(self.vlm, [self.samples[rows[key]] for key in keys])
-                for schedule, store in wanting:
-                    if not warm:
-                        prepared.answer(schedule, replace(options, max_new_tokens=2))
-                    answers = prepared.answer(schedule, options)
-                    batch = prepared.batch(schedule)
-                    for key, image, layout, one in zip(
-                        keys, batch.images, batch.layouts, answers, strict=True
-                    ):
-                        known = one if options.timed else replace(one, prefill_s=nan, decode_s=nan)
-                        store.add(key, Answered(image.size, layout, known))
+            kinds = {key: every[row] for key, row in rows.items()}
+            batches = list(_batches(arms, kinds, options.batch_size))
+            tasks = (
+                AnswerTask(
+                    [self.samples[rows[key]] for key in keys],
+                    [schedule for schedule, _ in wanting],
+                    replace(options, workers=None),
+                    warm_up=options.timed and number == 0,
+                )
+                for number, (wanting, keys) in enumerate(batches)
+            )
+            for (wanting, keys), found in zip(batches, self._answer(tasks), strict=True):
+                for (_, store), answers in zip(wanting, found, strict=True):
+                    for key, answered in zip(keys, answers, strict=True):
+                        store.add(key, answered)
                     advance(len(keys))
-                warm = True
+
+    def _answer(self, tasks: Iterable[AnswerTask]) -> Iterator[Iterable[list[Answered]]]:
+        """The answers to every task, by the workers where there are some."""
+        workers = self.options.workers
+        if workers is None:
+            return (answers_of(self.vlm, task) for task in tasks)
+        identity = {**self._model, "code": code_hash()}
+        start = partial(start_answering, workers.load, identity)
+        return workers.map(start, list(tasks))
 
     def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:
         """The number of answers, of samples times arms, that `into` would find in the cache.

@@ -1,0 +1,72 @@
+"""Tasks of a run: a batch of samples and the schedules that answer it, computed in any process."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
+from typing import Any
+
+from tokenlens.evaluation.running.answer_cache import Answered
+from tokenlens.evaluation.running.cache_key import code_hash
+from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.options import RunOptions
+from tokenlens.evaluation.running.shared_features import shared_features
+from tokenlens.models.fingerprint import model_identity, require_same
+from tokenlens.models.vlm import VLM
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import Schedule
+from tokenlens.workers import Work
+
+
+@dataclass(frozen=True)
+class AnswerTask:
+    """A batch of samples that every one of some schedules answers.
+
+    Attributes:
+        samples: The batch.
+        schedules: One or more; None is the unpruned model.
+        options: Options of the run.
+        warm_up: Whether each schedule answers two tokens first, so that its time holds no start-up.
+    """
+
+    samples: Sequence[Sample]
+    schedules: Sequence[Schedule | None]
+    options: RunOptions
+    warm_up: bool = False
+
+
+def answers_of(vlm: VLM, task: AnswerTask) -> Iterator[list[Answered]]:
+    """The answers to the batch, in its order, by one schedule after the other.
+
+    The batch is prepared once, and without times its pictures go through the vision tower once.
+    """
+    options = task.options
+    prepared = Prepared(vlm, task.samples)
+    with nullcontext() if options.timed else shared_features(vlm.model):
+        for schedule in task.schedules:
+            if task.warm_up:
+                prepared.answer(schedule, replace(options, max_new_tokens=2))
+            answers = prepared.answer(schedule, options)
+            if not options.timed:
+                answers = [replace(one, prefill_s=nan, decode_s=nan) for one in answers]
+            batch = prepared.batch(schedule)
+            yield [
+                Answered(image.size, layout, one)
+                for image, layout, one in zip(batch.images, batch.layouts, answers, strict=True)
+            ]
+
+
+def start_answering(load: Callable[[], VLM], identity: Mapping[str, Any]) -> Work:
+    """What a worker does: `answers_of` by a model of its own.
+
+    Raises `ModelError` where that is not the model, or not the code, of `identity`.
+    """
+    vlm = load()
+    require_same(answering_identity(vlm), identity)
+    return partial(answers_of, vlm)
+
+
+def answering_identity(vlm: VLM) -> dict[str, Any]:
+    """What must be the same in every worker: the model, and the code that answers."""
+    return {**model_identity(vlm), "code": code_hash()}
