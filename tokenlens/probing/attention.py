@@ -21,8 +21,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tokenlens.errors import ProbeError
 
-Observer = Callable[[nn.Module, Tensor, Tensor, Any, dict[str, Any]], None]
-"""Called before each attention with the module, query [batch, heads, rows, head_dim] and key
+Observer = Callable[[nn.Module, Tensor, Tensor, Tensor, Any, dict[str, Any]], None]
+"""Called before each attention with the module, query [batch, heads, rows, head_dim], key and value
 [batch, key_value_heads, keys, head_dim] (after rotary and cache update, not repeated), the mask as
 the attention function gets it, and the remaining keyword arguments."""
 
@@ -82,7 +82,7 @@ class _ObservedAttention:
         **options: Any,
     ) -> Any:
         for observer in _observers.get():
-            observer(module, query, key, attention_mask, options)
+            observer(module, query, key, value, attention_mask, options)
         function = self.original or _eager_function(module)
         return function(module, query, key, value, attention_mask, **options)
 

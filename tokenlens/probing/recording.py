@@ -25,6 +25,7 @@ from tokenlens.probing.attribution import (
 )
 from tokenlens.probing.decoding import TOGETHER, DecodedRows
 from tokenlens.probing.generations import Generation, PromptCall, current_generation, watch_generate
+from tokenlens.probing.importances.importance import Importance, RowImportance, importance_named
 from tokenlens.probing.queries import Queries, QueryChoice, attended_tokens
 from tokenlens.probing.reading import RecordedRows
 
@@ -52,7 +53,11 @@ _NOT_ON = (
 
 @contextmanager
 def probe(
-    vlm_or_model: "VLM | PreTrainedModel", *, queries: Queries = "last", per_head: bool = False
+    vlm_or_model: "VLM | PreTrainedModel",
+    *,
+    queries: Queries = "last",
+    per_head: bool = False,
+    importance: str = "attention",
 ) -> Iterator["Recording"]:
     """Record importance while the model runs, by a plain forward or by `generate()`.
 
@@ -79,12 +84,15 @@ def probe(
             prompt, the same for every sample, negative ones from its end. Or a function that is
             given a sample's token ids, int64 [length], and gives positions or a bool mask.
         per_head: Keep every head's row too.
+        importance: What is recorded, by name (`tokenlens.registry.IMPORTANCES`): "attention", or
+            "value-weighted", which is attention times the norm of the projected value.
 
     Raises:
         ModelError: What was given is no vision-language model.
-        ProbeError: Queries of another kind. In the forward, where no input ids are given, visual
-            tokens come on top of a filled cache, or a query is padding, outside of the prompt or
-            not in the forward that ends it. In `generate()`, for "generated" with drafts.
+        ProbeError: Queries or an importance of another kind. In the forward, where no input ids
+            are given, visual tokens come on top of a filled cache, or a query is padding, outside
+            of the prompt or not in the forward that ends it. In `generate()`, for "generated" with
+            drafts.
 
     Example:
         with tl.probe(vlm, queries="generated") as recording:
@@ -93,7 +101,7 @@ def probe(
     """
     model = unwrap(vlm_or_model)
     choice = QueryChoice.of(queries)
-    recording = Recording(vlm_or_model, choice, per_head)
+    recording = Recording(vlm_or_model, choice, per_head, importance_named(importance))
     follower = recording if choice.generated else None
     with (
         observe_attention(text_config(model)._attn_implementation, recording.observe),
@@ -108,11 +116,16 @@ class Recording(RecordedRows):
     """What the probe saw of the latest prompt. Read it inside the context or after it."""
 
     def __init__(
-        self, vlm_or_model: "VLM | PreTrainedModel", choice: QueryChoice, per_head: bool
+        self,
+        vlm_or_model: "VLM | PreTrainedModel",
+        choice: QueryChoice,
+        per_head: bool,
+        kind: Importance,
     ) -> None:
         model = unwrap(vlm_or_model)
         super().__init__(vlm_or_model, choice, per_head, len(decoder_layers(model)))
         self._model = model
+        self._kind = kind
         self._layer_of: dict[nn.Module, int] = {
             module: index
             for index, layer in enumerate(decoder_layers(model))
@@ -250,6 +263,7 @@ class Recording(RecordedRows):
             together=together,
             fixed=call is None,
             length=length,
+            scales=self._scales,
         )
         self._reason = _NOT_ENDED
         self._written = None if call else partial(attribute_loop, self._decoded)
@@ -293,26 +307,41 @@ class Recording(RecordedRows):
             self._written = _known(written)
 
     def observe(
-        self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Any,
+        options: dict[str, Any],
     ) -> None:
         """Compute the wanted rows of one layer, once per forward."""
         layer = self._layer_of.get(module)
         if layer is None or not self._recording or not tokens_are_whole():
             return
         if self._step and self._decoded is not None:
-            self._decoded.observe(layer, module, query, key, mask, options, self._cached)
+            self._decoded.observe(layer, module, query, key, value, mask, options, self._cached)
         elif layer not in self._rows:
             self._observe_prompt(
-                layer, AttentionCall.of(module, query, key, mask, options, self._cached)
+                layer, AttentionCall.of(module, query, key, value, mask, options, self._cached)
             )
 
     @torch.no_grad()
     def _observe_prompt(self, layer: int, call: AttentionCall) -> None:
+        scale = self._kind.scale if isinstance(self._kind, RowImportance) else None
+        if scale is not None:
+            self._scales[layer] = [
+                scale(call, sample, positions) for sample, positions in enumerate(self._positions)
+            ]
         self._rows[layer] = [
-            call.visual_rows(sample, places, positions, per_head=self._per_head)
-            for sample, (places, positions) in enumerate(
-                zip(self._places, self._positions, strict=True)
+            call.visual_rows(
+                sample,
+                places,
+                self._positions[sample],
+                per_head=self._per_head,
+                scale=None if scale is None else self._scales[layer][sample],
             )
+            for sample, places in enumerate(self._places)
         ]
 
 
