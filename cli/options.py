@@ -61,8 +61,9 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 Importance = Annotated[
     str,
     typer.Option(
-        help="What is recorded: attention, or value-weighted (attention times the norm of the "
-        "projected value)."
+        help="What is recorded: attention, value-weighted (times the norm of the projected value), "
+        "gradient (times its gradient for the next token) or occlusion (what the answer loses, "
+        "slow)."
     ),
 ]
 

@@ -206,11 +206,15 @@ def drawing(name: str) -> Callable[..., Any]:
 IMPORTANCE_SUMMARIES = {
     "attention": "the attention that a visual token gets",
     "value-weighted": "attention times the norm of the projected value that is attended to",
+    "gradient": "attention times its gradient for the first generated token, where it is positive",
+    "occlusion": "what the answer's log-probability loses without the token's surroundings",
 }
 """What each of tokenlens's own importances is, in a line."""
 IMPORTANCE_UNITS = {
     "attention": "share of the last prompt token's attention",
     "value-weighted": "the last prompt token's attention times the norm of the projected value",
+    "gradient": "the last prompt token's attention times its gradient for the token it writes",
+    "occlusion": "nats that the answer loses without the place, from the layer on",
 }
 """What a value of each is, as the colour bar of a map says it."""
 
@@ -220,6 +224,8 @@ IMPORTANCES: Registry[ImportanceEntry] = Registry(
     {
         "attention": "tokenlens.probing.importances.attention:IMPORTANCE",
         "value-weighted": "tokenlens.probing.importances.value_weighted:IMPORTANCE",
+        "gradient": "tokenlens.probing.importances.gradient:IMPORTANCE",
+        "occlusion": "tokenlens.evaluation.occlusion:IMPORTANCE",
     },
     IMPORTANCE_SUMMARIES,
 )

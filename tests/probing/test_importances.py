@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import tokenlens as tl
-from tests.references.importances import projected_norms
+from tests.references.importances import attention_gradients, projected_norms
 from tests.support.comparing import eager_maps, eager_steps
-from tests.support.families import FAMILIES, RAGGED, case
+from tests.support.families import FAMILIES, ONE, RAGGED, case
 from tests.support.true_float64 import true_float64
 from tokenlens.errors import ProbeError
 from tokenlens.registry import IMPORTANCE_SUMMARIES, IMPORTANCE_UNITS, IMPORTANCES
@@ -105,3 +105,58 @@ def test_attention_without_an_output_projection_is_refused():
             found.model(**found.inputs)
     finally:
         attention._modules["o_proj"] = projection
+
+
+@EVERY_FAMILY
+def test_gradient_rows_equal_autograd_through_eager_maps(name):
+    """In a ragged batch, per head, in true float64; another token's gradient is the control."""
+    found = case(name, RAGGED)
+    with true_float64():
+        with torch.inference_mode():
+            plain = found.model(**found.inputs).logits
+            with tl.probe(found.model, importance="gradient", per_head=True) as recording:
+                probed = found.model(**found.inputs).logits
+        assert torch.equal(plain, probed)
+        assert not any(one.grad is not None for one in found.model.parameters())
+        for row, inputs in enumerate(found.alone):
+            visual = inputs["input_ids"][0] == found.model.config.image_token_id
+            maps, gradients = attention_gradients(found.model, inputs)
+            expected = (maps * gradients)[:, :, -1, visual].clamp(min=0)
+            assert (recording.per_head[row] - expected).abs().max() < EXACT
+            maps, gradients = attention_gradients(
+                found.model, inputs, token=int(plain[row, -1].argmin())
+            )
+            other = (maps * gradients)[:, :, -1, visual].clamp(min=0)
+            assert (recording.per_head[row] - other).abs().max() > SEEN
+            assert (recording.importance[row] - expected.mean(1)).abs().max() < EXACT
+
+
+@pytest.mark.parametrize("name", ["Qwen2-VL", "LLaVA-1.5", "Gemma3"])
+def test_gradients_do_not_disturb_generation(name):
+    found = case(name, RAGGED)
+    image = found.model.config.image_token_id
+    options = {"max_new_tokens": STEPS, "suppress_tokens": [image, 0]}
+    plain = found.model.generate(**found.inputs, **options)
+    with tl.probe(found.model, importance="gradient") as within:
+        probed = found.model.generate(**found.inputs, **options)
+    with tl.probe(found.model, importance="gradient") as forward, torch.no_grad():
+        found.model(**found.inputs)
+    assert torch.equal(plain, probed)
+    for one, other in zip(within.importance, forward.importance, strict=True):
+        assert (one - other).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("queries", ["text", "generated", [-1]])
+def test_what_takes_more_runs_is_of_the_last_prompt_token(queries):
+    model = case("Qwen2-VL", RAGGED).model
+    with (
+        pytest.raises(ProbeError, match=r"\Aimportance 'gradient' [^\n]*queries='last'[^\n]*\Z"),
+        tl.probe(model, importance="gradient", queries=queries),
+    ):
+        pass
+
+
+def test_a_prompt_in_pieces_is_not_run_again():
+    found = case("Qwen2-VL", ONE)
+    with tl.probe(found.model, importance="gradient"), pytest.raises(ProbeError, match="in pieces"):
+        found.model.generate(**found.inputs, max_new_tokens=2, prefill_chunk_size=4)

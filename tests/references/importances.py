@@ -58,3 +58,65 @@ def projected_norms(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Ten
         for handle in handles:
             handle.remove()
     return torch.stack(found)
+
+
+def attention_gradients(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], token: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Eager maps of one sample and their gradients by autograd, [layers, heads, n, n] each.
+
+    Of the logit of `token` after the prompt; of the most likely one where None.
+    """
+    with eager(model), torch.enable_grad():
+        output = model(**inputs, output_attentions=True, use_cache=False)
+        following = output.logits[0, -1]
+        chosen = following.detach().clone()
+        chosen[model.config.image_token_id] = -torch.inf
+        best = int(chosen.argmax()) if token is None else token
+        gradients = torch.autograd.grad(following[best], output.attentions)
+    return torch.cat([one.detach() for one in output.attentions]), torch.cat(gradients)
+
+
+@torch.no_grad()
+def answer_without(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    answer: list[int],
+    gone: list[int],
+    layer: int,
+) -> Tensor:
+    """Log-probabilities of an answer to one unpadded prompt, token by token, in full runs.
+
+    From `layer` (from 1) on every row is forbidden to attend to the places `gone`. The whole
+    sequence runs anew for each token of the answer. Image tokens are never answered.
+    """
+
+    def forbid(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        mask = kwargs["attention_mask"].clone()
+        mask[..., gone] = torch.finfo(mask.dtype).min
+        return args, {**kwargs, "attention_mask": mask}
+
+    found = []
+    handles = [
+        one.register_forward_pre_hook(forbid, with_kwargs=True)
+        for one in list(layers_of(model))[layer - 1 :]
+    ]
+    try:
+        with eager(model):
+            for count, token in enumerate(answer):
+                given = dict(inputs)
+                for name, value in inputs.items():
+                    if value.shape == inputs["input_ids"].shape:
+                        suffix = name == "token_type_ids" and "PaliGemma" in type(model).__name__
+                        more = [int(name == "attention_mask" or suffix)] * count
+                        more = answer[:count] if name == "input_ids" else more
+                        given[name] = torch.cat([value, torch.tensor([more], dtype=value.dtype)], 1)
+                logits = model(**given, use_cache=False).logits[0, -1].double()
+                for name in ("image_token_id", "video_token_id"):
+                    if getattr(model.config, name, None) is not None:
+                        logits[getattr(model.config, name)] = -torch.inf
+                found.append(logits.log_softmax(-1)[token])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(found)
