@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[type[TokenlensError], str]] = {
     "profile": (ProfileError, "tokenlens profile"),
     "results": (ResultsError, "tokenlens run"),
     "information": (ResultsError, "tokenlens information"),
+    "importances": (ResultsError, "python -m tokenlens.analyses.studies.importances"),
 }
 """Per kind of rows the error of what cannot be read, and the command that makes them."""
 
