@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance
 
+from tokenlens.registry import importance_unit
 from tokenlens.wording.figures import percent
 
 from .drawing.picture_sheet import REGION, Outline, Strip, Tile, plot_sheet
@@ -47,21 +48,25 @@ GLOW = LinearSegmentedColormap.from_list(
 class Scale:
     """A set of maps' colour scale, from an importance of 0 to `top`; more is painted as `top`.
 
+    `kind` is the name of the importance. Values below 0, which some have, are painted as 0.
     Colours follow the square root, so that the many small values can be told apart too.
     """
 
     top: float
+    kind: str = "attention"
 
     @classmethod
-    def shared(cls, importances: Iterable[np.ndarray]) -> Scale:
+    def shared(cls, importances: Iterable[np.ndarray], kind: str = "attention") -> Scale:
         """One scale for all: up to the value that one token in a thousand exceeds.
+
+        `kind` is the name of the importance.
 
         >>> Scale.shared([np.array([[0.0, 0.5]]), np.array([[0.0, 0.5]])]).top
         0.5
         """
         values = [np.ravel(importance) for importance in importances]
         top = float(np.quantile(np.concatenate(values), 0.999)) if values else 0.0
-        return cls(top if top > 0 else 1.0)
+        return cls(top if top > 0 else 1.0, kind)
 
     def paint(self, values: np.ndarray) -> np.ndarray:
         """Colours of importances: uint8 [..., 4], RGBA; not-a-number becomes transparent."""
@@ -69,6 +74,10 @@ class Scale:
         colours[..., 3] = np.where(np.isnan(values), 0, colours[..., 3])
         painted: np.ndarray = np.round(colours * 255).astype(np.uint8)
         return painted
+
+    def label(self, value: float) -> str:
+        """A value as the colour bar writes it: attention in percent, others as they are."""
+        return percent(value, digits=None) if self.kind == "attention" else f"{value:g}"
 
     @property
     def ticks(self) -> list[float]:
@@ -91,8 +100,7 @@ def compute(rows: Iterable[ProfileRow]) -> pd.DataFrame:
     """Importance of every token at every layer of some samples.
 
     Columns: id, question, layer (from 1), token (from 0, in sequence order), x0, y0, x1, y1 (the
-    part of the picture it covers, 0 to 1), importance (its share of the last prompt token's
-    attention).
+    part of the picture it covers, 0 to 1), importance (what the profile holds).
     """
     parts = []
     for row in rows:
@@ -156,8 +164,8 @@ def _add_colour_bar(figure: Figure, ax: Axes | None, scale: Scale, theme: Theme)
             ax=ax,
             orientation="horizontal",
             ticks=scale.ticks,
-            format=lambda share, _: percent(share, digits=None),
-            label="importance: share of the last prompt token's attention",
+            format=lambda value, _: scale.label(value),
+            label=f"importance: {importance_unit(scale.kind)}",
         )
         bar.ax.set_facecolor(GROUND)
         bar.outline.set_visible(False)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenlens.errors import OptionError
+
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
 
@@ -56,8 +58,28 @@ Limit = Annotated[int | None, typer.Option(min=1, max=MOST, help="Use at most th
 BatchSize = Annotated[int, typer.Option(min=1, max=MOST, help="Samples per forward pass.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
+Importance = Annotated[
+    str,
+    typer.Option(
+        help="What is recorded: attention, value-weighted (times the norm of the projected value), "
+        "gradient (times its gradient for the next token) or occlusion (what the answer loses, "
+        "slow)."
+    ),
+]
+
 DEFAULT_MODEL = "tiny-qwen2-vl"
 DEFAULT_DATA = "scenes"
+
+
+def check_importance(name: str) -> None:
+    """Refuse a name that is no importance, before torch is imported."""
+    from tokenlens.registry import IMPORTANCES
+    from tokenlens.wording.printable import shown
+    from tokenlens.wording.suggest import one_of
+
+    if name not in IMPORTANCES:
+        known = one_of(name, IMPORTANCES)
+        raise OptionError(f"--importance: got {shown(name)}, expected {known}")
 
 
 def check_model(

@@ -1,6 +1,6 @@
 """`tokenlens profile`: record every layer's attention from text to visual tokens."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,12 @@ from .options import (
     Device,
     DeviceMap,
     Dtype,
+    Importance,
     Limit,
     Model,
     Out,
     Revision,
+    check_importance,
     check_model,
     load_model,
 )
@@ -39,6 +41,7 @@ def profile(
     per_head: Annotated[
         bool, typer.Option("--per-head", help="Keep every head's row beside their mean.")
     ] = False,
+    importance: Importance = "attention",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how large it gets.")
     ] = False,
@@ -52,22 +55,22 @@ def profile(
     from tokenlens.storage.output_paths import profile_directory
 
     name = model or DEFAULT_MODEL
+    check_importance(importance)
     check_model(name, revision, device, dtype, device_map)
     samples = load_samples(data or DEFAULT_DATA, split="calibration", limit=limit)
-    directory = out or profile_directory(name, samples.name)
+    directory = out or profile_directory(name, samples.name, importance)
 
     from tokenlens.probing.profiling import estimate_profile, profile_samples
 
+    kept: dict[str, Any] = {"per_head": per_head, "importance": importance}
     vlm = load_model(name, revision, device, dtype, device_map)
     if dry_run:
-        estimate = estimate_profile(vlm, samples, directory, per_head=per_head)
+        estimate = estimate_profile(vlm, samples, directory, **kept)
         console.print(
             f"{estimate.samples} samples, {estimate.done} of them done, about "
             f"{estimate.size_bytes / 2**20:.1f} MiB in {directory}"
         )
         return
-    profile_samples(
-        vlm, samples, directory, batch_size=batch_size, per_head=per_head, show_progress=True
-    )
+    profile_samples(vlm, samples, directory, batch_size=batch_size, show_progress=True, **kept)
     wrote(f"Profile of {name} on {len(samples)} samples of {samples.name}", directory)
     next_command("select-layers", out)

@@ -6,9 +6,10 @@ A package adds one by an entry point, and it is as if it had come with tokenlens
     centre = "my_package.centre:SCORER"
 
 The groups are `tokenlens.scorers` (each a `RowScoring` or a `DirectScoring` of
-`tokenlens.pruning.scoring`), `tokenlens.disposals` (a `Disposal` of `tokenlens.pruning.disposal`)
-and `tokenlens.methods` (a `Method` of `tokenlens.methods.method`). Nothing is imported
-before it is asked for by name; a name that tokenlens has itself stays its own.
+`tokenlens.pruning.scoring`), `tokenlens.disposals` (a `Disposal` of `tokenlens.pruning.disposal`),
+`tokenlens.methods` (a `Method` of `tokenlens.methods.method`) and `tokenlens.importances` (an
+`Importance` of `tokenlens.probing.importances.importance`). Nothing is imported before it is asked
+for by name; a name that tokenlens has itself stays its own.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,6 +94,22 @@ class MethodEntry(Entry, Protocol):
         **told: Any,
     ) -> Any:
         """The method's schedule for a model and a budget."""
+
+
+class ImportanceEntry(Entry, Protocol):
+    """What every importance says of itself; see `probing.importances.importance.Importance`."""
+
+    @property
+    def unit(self) -> str:
+        """What a value is."""
+
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+
+    @property
+    def by_head(self) -> bool:
+        """Whether it is the mean of what every head has."""
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -184,6 +201,39 @@ def drawing(name: str) -> Callable[..., Any]:
     """What draws an object, by name: the object need not know the figures, which are above it."""
     found: Callable[..., Any] = _imported(_DRAWINGS[name])
     return found
+
+
+IMPORTANCE_SUMMARIES = {
+    "attention": "the attention that a visual token gets",
+    "value-weighted": "attention times the norm of the projected value that is attended to",
+    "gradient": "attention times its gradient for the first generated token, where it is positive",
+    "occlusion": "what the answer's log-probability loses without the token's surroundings",
+}
+"""What each of tokenlens's own importances is, in a line."""
+IMPORTANCE_UNITS = {
+    "attention": "share of the last prompt token's attention",
+    "value-weighted": "the last prompt token's attention times the norm of the projected value",
+    "gradient": "the last prompt token's attention times its gradient for the token it writes",
+    "occlusion": "nats that the answer loses without the place, from the layer on",
+}
+"""What a value of each is, as the colour bar of a map says it."""
+
+IMPORTANCES: Registry[ImportanceEntry] = Registry(
+    "importance",
+    "tokenlens.probing.importances.importance:Importance",
+    {
+        "attention": "tokenlens.probing.importances.attention:IMPORTANCE",
+        "value-weighted": "tokenlens.probing.importances.value_weighted:IMPORTANCE",
+        "gradient": "tokenlens.probing.importances.gradient:IMPORTANCE",
+        "occlusion": "tokenlens.evaluation.occlusion:IMPORTANCE",
+    },
+    IMPORTANCE_SUMMARIES,
+)
+
+
+def importance_unit(name: str) -> str:
+    """What a value of an importance is; imports it only where another package added it."""
+    return IMPORTANCE_UNITS[name] if name in IMPORTANCE_UNITS else IMPORTANCES[name].unit
 
 
 SCORER_SUMMARIES = {

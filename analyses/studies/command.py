@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tokenlens.errors import TokenlensError
+from tokenlens.errors import OptionError, TokenlensError
 from tokenlens.selection.solve import Budget, parse_budget
 from tokenlens.storage.interruption import INTERRUPTED, end_quietly, orderly_end, pipe_was_closed
 
@@ -88,6 +88,13 @@ def arguments(module: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, help="directory for the rows")
     return parser
+
+
+def check_layers(layers: Sequence[int], most: int) -> None:
+    """Raise `OptionError` for a layer that the model does not have."""
+    for layer in layers:
+        if not 1 <= layer <= most:
+            raise OptionError(f"--layer: got {layer}, expected a layer from 1 to {most}")
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], str]) -> None:

@@ -46,7 +46,9 @@ def whole(vlm, samples):
 
 def test_forced_logits_choose_the_answer_that_was_generated(vlm, samples):
     batch = Batch.of(vlm, samples)
-    answers = [row[: 1 + index % 3] for index, row in enumerate(answer_tokens(vlm, batch, TOKENS))]
+    answers = [
+        row[: 1 + index % 3] for index, row in enumerate(answer_tokens(vlm, batch.inputs, TOKENS))
+    ]
     forced = ForcedBatch.of(batch.inputs, answers)
     for answer, logits in zip(answers, forced.logits(vlm), strict=True):
         assert logits.argmax(dim=1).tolist() == answer
@@ -58,7 +60,7 @@ def test_forced_logits_choose_the_answer_that_was_generated(vlm, samples):
 def test_an_arm_gives_what_decoding_step_by_step_gives(vlm, samples):
     """The answer's rows see the pruned prompt, and the choice is of the prompt alone."""
     batch = Batch.of(vlm, samples[:1])
-    answer = answer_tokens(vlm, batch, TOKENS)
+    answer = answer_tokens(vlm, batch.inputs, TOKENS)
     forced = ForcedBatch.of(batch.inputs, answer)
     with tl.probe(vlm) as recording, torch.inference_mode():
         vlm.model(**batch.inputs, use_cache=False)

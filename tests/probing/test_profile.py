@@ -19,7 +19,7 @@ from tokenlens.measures.regions import region_tokens
 from tokenlens.models.loading import load
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.profiling import estimate_profile, profile_samples
-from tokenlens.probing.recording import Recording
+from tokenlens.probing.recording import Recording, probe
 from tokenlens.samples.dataset import load_samples
 
 COUNT = 150
@@ -330,3 +330,21 @@ def test_reading_streams_one_shard_at_a_time(whole, monkeypatch):
     rows = whole.rows()
     next(rows)
     assert [path.name for path in opened] == ["shard-00000.parquet"]
+
+
+def test_a_profile_of_another_importance(vlm, manifest, whole, tmp_path):
+    """It says which, is no profile of attention, and an old manifest's is attention."""
+    few = load_samples(manifest, limit=9)
+    profile = profile_samples(vlm, few, tmp_path / "run", importance="value-weighted")
+    assert profile.importance == "value-weighted"
+    assert whole.importance == "attention"
+    assert whole.manifest["identity"]["options"] == {"per_head": False}
+    with probe(vlm, importance="value-weighted") as recording, torch.inference_mode():
+        vlm.model(**vlm.prepare(few[0].open_image(), few[0].question))
+    row = next(profile.rows())
+    np.testing.assert_allclose(row.importance, recording.importance[0], atol=1e-6)
+    assert np.abs(row.importance - next(whole.rows()).importance).max() > 1e-4
+    with pytest.raises(OutputError, match=r"options\.importance"):
+        profile_samples(vlm, few, tmp_path / "run")
+    with pytest.raises(ProbeError, match="expected one of attention"):
+        profile_samples(vlm, few, tmp_path / "other", importance="nothing")

@@ -21,11 +21,15 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tokenlens.errors import ProbeError
 
-Observer = Callable[[nn.Module, Tensor, Tensor, Any, dict[str, Any]], None]
-"""Called before each attention with the module, query [batch, heads, rows, head_dim] and key
+Observer = Callable[[nn.Module, Tensor, Tensor, Tensor, Any, dict[str, Any]], None]
+"""Called before each attention with the module, query [batch, heads, rows, head_dim], key and value
 [batch, key_value_heads, keys, head_dim] (after rotary and cache update, not repeated), the mask as
 the attention function gets it, and the remaining keyword arguments."""
 
+Receiver = Callable[[nn.Module, Tensor], None]
+"""Called after each attention with the module and what it gave, [batch, rows, heads, head_dim]."""
+
+_receivers: ContextVar[tuple[Receiver, ...]] = ContextVar("tokenlens_receivers", default=())
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("tokenlens_observers", default=())
 _whole: ContextVar[bool] = ContextVar("tokenlens_whole", default=True)
 _lock = threading.Lock()
@@ -47,19 +51,25 @@ def is_observing(observer: Observer) -> bool:
 
 
 @contextmanager
-def observe_attention(implementation: str, observer: Observer) -> Iterator[None]:
+def observe_attention(
+    implementation: str, observer: Observer, receiver: Receiver | None = None
+) -> Iterator[None]:
     """Show `observer` every attention call that this context makes through `implementation`.
 
     Args:
         implementation: The name in the decoder's configuration: `sdpa`, `eager`,
             `flash_attention_2`, or any registered other.
         observer: What it is shown to.
+        receiver: What its result is shown to, if any.
     """
     observed = _install(implementation)
     try:
         _observers.set((*_observers.get(), observer))
+        if receiver is not None:
+            _receivers.set((*_receivers.get(), receiver))
         yield
     finally:
+        _receivers.set(tuple(one for one in _receivers.get() if one is not receiver))
         _observers.set(tuple(one for one in _observers.get() if one is not observer))
         _release(observed)
 
@@ -82,9 +92,12 @@ class _ObservedAttention:
         **options: Any,
     ) -> Any:
         for observer in _observers.get():
-            observer(module, query, key, attention_mask, options)
+            observer(module, query, key, value, attention_mask, options)
         function = self.original or _eager_function(module)
-        return function(module, query, key, value, attention_mask, **options)
+        result = function(module, query, key, value, attention_mask, **options)
+        for receiver in _receivers.get():
+            receiver(module, result[0])
+        return result
 
 
 def _install(name: str) -> _ObservedAttention:

@@ -26,16 +26,20 @@ class AttentionCall:
     """What a layer's attention function was given.
 
     Attributes:
+        module: whose attention it is.
         query: [batch, heads, rows, size], after rotary.
         key: [batch, key_value_heads, keys, size], those of the cache included.
+        value: likewise.
         mask: as transformers hands it over (see `row_bias`).
         options: the remaining keyword arguments.
         causal: whether a row sees no key after itself, where the mask does not say it.
         cached: tokens before the first of `query`.
     """
 
+    module: nn.Module
     query: Tensor
     key: Tensor
+    value: Tensor
     mask: Any
     options: dict[str, Any]
     causal: bool
@@ -47,6 +51,7 @@ class AttentionCall:
         module: nn.Module,
         query: Tensor,
         key: Tensor,
+        value: Tensor,
         mask: Any,
         options: dict[str, Any],
         cached: int,
@@ -55,7 +60,8 @@ class AttentionCall:
         check_options(options)
         causal = options.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
-        return cls(query.detach(), key.detach(), mask, options, causal, cached)
+        tensors = query.detach(), key.detach(), value.detach()
+        return cls(module, *tensors, mask, options, causal, cached)
 
     @property
     def gone(self) -> int:
@@ -84,7 +90,13 @@ class AttentionCall:
         )
 
     def visual_rows(
-        self, sample: int, places: Sequence[int], positions: Tensor, *, per_head: bool
+        self,
+        sample: int,
+        places: Sequence[int],
+        positions: Tensor,
+        *,
+        per_head: bool,
+        scale: Tensor | None = None,
     ) -> Tensor:
         """The rows of some tokens to the visual tokens, never the whole map.
 
@@ -93,6 +105,7 @@ class AttentionCall:
             places: of the query tokens in the sequence, none before `cached`.
             positions: int64 [n_visual], of the visual tokens in the sequence.
             per_head: keep the heads apart.
+            scale: float32 [heads, n_visual], factors of the rows; None for none.
 
         Returns:
             float32 [heads, queries, n_visual], or [1, queries, n_visual] averaged over heads.
@@ -111,5 +124,6 @@ class AttentionCall:
                 **self.formula,
             )
             visual = weights[..., positions.clamp(min=0)] * (positions >= 0)
+            visual = visual if scale is None else visual * scale[:, None]
             found.append(visual if per_head else visual.mean(dim=0, keepdim=True))
         return torch.cat(found, dim=1)

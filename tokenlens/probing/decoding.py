@@ -4,7 +4,7 @@ The keys of every step stay in the cache. So a step only keeps its queries, and 
 computed together, by the keys that are there then: a step of generation costs next to nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,8 @@ class DecodedRows:
         fixed: whether every row of the batch goes on from itself, so that a cache whose rows were
             moved is to be noticed.
         length: tokens of the padded prompt.
+        scales: by layer and row of the batch, factors of rows [heads, n_visual], which the prompt's
+            values give; a layer without any has none.
         fed: int64 [batch], the token of each step.
     """
 
@@ -49,6 +51,7 @@ class DecodedRows:
     together: int
     fixed: bool
     length: int
+    scales: Mapping[int, Sequence[Tensor]] = field(default_factory=dict)
     fed: list[Tensor] = field(default_factory=list)
     _held: list[_Held] = field(init=False, repr=False)
     _found: list[list[list[Tensor]]] = field(init=False, repr=False)
@@ -70,6 +73,7 @@ class DecodedRows:
         module: nn.Module,
         query: Tensor,
         key: Tensor,
+        value: Tensor,
         mask: Any,
         options: dict[str, Any],
         cached: int,
@@ -79,7 +83,8 @@ class DecodedRows:
         Raises `ProbeError` where the cache's rows were moved though they are `fixed`.
         """
         if query.shape[2] > 1:  # without a cache: the whole sequence, again
-            self._observe_whole(layer, AttentionCall.of(module, query, key, mask, options, cached))
+            call = AttentionCall.of(module, query, key, value, mask, options, cached)
+            self._observe_whole(layer, call)
             return
         keys = key.shape[2]
         gone = max(0, cached + 1 - keys)
@@ -122,10 +127,15 @@ class DecodedRows:
     def _observe_whole(self, layer: int, call: AttentionCall) -> None:
         last = call.query.shape[2] - 1
         rows = [
-            call.visual_rows(sample, [last], own, per_head=self.per_head)
+            call.visual_rows(
+                sample, [last], own, per_head=self.per_head, scale=self._scale_of(layer, sample)
+            )
             for sample, own in enumerate(self.positions)
         ]
         self._found[layer].append(rows)
+
+    def _scale_of(self, layer: int, sample: int) -> Tensor | None:
+        return self.scales[layer][sample] if layer in self.scales else None
 
     def _check_order(self, key: Tensor, place: int) -> None:
         """The last token's key is where it was: the deepest layer's depends on all before it."""
@@ -140,7 +150,14 @@ class DecodedRows:
         held = self._held[layer]
         if held.steps and held.key is not None:
             seen = self._seen.of(held.steps, held.key)
-            rows = step_rows(held.steps, held.key, seen, self.positions, per_head=self.per_head)
+            rows = step_rows(
+                held.steps,
+                held.key,
+                seen,
+                self.positions,
+                per_head=self.per_head,
+                scales=self.scales.get(layer),
+            )
             self._found[layer].append(rows)
         held.steps, held.key = [], None
 

@@ -47,7 +47,7 @@ class ProfileRow:
         positions: int64 [n_visual], places of the visual tokens in the unpadded prompt.
         boxes: float32 [n_visual, 4], xyxy as shares of the picture's width and height.
         grid: (frames, rows, columns) of visual tokens.
-        importance: float32 [layers, n_visual], T–V attention averaged over heads.
+        importance: float32 [layers, n_visual], averaged over heads.
         per_head: float32 [layers, heads, n_visual], or None where heads were not asked for.
         region: bool [n_visual], the tokens that the ground truth covers.
     """
@@ -76,6 +76,7 @@ class Profile:
         manifest: Model, data, options and versions of the run that made it.
         layers: Number of decoder layers.
         heads: Number of attention heads.
+        importance: Name of the importance that it holds.
 
     Raises `ProfileError` where the directory holds none, an unfinished one or a damaged one.
     """
@@ -93,6 +94,8 @@ class Profile:
             )
         self.layers: int = self.manifest["layers"]
         self.heads: int = self.manifest["heads"]
+        options = self.manifest["identity"].get("options") or {}
+        self.importance: str = options.get("importance", "attention")
 
     def __len__(self) -> int:
         return len(self._reader)

@@ -51,6 +51,7 @@ def profile_samples(
     *,
     batch_size: int = 8,
     per_head: bool = False,
+    importance: str = "attention",
     show_progress: bool = False,
 ) -> Profile:
     """Record the importance of every visual token of `samples`, and store it under `out`.
@@ -65,9 +66,11 @@ def profile_samples(
         out: Directory of the profile; made where missing.
         batch_size: Prompts in one forward.
         per_head: Store every head's attention as well; `heads` times as large.
+        importance: What is recorded, by name; see `tokenlens.probe`.
         show_progress: Show a bar with an ETA on standard error.
 
     Raises:
+        ProbeError: There is no importance of that name.
         OutputError: `out` cannot be written to or holds another run.
         SampleError: A picture that cannot be used; what came before it is kept.
     """
@@ -78,14 +81,14 @@ def profile_samples(
     store = ShardStore.open(
         out,
         "profile",
-        _identity(vlm, samples, per_head),
+        _identity(vlm, samples, per_head, importance),
         schema,
         info={"layers": vlm.layers, "heads": vlm.decoder_config.num_attention_heads},
         shard_rows=_SHARD_ROWS_PER_HEAD if per_head else _SHARD_ROWS,
     )
     with (
         store,
-        probe(vlm, per_head=per_head) as recording,
+        probe(vlm, per_head=per_head, importance=importance) as recording,
         progress("profile", len(samples), store.count, show_progress) as advance,
     ):
         for rows in store.missing(len(samples)):
@@ -102,21 +105,30 @@ def profile_samples(
 
 
 def estimate_profile(
-    vlm: "VLM", samples: "Samples", out: Path | str, *, per_head: bool = False
+    vlm: "VLM",
+    samples: "Samples",
+    out: Path | str,
+    *,
+    per_head: bool = False,
+    importance: str = "attention",
 ) -> Estimate:
     """What `profile_samples` would do, from one sample's layout and what `out` holds; runs nothing.
 
     Raises `OutputError` where `out` holds another run.
     """
-    run = existing_run(Path(out), "profile", _identity(vlm, samples, per_head))
+    run = existing_run(Path(out), "profile", _identity(vlm, samples, per_head, importance))
     visual = len(Batch.of(vlm, [samples[0]]).layouts[0].positions)
     maps = 1 + (vlm.decoder_config.num_attention_heads if per_head else 0)
     row_bytes = visual * (vlm.layers * maps * 4 + 4 * 4 + 8)
     return Estimate(len(samples), len(run) if run else 0, len(samples) * row_bytes)
 
 
-def _identity(vlm: "VLM", samples: "Samples", per_head: bool) -> dict[str, Any]:
-    """What makes two runs one. Batch size and device only shift the last bits, so they do not."""
+def _identity(vlm: "VLM", samples: "Samples", per_head: bool, importance: str) -> dict[str, Any]:
+    """What makes two runs one. Batch size and device only shift the last bits, so they do not.
+
+    Attention goes without saying, as in the profiles that could hold nothing else.
+    """
+    other = {} if importance == "attention" else {"importance": importance}
     return {
         "model": {
             **model_identity(vlm),
@@ -129,7 +141,7 @@ def _identity(vlm: "VLM", samples: "Samples", per_head: bool) -> dict[str, Any]:
             "hash": samples.hash,
             "samples": len(samples),
         },
-        "options": {"per_head": per_head},
+        "options": {"per_head": per_head, **other},
     }
 
 

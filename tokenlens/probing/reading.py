@@ -42,6 +42,7 @@ class RecordedRows:
         self._positions: list[Tensor] = []
         self._places: list[list[int]] = []
         self._rows: dict[int, list[Tensor]] = {}
+        self._scales: dict[int, list[Tensor]] = {}
         self._decoded: DecodedRows | None = None
         self._written: Callable[[], list[Written]] | None = None
         self._inputs: dict[str, Any] = {}
@@ -58,7 +59,7 @@ class RecordedRows:
 
     @property
     def importance(self) -> list[Tensor]:
-        """Per sample float32 on the CPU, a row sums to at most 1.
+        """Per sample float32 on the CPU; a row of attention sums to at most 1.
 
         [layers, n_visual] with queries "last", else [layers, queries, n_visual].
         """

@@ -1,58 +1,40 @@
 """Recording T–V attention: how much a query token looks at each visual token, per layer."""
 
-import inspect
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tokenlens.errors import ProbeError
-from tokenlens.models.structure import decoder_layers, text_config, unwrap, visual_mask
+from tokenlens.models.structure import text_config, unwrap
 from tokenlens.probing.attention import is_observing, observe_attention, tokens_are_whole
 from tokenlens.probing.attention_call import AttentionCall
-from tokenlens.probing.attribution import (
-    Written,
-    attribute,
-    attribute_loop,
-    beams_of,
-    own_loop,
-    refuse_assisted,
+from tokenlens.probing.attribution import Written, attribute, beams_of, own_loop, refuse_assisted
+from tokenlens.probing.following import FollowedPrompt
+from tokenlens.probing.generations import PromptCall, current_generation, watch_generate
+from tokenlens.probing.importances.importance import (
+    Importance,
+    PromptRun,
+    RowImportance,
+    RunImportance,
+    importance_named,
 )
-from tokenlens.probing.decoding import TOGETHER, DecodedRows
-from tokenlens.probing.generations import Generation, PromptCall, current_generation, watch_generate
 from tokenlens.probing.queries import Queries, QueryChoice, attended_tokens
-from tokenlens.probing.reading import RecordedRows
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
 
-_NOTHING = (
-    "run the model itself (vlm.model(**inputs) or generate()) inside the context and in the thread "
-    "that opened it"
-)
-_NO_END = (
-    "generate() ran no forward that holds the last of the input_ids it was given; give it the "
-    "whole sequence as input_ids, what its cache holds included"
-)
-_ONLY_DRAFTED = (
-    "the model only drafted for another's generate(), which shows it no pictures; run its own "
-    "forward or generate()"
-)
-_NOT_ENDED = "generate() did not come to its end, so that it is not known which tokens it returns"
-_NOT_ON = (
-    "a decoding step did not go on from the one before it (a cache that was cut or filled between "
-    "them); run generate(), or feed one token at a time"
-)
-
 
 @contextmanager
 def probe(
-    vlm_or_model: "VLM | PreTrainedModel", *, queries: Queries = "last", per_head: bool = False
+    vlm_or_model: "VLM | PreTrainedModel",
+    *,
+    queries: Queries = "last",
+    per_head: bool = False,
+    importance: str = "attention",
 ) -> Iterator["Recording"]:
     """Record importance while the model runs, by a plain forward or by `generate()`.
 
@@ -79,12 +61,18 @@ def probe(
             prompt, the same for every sample, negative ones from its end. Or a function that is
             given a sample's token ids, int64 [length], and gives positions or a bool mask.
         per_head: Keep every head's row too.
+        importance: What is recorded, by name (`tokenlens.registry.IMPORTANCES`): "attention", or
+            "value-weighted" (times the norm of the projected value), "gradient" (times its gradient
+            for the next token, which takes a forward and a backward pass more; queries "last"), or
+            "occlusion" (what the answer loses without the place: layers · 25 passes; queries
+            "last", a plain forward, and a VLM whose layout is known).
 
     Raises:
         ModelError: What was given is no vision-language model.
-        ProbeError: Queries of another kind. In the forward, where no input ids are given, visual
-            tokens come on top of a filled cache, or a query is padding, outside of the prompt or
-            not in the forward that ends it. In `generate()`, for "generated" with drafts.
+        ProbeError: Queries or an importance of another kind. In the forward, where no input ids
+            are given, visual tokens come on top of a filled cache, or a query is padding, outside
+            of the prompt or not in the forward that ends it. In `generate()`, for "generated" with
+            drafts.
 
     Example:
         with tl.probe(vlm, queries="generated") as recording:
@@ -93,7 +81,9 @@ def probe(
     """
     model = unwrap(vlm_or_model)
     choice = QueryChoice.of(queries)
-    recording = Recording(vlm_or_model, choice, per_head)
+    kind = importance_named(importance)
+    _check_kind(importance, kind, choice, per_head)
+    recording = Recording(vlm_or_model, choice, per_head, kind)
     follower = recording if choice.generated else None
     with (
         observe_attention(text_config(model)._attn_implementation, recording.observe),
@@ -104,165 +94,78 @@ def probe(
         yield recording
 
 
-class Recording(RecordedRows):
+def _check_kind(name: str, kind: Importance, choice: QueryChoice, per_head: bool) -> None:
+    """Raise `ProbeError` for what an importance does not have."""
+    if isinstance(kind, RunImportance) and not choice.single:
+        raise ProbeError(
+            f"importance {name!r} is of the token that the prompt makes the model write, expected "
+            "queries='last'; for other queries use 'attention' or 'value-weighted'"
+        )
+    if per_head and not kind.by_head:
+        raise ProbeError(f"importance {name!r} has no heads to be kept apart; leave per_head out")
+
+
+class Recording(FollowedPrompt):
     """What the probe saw of the latest prompt. Read it inside the context or after it."""
 
     def __init__(
-        self, vlm_or_model: "VLM | PreTrainedModel", choice: QueryChoice, per_head: bool
-    ) -> None:
-        model = unwrap(vlm_or_model)
-        super().__init__(vlm_or_model, choice, per_head, len(decoder_layers(model)))
-        self._model = model
-        self._layer_of: dict[nn.Module, int] = {
-            module: index
-            for index, layer in enumerate(decoder_layers(model))
-            for module in layer.modules()
-        }
-        self._cached = 0
-        self._step = self._recording = False
-        self._runner: int | None = None
-        self._generation: Generation | None = None
-        self._awaited = False
-        self._reason = _NOTHING
-
-    @cached_property
-    def _signature(self) -> inspect.Signature:
-        return inspect.signature(self._model.forward)
-
-    def begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Hook before the model's forward: one that holds the prompt's end starts a recording."""
-        if not is_observing(self.observe):
-            return
-        self._claim()
-        given = self._signature.bind_partial(*args, **kwargs).arguments
-        ids, cache = given.get("input_ids"), given.get("past_key_values")
-        cached = 0 if cache is None else int(cache.get_seq_length())
-        mask = given.get("attention_mask")
-        generation = current_generation()
-        call = None if generation is None else generation.under_way(self._model)
-        if generation is None or call is None or (call.ids is None and not call.drafting):
-            self._begin_forward(ids, mask, cached)
-        else:
-            self._begin_generated(generation, call, ids, mask, cached)
-        if self._recording and not self._step:
-            self._keep_inputs(given)
-            self._follow(call, cache)
-
-    def _claim(self) -> None:
-        """Take the recording for this thread: it holds one forward at a time."""
-        thread = threading.get_ident()
-        if self._runner not in (None, thread):
-            raise ProbeError(
-                "another thread is running the probed model; a recording serves one at a time"
-            )
-        self._runner, self._recording, self._step = thread, False, False
-
-    def end(self, *_: Any) -> None:
-        """Hook after the model's forward, whether it succeeded or not."""
-        if self._runner == threading.get_ident():
-            self._runner, self._recording = None, False
-
-    def _begin_forward(self, ids: Tensor | None, mask: Any, cached: int) -> None:
-        """A forward that no `generate()` makes: the prompt is all that it is given."""
-        if cached == 0:
-            if ids is None:
-                raise ProbeError(
-                    "the forward got no input_ids, so its visual tokens are unknown; pass "
-                    "input_ids and pixel_values instead of inputs_embeds"
-                )
-            self._generation = None
-            self._start(ids, mask, cached)
-        elif ids is None or ids.shape[1] == 1:  # one is what the model itself wrote
-            self._go_on(ids, cached)
-        elif visual_mask(self._model, ids).any():
-            raise ProbeError(
-                "visual tokens were fed on top of a filled cache, where one row cannot show "
-                "all of them; run the whole prompt in one forward, without prefill_chunk_size"
-            )
-        else:
-            self._clear(
-                f"{ids.shape[1]} tokens were fed at once on top of a filled cache, which may be "
-                "the rest of a prompt or drafts; read the recording before, run the whole prompt "
-                "in one forward, or let generate() do it"
-            )
-
-    def _begin_generated(
         self,
-        generation: Generation,
-        call: PromptCall,
-        ids: Tensor | None,
-        mask: Any,
-        cached: int,
+        vlm_or_model: "VLM | PreTrainedModel",
+        choice: QueryChoice,
+        per_head: bool,
+        kind: Importance,
     ) -> None:
-        """A forward of a `generate()`: of all it makes, the first that holds the prompt's end."""
-        if self._generation is not generation:
-            self._generation, self._awaited = generation, True
-            self._clear(_NO_END)
-        prompt = generation.prompts.get(self._model)
-        if prompt is None:
-            self._reason = _ONLY_DRAFTED
-        if call.drafting or prompt is None or ids is None:
-            return
-        if not self._awaited:
-            if self._decoded is not None and self._decoded.follows(ids, cached):
-                self._go_on(ids, cached)
-            return
-        whole = prompt.expanded(len(ids))
-        if whole is None or not prompt.ends_in(ids, cached):
-            return
-        self._awaited = False
-        if not isinstance(mask, Tensor) or mask.ndim != 2:
-            mask = prompt.expanded_mask(len(ids))
-        self._start(whole, mask, cached)
+        super().__init__(vlm_or_model, choice, per_head)
+        self._kind = kind
+        self._run: PromptRun | None = None
+        self._measuring = False
 
-    def _clear(self, reason: str) -> None:
-        self._reason = reason
-        self.forget()
+    def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Hook before the model's forward; those that measure are not recorded."""
+        if not self._measuring:
+            super().begin(model, args, kwargs)
 
-    def _start(self, prompt: Tensor, mask: Any, cached: int) -> None:
-        """Record the rows of the query tokens of `prompt`, of which `cached` ran before."""
-        self.forget()
-        visual = visual_mask(self._model, prompt)
-        places = self._choice.places(prompt, attended_tokens(mask, prompt), visual)
-        if any(place < cached for sample in places for place in sample):
+    def end(self, _model: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        """Hook after the model's forward: measure what its rows alone do not tell."""
+        if self._measuring:
+            return
+        recorded = self._recording and not self._step and len(self._rows) == self._layers
+        super().end()
+        run, self._run = self._run, None
+        if (
+            output is None
+            or run is None
+            or not recorded
+            or not isinstance(self._kind, RunImportance)
+        ):
+            return
+        self._measuring = True
+        try:
+            with run.apart():
+                measured = self._kind.measure(run)
+        finally:
+            self._measuring = False
+        for layer in self._rows:
+            found = [sample[layer][:, None] for sample in measured]
+            kept = found if self._per_head else [rows.mean(dim=0, keepdim=True) for rows in found]
+            self._rows[layer] = kept
+
+    def _keep_inputs(self, given: Mapping[str, Any]) -> None:
+        super()._keep_inputs(given)
+        if not isinstance(self._kind, RunImportance) or self._prompt is None:
+            return
+        if self._cached:
             raise ProbeError(
-                "the batch is padded on the right and its prompts end in different forwards; pad "
-                "on the left (tokenizer.padding_side = 'left')"
-                if self._choice.wanted in ("last", "generated")
-                else "some of the query tokens are in the cache already, or in an earlier piece of "
-                "the prompt; run the whole prompt in one forward, without prefill_chunk_size"
+                "this importance runs the prompt again, which was given in pieces; run the whole "
+                "prompt in one forward, without prefill_chunk_size"
             )
-        self._cached, self._prompt, self._places = cached, prompt, places
-        self._positions = [row.nonzero()[:, 0] for row in visual]
-        self._recording = True
-
-    def _follow(self, call: PromptCall | None, cache: Any) -> None:
-        """Be ready for the steps after the prompt, where they are asked for."""
-        if not self._choice.generated or self._prompt is None:
-            return
-        plain = call is not None and not own_loop(call) and beams_of(call, self._model) == 1
-        together = TOGETHER if plain and type(cache) is DynamicCache else 1
-        length = self._prompt.shape[1]
-        self._decoded = DecodedRows(
-            layers=self._layers,
+        self._run = PromptRun.of(
+            self._source,
+            given,
+            ids=self._prompt,
+            attended=attended_tokens(given.get("attention_mask"), self._prompt),
             positions=self._positions,
-            per_head=self._per_head,
-            together=together,
-            fixed=call is None,
-            length=length,
         )
-        self._reason = _NOT_ENDED
-        self._written = None if call else partial(attribute_loop, self._decoded)
-
-    def _go_on(self, ids: Tensor | None, cached: int) -> None:
-        """A forward after the prompt's: a decoding step, where those are followed."""
-        if self._decoded is None:
-            return
-        if ids is None or not self._decoded.follows(ids, cached):
-            self._clear(_NOT_ON)
-            return
-        self._decoded.fed.append(ids[:, -1])
-        self._cached, self._recording, self._step = cached, True, True
 
     def check(self, given: PromptCall) -> None:
         """Refuse a `generate()` whose rows could not be told from each other."""
@@ -293,26 +196,41 @@ class Recording(RecordedRows):
             self._written = _known(written)
 
     def observe(
-        self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Any,
+        options: dict[str, Any],
     ) -> None:
         """Compute the wanted rows of one layer, once per forward."""
         layer = self._layer_of.get(module)
         if layer is None or not self._recording or not tokens_are_whole():
             return
         if self._step and self._decoded is not None:
-            self._decoded.observe(layer, module, query, key, mask, options, self._cached)
+            self._decoded.observe(layer, module, query, key, value, mask, options, self._cached)
         elif layer not in self._rows:
             self._observe_prompt(
-                layer, AttentionCall.of(module, query, key, mask, options, self._cached)
+                layer, AttentionCall.of(module, query, key, value, mask, options, self._cached)
             )
 
     @torch.no_grad()
     def _observe_prompt(self, layer: int, call: AttentionCall) -> None:
+        scale = self._kind.scale if isinstance(self._kind, RowImportance) else None
+        if scale is not None:
+            self._scales[layer] = [
+                scale(call, sample, positions) for sample, positions in enumerate(self._positions)
+            ]
         self._rows[layer] = [
-            call.visual_rows(sample, places, positions, per_head=self._per_head)
-            for sample, (places, positions) in enumerate(
-                zip(self._places, self._positions, strict=True)
+            call.visual_rows(
+                sample,
+                places,
+                self._positions[sample],
+                per_head=self._per_head,
+                scale=None if scale is None else self._scales[layer][sample],
             )
+            for sample, places in enumerate(self._places)
         ]
 
 

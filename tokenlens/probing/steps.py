@@ -61,6 +61,7 @@ def step_rows(
     positions: Sequence[Tensor],
     *,
     per_head: bool,
+    scales: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """The rows of steps of one layer.
 
@@ -70,6 +71,7 @@ def step_rows(
         seen: what `SeenKeys.of` gives.
         positions: per sample int64 [n_visual], of the visual tokens in the sequence.
         per_head: keep the heads apart.
+        scales: per sample float32 [heads, n_visual], factors of the rows; None for none.
 
     Returns:
         Per sample float32 [heads or 1, steps, n_visual].
@@ -88,10 +90,11 @@ def step_rows(
             scaling=scaling_of(query, options),
             softcap=options.get("softcap"),
         )
-        for row, own in zip(weights, positions[part], strict=True):
-            places = own - gone
+        for sample, row in enumerate(weights, start):
+            places = positions[sample] - gone
             visual = row[..., places.clamp(min=0)]
             visual = visual * (places >= 0) if gone else visual
+            visual = visual if scales is None else visual * scales[sample][:, None]
             found.append(visual if per_head else visual.mean(dim=0, keepdim=True))
     return found
 

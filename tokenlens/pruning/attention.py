@@ -50,10 +50,15 @@ class Listener:
         return waiting
 
     def __call__(
-        self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        _value: Tensor,
+        _mask: Any,
+        options: dict[str, Any],
     ) -> None:
         """Record the queries and keys of the expected call; ignore every other call."""
-        del mask
         if module is not self._module or self._hear is None:
             return
         hear = self._hear

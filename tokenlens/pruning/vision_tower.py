@@ -44,7 +44,13 @@ class TowerReader:
 
     @torch.no_grad()
     def __call__(
-        self, module: nn.Module, query: Tensor, key: Tensor, mask: Any, options: dict[str, Any]
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        _value: Tensor,
+        mask: Any,
+        options: dict[str, Any],
     ) -> None:
         """Read the layer's queries and keys [views, heads, patches, size]."""
         if module is not self.tower.attention or self._thread != threading.get_ident():

@@ -17,6 +17,7 @@ from tokenlens.analyses import (
 from tokenlens.analyses.drawing.picture_sheet import region_outlines
 from tokenlens.analyses.drawing.token_raster import rasterise
 from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.registry import importance_unit
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri, read_picture
 from tokenlens.reports.shown_samples import Candidate, choose_samples
@@ -59,6 +60,7 @@ class MapSection:
     """Pictures with the importance of every layer, and their one colour scale."""
 
     cases: list[MapCase]
+    unit: str
     bar: str
     ticks: list[tuple[float, str]]
     """Place along the bar, 0 to 1, and what is written there."""
@@ -176,7 +178,7 @@ def map_section(
     rows = _chosen_rows(profile, count)
     if not rows:
         return None
-    scale = importance_maps.Scale.shared(row.importance for row in rows)
+    scale = importance_maps.Scale.shared((row.importance for row in rows), profile.importance)
     cases = []
     for number, row in enumerate(rows, start=1):
         outlines = region_outlines(row.region_boxes, row.polygons)
@@ -198,8 +200,8 @@ def map_section(
             chosen=chosen,
         )
         figures.add(f"importance-{number}", figure)
-    ticks = [(float(scale.norm(tick)), percent(tick, None)) for tick in scale.ticks]
-    return MapSection(cases, colour_bar_uri(scale), ticks)
+    ticks = [(float(scale.norm(tick)), scale.label(tick)) for tick in scale.ticks]
+    return MapSection(cases, importance_unit(profile.importance), colour_bar_uri(scale), ticks)
 
 
 def _chosen_rows(profile: Profile, count: int) -> list[ProfileRow]:

@@ -10,12 +10,13 @@ from tokenlens.evaluation.comparing.summary import Plan
 from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
 from tokenlens.schedule import BudgetNote, Schedule
+from tokenlens.storage.run_directory import profile_options
 
 
 def profile_command(identity: dict[str, Any]) -> list[str]:
     """The words that would make this profile."""
     words = ["tokenlens", "profile", *_run_options(identity)]
-    return [*words, "--per-head"] if identity["options"]["per_head"] else words
+    return [*words, *profile_options(identity["options"])]
 
 
 def select_command(profile: str, schedule: Schedule) -> list[str]:

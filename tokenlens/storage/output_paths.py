@@ -35,9 +35,10 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.") or "model"
 
 
-def profile_directory(model: str, data: str) -> Path:
+def profile_directory(model: str, data: str, importance: str = "attention") -> Path:
     """Directory of the profile of a model on a data set (`Samples.name`)."""
-    return ROOT / slug(model) / f"profile-{slug(data)}"
+    kind = "" if importance == "attention" else f"-{slug(importance)}"
+    return ROOT / slug(model) / f"profile-{slug(data)}{kind}"
 
 
 def results_directory(model: str, schedule: Path) -> Path:

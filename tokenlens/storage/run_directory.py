@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[type[TokenlensError], str]] = {
     "profile": (ProfileError, "tokenlens profile"),
     "results": (ResultsError, "tokenlens run"),
     "information": (ResultsError, "tokenlens information"),
+    "importances": (ResultsError, "python -m tokenlens.analyses.studies.importances"),
 }
 """Per kind of rows the error of what cannot be read, and the command that makes them."""
 
@@ -114,8 +115,19 @@ def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[st
     words = [word for name, value in options.items() if value for word in (name, str(value))]
     if kind != "profile":
         return [*KINDS[kind][1].split(), *words]
-    per_head = (identity.get("options") or {}).get("per_head")
-    return ["tokenlens", "profile", *words, *(["--per-head"] if per_head else [])]
+    return ["tokenlens", "profile", *words, *profile_options(identity.get("options") or {})]
+
+
+def profile_options(options: Mapping[str, Any]) -> list[str]:
+    """What a profile's manifest says of its options, as a command's words.
+
+    >>> profile_options({"per_head": True, "importance": "value-weighted"})
+    ['--per-head', '--importance', 'value-weighted']
+    """
+    words = ["--per-head"] if options.get("per_head") else []
+    for name in ("importance", "queries"):
+        words += [f"--{name}", str(options[name])] if options.get(name) else []
+    return words
 
 
 def shard_name(index: int) -> str:

@@ -140,7 +140,7 @@ def estimate(
         return Estimate(passes, len(samples), done, 0.0)
     batch = Prepared(vlm, samples[:batch_size]).batch(None)
     began = time.perf_counter()
-    answers = answer_tokens(vlm, batch, options.max_new_tokens)
+    answers = answer_tokens(vlm, batch.inputs, options.max_new_tokens)
     answering = time.perf_counter() - began
     forced = ForcedBatch.of(batch.inputs, answers)
     forced.logits(vlm)  # the first of its shape is slower than those after it
@@ -192,7 +192,7 @@ def _rows(
     """Answer a batch, run every arm along the answers, and make a row of every sample."""
     vlm, prepared = arms.vlm, Prepared(arms.vlm, samples)
     batch = prepared.batch(None)
-    forced = ForcedBatch.of(batch.inputs, answer_tokens(vlm, batch, options.max_new_tokens))
+    forced = ForcedBatch.of(batch.inputs, answer_tokens(vlm, batch.inputs, options.max_new_tokens))
     recorded = prepared.recorded(own_left(ModelRef.of(vlm), 1, arms.share))
     reference = [logits.numpy() for logits in forced.logits(vlm)]
     rows: list[dict[str, Any]] = [

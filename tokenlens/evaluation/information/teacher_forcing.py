@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature
 
 from tokenlens.evaluation.running.generation import never_answered
 from tokenlens.models.vlm import VLM
@@ -25,7 +24,7 @@ class ForcedBatch:
     lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, inputs: BatchFeature, answers: Sequence[Sequence[int]]) -> Self:
+    def of(cls, inputs: Mapping[str, Any], answers: Sequence[Sequence[int]]) -> Self:
         """Put `answers` (token ids) behind the prompts of `inputs` (padded on the left)."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
         prompts = mask.sum(dim=1).tolist()
@@ -35,8 +34,14 @@ class ForcedBatch:
             if not isinstance(value, Tensor) or value.shape != ids.shape:
                 forced[name] = value
                 continue
+            beside = _beside(name, value)
             rows = [
-                _row(name, value[index][mask[index]], answer, width)
+                _row(
+                    value[index][mask[index]],
+                    answer if name == "input_ids" else beside,
+                    width,
+                    len(answer),
+                )
                 for index, answer in enumerate(answers)
             ]
             forced[name] = torch.stack(rows)
@@ -55,13 +60,21 @@ class ForcedBatch:
         return [out[index, -length - 1 : -1].cpu() for index, length in enumerate(self.lengths)]
 
 
-def _row(name: str, prompt: Tensor, answer: Sequence[int], width: int) -> Tensor:
-    """A sample's values of one input: padding, prompt, answer."""
+def _beside(name: str, value: Tensor) -> int:
+    """What an input other than the ids says of an answer's tokens.
+
+    Types of tokens either mark pictures, and text is 0 (Gemma 3), or they are 0 for all of a
+    prompt, whose tokens then read each other, and 1 for what is written after it (PaliGemma).
+    """
+    if name == "token_type_ids":
+        return 0 if bool(value.any()) else 1
+    return 1 if name == "attention_mask" else 0
+
+
+def _row(prompt: Tensor, answer: Sequence[int] | int, width: int, length: int) -> Tensor:
+    """A sample's values of one input: padding, prompt, and the answer of `length` tokens."""
     row = prompt.new_zeros(width)
-    end = width - len(answer)
+    end = width - length
     row[end - len(prompt) : end] = prompt
-    if name == "input_ids":
-        row[end:] = torch.tensor(answer, dtype=row.dtype, device=row.device)
-    if name == "attention_mask":
-        row[end:] = 1
+    row[end:] = torch.as_tensor(answer, dtype=row.dtype, device=row.device)
     return row

@@ -1,9 +1,10 @@
 """Generation of answers by a model, unpruned or pruned, with the cost of each answer."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,15 +108,18 @@ def answer(
     ]
 
 
-def answer_tokens(vlm: VLM, batch: Batch, max_new_tokens: int) -> list[list[int]]:
-    """The token ids of the unpruned model's answers, decoded as by `answer`; none is empty."""
+def answer_tokens(vlm: VLM, inputs: Mapping[str, Any], max_new_tokens: int) -> list[list[int]]:
+    """The token ids of the unpruned model's answers, decoded as by `answer`; none is empty.
+
+    `inputs` are those of a batch.
+    """
     with torch.inference_mode():
         sequences = vlm.model.generate(
-            **batch.inputs,
+            **inputs,
             generation_config=_greedy(vlm, max_new_tokens),
             logits_processor=[FiniteLogits()],
         )
-    length = batch.inputs["input_ids"].shape[1]
+    length = inputs["input_ids"].shape[1]
     return [_until_end(vlm, row) for row in sequences[:, length:]]
 
 
