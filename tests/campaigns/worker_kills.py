@@ -43,7 +43,8 @@ def rows_of(folder: Path) -> dict[str, str]:
 
 def start(folder: Path, command: tuple[str, ...], workers: int) -> subprocess.Popen[bytes]:
     """The command in a process of its own, with workers."""
-    words = [sys.executable, "-m", "tokenlens.cli.main", *command, "--workers", str(workers)]
+    entry = "from tokenlens.cli.main import main; main()"
+    words = [sys.executable, "-c", entry, *command, "--workers", str(workers)]
     log = (folder / "log").open("ab")
     return subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
 
@@ -79,8 +80,8 @@ def campaign(
         while (process := start(work, _COMMANDS[command], workers)).poll() is None:
             if _wait(lambda: bool(workers_below(process)) or process.poll() is not None):
                 time.sleep(draw.uniform(0.5, 8.0))
-            victims = [psutil.Process(process.pid)] if driver else workers_below(process)
             with suppress(psutil.Error):
+                victims = [psutil.Process(process.pid)] if driver else workers_below(process)
                 if victims and met < kills and process.poll() is None:
                     draw.choice(victims).kill()
                     met += 1
