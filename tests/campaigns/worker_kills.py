@@ -77,20 +77,32 @@ def campaign(
         work = folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(inputs, work)
-        while (process := start(work, _COMMANDS[command], workers)).poll() is None:
-            if _wait(lambda: bool(workers_below(process)) or process.poll() is not None):
-                time.sleep(draw.uniform(0.5, 8.0))
-            with suppress(psutil.Error):
-                victims = [psutil.Process(process.pid)] if driver else workers_below(process)
-                if victims and met < kills and process.poll() is None:
-                    draw.choice(victims).kill()
-                    met += 1
+        process = start(work, _COMMANDS[command], workers)
+        while process.poll() != 0:
+            if process.poll() is not None:
+                if not driver:
+                    break
+                process = start(work, _COMMANDS[command], workers)
+            if met < kills and _wait(lambda: _busy(process)):  # noqa: B023 - called at once
+                time.sleep(draw.uniform(0.0, 6.0))
+                met += _kill(process, draw, driver=driver)
             if driver or met >= kills:
                 process.wait()
-            if process.poll() == 0:
-                break
         same = process.wait() == 0 and rows_of(work) == wanted
     return met, same
+
+
+def _busy(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None or bool(workers_below(process))
+
+
+def _kill(process: subprocess.Popen[bytes], draw: random.Random, *, driver: bool) -> bool:
+    """Whether a running worker, or the process that started them, was there to be killed."""
+    with suppress(psutil.Error, IndexError):
+        if process.poll() is None:
+            draw.choice([psutil.Process(process.pid)] if driver else workers_below(process)).kill()
+            return True
+    return False
 
 
 def _wait(until: Callable[[], bool], seconds: float = 60.0) -> bool:
