@@ -135,7 +135,7 @@ class Prepared:
         self._vlm = vlm
         self._samples = samples
         self._batches: dict[float | None, Batch] = {}
-        self._recorded: dict[float | None, list[Tensor]] = {}
+        self._recorded: dict[tuple[float | None, str], list[Tensor]] = {}
 
     def batch(self, schedule: Schedule | None) -> Batch:
         """The samples prepared for a schedule. Raises `SampleError` for an unusable one."""
@@ -148,12 +148,13 @@ class Prepared:
         """The unpruned model's importance of every sample, where the schedule needs it."""
         if schedule is None or all(one.query != "recorded" for one in schedule.scorers):
             return None
-        if schedule.image_scale not in self._recorded:
-            with probe(self._vlm) as recording, torch.inference_mode():
+        importance = schedule.recorded_importance
+        if (schedule.image_scale, importance) not in self._recorded:
+            with probe(self._vlm, importance=importance) as recording, torch.inference_mode():
                 inputs = self.batch(schedule).inputs
                 self._vlm.model(**inputs, use_cache=False, logits_to_keep=1)
-            self._recorded[schedule.image_scale] = recording.importance
-        return self._recorded[schedule.image_scale]
+            self._recorded[schedule.image_scale, importance] = recording.importance
+        return self._recorded[schedule.image_scale, importance]
 
     def answer(self, schedule: Schedule | None, options: RunOptions) -> list[Answer]:
         """The model's answers to the samples, pruned by `schedule` where there is one."""
