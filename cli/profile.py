@@ -42,6 +42,13 @@ def profile(
         bool, typer.Option("--per-head", help="Keep every head's row beside their mean.")
     ] = False,
     importance: Importance = "attention",
+    queries: Annotated[
+        str,
+        typer.Option(
+            help="Whose rows are kept beside the last prompt token's: text (the prompt's words "
+            "after the picture) or generated (the answer's); last for no others."
+        ),
+    ] = "last",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how large it gets.")
     ] = False,
@@ -58,11 +65,11 @@ def profile(
     check_importance(importance)
     check_model(name, revision, device, dtype, device_map)
     samples = load_samples(data or DEFAULT_DATA, split="calibration", limit=limit)
-    directory = out or profile_directory(name, samples.name, importance)
+    directory = out or profile_directory(name, samples.name, importance, queries)
 
     from tokenlens.probing.profiling import estimate_profile, profile_samples
 
-    kept: dict[str, Any] = {"per_head": per_head, "importance": importance}
+    kept: dict[str, Any] = {"per_head": per_head, "importance": importance, "queries": queries}
     vlm = load_model(name, revision, device, dtype, device_map)
     if dry_run:
         estimate = estimate_profile(vlm, samples, directory, **kept)

@@ -12,8 +12,9 @@ from tokenlens.evaluation.information import measure
 from tokenlens.evaluation.information.arms import CURVES, Arms, frozen_in
 from tokenlens.evaluation.information.curves import Information
 from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
-from tokenlens.evaluation.running.generation import answer_tokens, never_answered
+from tokenlens.evaluation.running.generation import answer_tokens
 from tokenlens.models.batch import Batch
+from tokenlens.models.greedy import never_answered
 
 LAYERS, TOKENS = 4, 3
 

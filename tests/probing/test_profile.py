@@ -16,6 +16,7 @@ from PIL import Image
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, ProbeError, ProfileError, SampleError
 from tokenlens.measures.regions import region_tokens
+from tokenlens.models.greedy import greedy_config
 from tokenlens.models.loading import load
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.profiling import estimate_profile, profile_samples
@@ -176,6 +177,7 @@ def test_a_batch_size_that_does_not_divide_the_shard(vlm, samples, tmp_path):
 PAUSE_S = 0.02
 CHILD = f"""
 import sys, time
+from tokenlens.models.greedy import greedy_config
 from tokenlens.models.loading import load
 from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.dataset import load_samples
@@ -348,3 +350,50 @@ def test_a_profile_of_another_importance(vlm, manifest, whole, tmp_path):
         profile_samples(vlm, few, tmp_path / "run")
     with pytest.raises(ProbeError, match="expected one of attention"):
         profile_samples(vlm, few, tmp_path / "other", importance="nothing")
+
+
+@pytest.mark.parametrize("queries", ["text", "generated"])
+@pytest.mark.parametrize("importance", ["attention", "value-weighted"])
+def test_rows_of_other_queries_are_stored(vlm, manifest, whole, tmp_path, queries, importance):
+    """Beside the last prompt token's, which stays what it was; each sample equals the probe's."""
+    few = load_samples(manifest, limit=9)
+    options = {"importance": importance, "queries": queries, "per_head": True}
+    profile = profile_samples(vlm, few, tmp_path / "run", max_new_tokens=3, batch_size=4, **options)
+    assert (profile.queries, whole.queries) == (queries, "last")
+    for sample, row in zip(few, profile.rows(), strict=True):
+        inputs = vlm.prepare(sample.open_image(), sample.question)
+        with probe(vlm, **options) as recording, torch.inference_mode():
+            vlm.model.generate(**inputs, generation_config=greedy_config(vlm, 3))
+        assert row.queries.tolist() == recording.queries[0].tolist()
+        assert list(row.query_text) == recording.tokens[0]
+        expected = recording.importance[0]
+        np.testing.assert_allclose(row.query_importance, expected, atol=1e-5)
+        np.testing.assert_allclose(row.query_per_head, recording.per_head[0], atol=1e-5)
+        place = -1 if queries == "text" else 0
+        np.testing.assert_allclose(row.importance, expected[:, place], atol=1e-5)
+        if expected.shape[1] > 1:  # the control: another query's row is another
+            other = expected[:, 0 if queries == "text" else -1].numpy()
+            assert np.abs(row.importance - other).max() > 1e-4
+    if queries == "text" and importance == "attention":
+        attention = profile_samples(vlm, few, tmp_path / "plain", batch_size=4)
+        for row, plain in zip(profile.rows(), attention.rows(), strict=True):
+            assert np.array_equal(row.importance, plain.importance)
+            assert plain.query_importance is plain.queries is None
+
+
+def test_a_profile_of_queries_goes_on_and_says_its_command(vlm, manifest, tmp_path):
+    few = load_samples(manifest, limit=9)
+    whole = profile_samples(vlm, few, tmp_path / "whole", queries="generated", max_new_tokens=2)
+    estimate = estimate_profile(vlm, few, whole.directory, queries="generated", max_new_tokens=2)
+    assert (estimate.samples, estimate.done) == (9, 9)
+    with pytest.raises(OutputError, match=r"options\.queries"):
+        profile_samples(vlm, few, whole.directory)
+    for options, words in (
+        ({"queries": "all"}, "queries: got 'all', expected one of last, text, generated"),
+        ({"queries": "generated", "max_new_tokens": 0}, "expected a count from 1"),
+    ):
+        with pytest.raises(ProfileError, match=words):
+            profile_samples(vlm, few, tmp_path / "other", **options)
+    with pytest.raises(ProbeError, match="queries='last'"):
+        profile_samples(vlm, few, tmp_path / "other", queries="text", importance="gradient")
+    assert not (tmp_path / "other").exists()

@@ -1,9 +1,12 @@
 """Pruning by what the unpruned model saw, and pruning everything."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tokenlens as tl
+from tests.support.builders import save_model_directory
 from tests.support.engine_support import (
     ONE,
     RAGGED,
@@ -15,6 +18,9 @@ from tests.support.engine_support import (
     tokens_for,
 )
 from tokenlens.errors import PruningError, ScheduleError
+from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.options import RunOptions
+from tokenlens.schedule import ModelRef, Schedule, Scorer, Stage
 
 LAYER = 5
 
@@ -114,3 +120,55 @@ def hidden_from(model, inputs, tokens, first_layer, gone=None):
     finally:
         for handle in handles:
             handle.remove()
+
+
+def test_another_importance_is_recorded_for_the_schedule_that_names_it(tmp_path):
+    """Answers are those of a probe by hand; attention's choice is the control."""
+    vlm = tl.load(str(save_model_directory(tmp_path / "model")))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    sample = tl.Sample(id="0", image=Image.fromarray(pixels), question="where is A ?", task="a")
+    model = ModelRef.of(vlm)
+    prepared, chosen = Prepared(vlm, [sample]), {}
+    for name in (None, "value-weighted", "gradient", "occlusion"):
+        scorer = Scorer(query="recorded", layer=2, importance=name)
+        stages = [Stage(score_layer=2, when="after", keep=5, disposal="drop")]
+        one = Schedule(schema=1, method="m", model=model, scorer=scorer, stages=stages)
+        assert one.schema_version == (1 if name is None else 3)
+        one.save(tmp_path / "schedule.json")
+        assert Schedule.load(tmp_path / "schedule.json") == one
+        with (
+            tl.probe(vlm, importance=name or "attention") as recording,
+            torch.inference_mode(),
+        ):
+            vlm.model(**vlm.prepare(sample.open_image(), sample.question))
+        order = recording.importance[0][1].argsort(descending=True, stable=True)[:5]
+        answer = prepared.answer(one, RunOptions(max_new_tokens=1))[0]
+        assert answer.selected == [recording.positions[0][order].sort().values.tolist()]
+        chosen[name] = answer.selected
+    assert chosen["gradient"] != chosen[None]
+    assert chosen["occlusion"] != chosen[None]
+
+
+@pytest.mark.parametrize(
+    ("scorers", "words"),
+    [
+        ([{"query": "last", "importance": "gradient"}] * 2, "expected query 'recorded'"),
+        ([{"query": "recorded", "layer": 1, "importance": "gradint"}] * 2, "did you mean 'grad"),
+        (
+            [
+                {"query": "recorded", "layer": 1, "importance": "gradient"},
+                {"query": "recorded", "layer": 1},
+            ],
+            "got attention, gradient, expected the same of all stages",
+        ),
+    ],
+)
+def test_importances_that_do_not_go_together_are_refused(scorers, words):
+    stages = [
+        {"score_layer": 1 + index, "when": "after", "keep": 0.5, "disposal": "drop", "scorer": one}
+        for index, one in enumerate(scorers)
+    ]
+    model = {"architecture": "LlamaForCausalLM", "layers": 4}
+    with pytest.raises(ScheduleError, match=words):
+        Schedule(schema=1, method="m", model=model, scorer=scorers[0], stages=stages)

@@ -49,8 +49,11 @@ def test_the_former_key_is_unknown_in_schema_2() -> None:
         Schedule(**{**content, "schema": 2})
     with pytest.raises(ScheduleError, match="picture: unknown key"):
         Schedule(**content, image_scale=0.5)
-    with pytest.raises(ScheduleError, match="schema: got 3, expected 1 or 2"):
+    content["image_scale"] = content.pop("picture")
+    with pytest.raises(ScheduleError, match="schema: got 3 without"):
         Schedule(**{**content, "schema": 3})
+    with pytest.raises(ScheduleError, match=r"schema: [Ii]nput should be 1, 2 or 3|expected 1, 2"):
+        Schedule(**{**content, "schema": 4})
 
 
 def test_a_profile_of_schema_1_is_read() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tokenlens.errors import ProbeError
 from tokenlens.probing.attention_call import AttentionCall, check_options
-from tokenlens.probing.steps import SeenKeys, Step, step_rows
+from tokenlens.probing.steps import SeenKeys, Step, VisualColumns, step_rows
 
 TOGETHER = 32
 """Steps whose rows are computed at once, where the cache allows it."""
@@ -55,12 +55,14 @@ class DecodedRows:
     fed: list[Tensor] = field(default_factory=list)
     _held: list[_Held] = field(init=False, repr=False)
     _found: list[list[list[Tensor]]] = field(init=False, repr=False)
+    _columns: list[VisualColumns] = field(init=False, repr=False)
     _seen: SeenKeys = field(default_factory=SeenKeys, init=False, repr=False)
     _latest: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._held = [_Held() for _ in range(self.layers)]
         self._found = [[] for _ in range(self.layers)]
+        self._columns = [VisualColumns.at(positions) for positions in self.positions]
 
     def follows(self, ids: Tensor, cached: int) -> bool:
         """Whether a forward on `ids` (int64 [batch, length]) is the next step."""
@@ -154,7 +156,7 @@ class DecodedRows:
                 held.steps,
                 held.key,
                 seen,
-                self.positions,
+                self._columns,
                 per_head=self.per_head,
                 scales=self.scales.get(layer),
             )

@@ -50,6 +50,11 @@ class ProfileRow:
         importance: float32 [layers, n_visual], averaged over heads.
         per_head: float32 [layers, heads, n_visual], or None where heads were not asked for.
         region: bool [n_visual], the tokens that the ground truth covers.
+        queries: int64 [queries], places in the unpadded sequence of the tokens whose rows follow;
+            None, like what follows, in a profile of the last prompt token alone.
+        query_text: what each adds to the text; with queries "generated" the token it predicted.
+        query_importance: float32 [layers, queries, n_visual].
+        query_per_head: float32 [layers, heads, queries, n_visual], where heads were asked for.
     """
 
     id: str
@@ -66,6 +71,10 @@ class ProfileRow:
     importance: NDArray[np.float32]
     per_head: NDArray[np.float32] | None
     region: NDArray[np.bool_]
+    queries: NDArray[np.int64] | None = None
+    query_text: tuple[str, ...] | None = None
+    query_importance: NDArray[np.float32] | None = None
+    query_per_head: NDArray[np.float32] | None = None
 
 
 class Profile:
@@ -77,6 +86,7 @@ class Profile:
         layers: Number of decoder layers.
         heads: Number of attention heads.
         importance: Name of the importance that it holds.
+        queries: Whose rows it holds beside the last prompt token's; "last" for none.
 
     Raises `ProfileError` where the directory holds none, an unfinished one or a damaged one.
     """
@@ -96,6 +106,7 @@ class Profile:
         self.heads: int = self.manifest["heads"]
         options = self.manifest["identity"].get("options") or {}
         self.importance: str = options.get("importance", "attention")
+        self.queries: str = options.get("queries", "last")
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -125,7 +136,23 @@ class Profile:
             importance=row["importance"].reshape(self.layers, visual),
             per_head=None if heads is None else heads.reshape(self.layers, self.heads, visual),
             region=region_tokens(boxes, size, row["region_boxes"], row["polygons"]),
+            **self._queries(row, visual),
         )
+
+    def _queries(self, row: dict[str, Any], visual: int) -> dict[str, Any]:
+        """The rows of other queries, where there are any."""
+        queries, heads = row.get("queries"), row.get("query_per_head")
+        if queries is None:
+            return {}
+        shape = len(queries), visual
+        return {
+            "queries": queries,
+            "query_text": tuple(row["query_text"]),
+            "query_importance": row["query_importance"].reshape(self.layers, *shape),
+            "query_per_head": heads
+            if heads is None
+            else heads.reshape(self.layers, self.heads, *shape),
+        }
 
 
 def _tuples(value: Any) -> Any:

@@ -1,22 +1,18 @@
 """Making a profile: the importance of every visual token of a data set, recorded and stored."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import torch
 
-from tokenlens.errors import ProbeError, ProfileError
+from tokenlens.errors import ProfileError
 from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.probing.profile import Profile
-from tokenlens.probing.recording import Recording, probe
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
+from tokenlens.probing.profile_rows import Kept, RowMaker
 from tokenlens.progress import progress
-from tokenlens.samples.sample import Sample
 from tokenlens.storage.shards import ShardStore, existing_run
 
 if TYPE_CHECKING:
@@ -24,9 +20,8 @@ if TYPE_CHECKING:
     from tokenlens.samples.dataset import Samples
 
 _SHARD_ROWS = 64
-_SHARD_ROWS_PER_HEAD = 8
-
-_COLUMNS: dict[str, pa.DataType] = {**SAMPLE_COLUMNS, "importance": pa.list_(pa.float32())}
+_FEW_ROWS = 8
+"""In a shard where each is large: with every head's, or other queries'."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +47,16 @@ def profile_samples(
     batch_size: int = 8,
     per_head: bool = False,
     importance: str = "attention",
+    queries: str = "last",
+    max_new_tokens: int = 32,
     show_progress: bool = False,
 ) -> Profile:
     """Record the importance of every visual token of `samples`, and store it under `out`.
 
-    One prefill per batch, under `probe`. A run that was interrupted, killed or stopped by a bad
-    picture or a full disk continues where it was when called again; batches always group the same
-    samples, so that the finished profile is the one an uninterrupted run makes.
+    One prefill per batch, or a whole answer with queries "generated", under `probe`. A run that was
+    interrupted, killed or stopped by a bad picture or a full disk continues where it was when
+    called again; batches always group the same samples, so that the finished profile is the one an
+    uninterrupted run makes.
 
     Args:
         vlm: The model, with a processor.
@@ -67,35 +65,39 @@ def profile_samples(
         batch_size: Prompts in one forward.
         per_head: Store every head's attention as well; `heads` times as large.
         importance: What is recorded, by name; see `tokenlens.probe`.
+        queries: Whose rows are stored beside the last prompt token's: "text" for the prompt's
+            tokens after the picture, "generated" for the greedy answer's; "last" for no others.
+        max_new_tokens: Of such an answer, at most.
         show_progress: Show a bar with an ETA on standard error.
 
     Raises:
-        ProbeError: There is no importance of that name.
+        ProbeError: There is no importance of that name, or it has no such queries.
         OutputError: `out` cannot be written to or holds another run.
         SampleError: A picture that cannot be used; what came before it is kept.
     """
     if batch_size < 1:
         raise ProfileError(f"batch_size is {batch_size}; expected at least 1")
+    kept = Kept(per_head, importance, queries, max_new_tokens)
+    kept.check()
     began = time.monotonic()
-    schema = pa.schema(_COLUMNS | ({"per_head": pa.list_(pa.float32())} if per_head else {}))
     store = ShardStore.open(
         out,
         "profile",
-        _identity(vlm, samples, per_head, importance),
-        schema,
+        _identity(vlm, samples, kept),
+        pa.schema(kept.columns()),
         info={"layers": vlm.layers, "heads": vlm.decoder_config.num_attention_heads},
-        shard_rows=_SHARD_ROWS_PER_HEAD if per_head else _SHARD_ROWS,
+        shard_rows=_SHARD_ROWS if len(kept.columns()) == len(Kept().columns()) else _FEW_ROWS,
     )
     with (
         store,
-        probe(vlm, per_head=per_head, importance=importance) as recording,
+        RowMaker.open(vlm, kept) as maker,
         progress("profile", len(samples), store.count, show_progress) as advance,
     ):
         for rows in store.missing(len(samples)):
             store.begin(rows.start)
             for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size):
                 batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-                for place, row in enumerate(_record(vlm, recording, batch, per_head), start):
+                for place, row in enumerate(maker.rows(batch), start):
                     if place in rows:
                         store.append(row)
                         advance()
@@ -111,24 +113,26 @@ def estimate_profile(
     *,
     per_head: bool = False,
     importance: str = "attention",
+    queries: str = "last",
+    max_new_tokens: int = 32,
 ) -> Estimate:
     """What `profile_samples` would do, from one sample's layout and what `out` holds; runs nothing.
 
     Raises `OutputError` where `out` holds another run.
     """
-    run = existing_run(Path(out), "profile", _identity(vlm, samples, per_head, importance))
-    visual = len(Batch.of(vlm, [samples[0]]).layouts[0].positions)
+    kept = Kept(per_head, importance, queries, max_new_tokens)
+    kept.check()
+    run = existing_run(Path(out), "profile", _identity(vlm, samples, kept))
+    batch = Batch.of(vlm, [samples[0]])
+    visual = len(batch.layouts[0].positions)
     maps = 1 + (vlm.decoder_config.num_attention_heads if per_head else 0)
+    maps *= 1 + kept.queries_of(batch)
     row_bytes = visual * (vlm.layers * maps * 4 + 4 * 4 + 8)
     return Estimate(len(samples), len(run) if run else 0, len(samples) * row_bytes)
 
 
-def _identity(vlm: "VLM", samples: "Samples", per_head: bool, importance: str) -> dict[str, Any]:
-    """What makes two runs one. Batch size and device only shift the last bits, so they do not.
-
-    Attention goes without saying, as in the profiles that could hold nothing else.
-    """
-    other = {} if importance == "attention" else {"importance": importance}
+def _identity(vlm: "VLM", samples: "Samples", kept: Kept) -> dict[str, Any]:
+    """What makes two runs one. Batch size and device only shift the last bits, so they do not."""
     return {
         "model": {
             **model_identity(vlm),
@@ -141,43 +145,5 @@ def _identity(vlm: "VLM", samples: "Samples", per_head: bool, importance: str) -
             "hash": samples.hash,
             "samples": len(samples),
         },
-        "options": {"per_head": per_head, **other},
+        "options": kept.options(),
     }
-
-
-def _record(
-    vlm: "VLM", recording: Recording, samples: Sequence[Sample], per_head: bool
-) -> list[dict[str, Any]]:
-    """Run one prefill and make a row of every sample."""
-    batch = Batch.of(vlm, samples)
-    with torch.inference_mode():
-        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-    padding = batch.inputs["attention_mask"].argmax(dim=1).tolist()
-    importance, positions = recording.importance, recording.positions
-    heads = recording.per_head if per_head else None
-    rows = []
-    for index, (sample, image, layout) in enumerate(
-        zip(batch.samples, batch.images, batch.layouts, strict=True)
-    ):
-        if not torch.equal(layout.positions, positions[index] - padding[index]):
-            raise ProbeError(
-                f"sample {sample.id!r}: the layout names other visual tokens than ran; use a model "
-                "of a family that `tokenlens models` lists"
-            )
-        _check_finite(sample, importance[index])
-        row = sample_row(sample, image.size, layout)
-        row["importance"] = importance[index].flatten().numpy()
-        if heads is not None:
-            row["per_head"] = heads[index].flatten().numpy()
-        rows.append(row)
-    return rows
-
-
-def _check_finite(sample: Sample, importance: torch.Tensor) -> None:
-    finite = importance.isfinite().all(dim=1)
-    if not bool(finite.all()):
-        layer = int((~finite).nonzero()[0]) + 1
-        raise ProbeError(
-            f"sample {sample.id!r}: the importance at layer {layer} is not a number, so attention "
-            "overflowed there; use --dtype bfloat16 or float32"
-        )

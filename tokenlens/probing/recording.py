@@ -81,8 +81,7 @@ def probe(
     """
     model = unwrap(vlm_or_model)
     choice = QueryChoice.of(queries)
-    kind = importance_named(importance)
-    _check_kind(importance, kind, choice, per_head)
+    kind = checked_importance(importance, choice, per_head)
     recording = Recording(vlm_or_model, choice, per_head, kind)
     follower = recording if choice.generated else None
     with (
@@ -94,8 +93,9 @@ def probe(
         yield recording
 
 
-def _check_kind(name: str, kind: Importance, choice: QueryChoice, per_head: bool) -> None:
-    """Raise `ProbeError` for what an importance does not have."""
+def checked_importance(name: str, choice: QueryChoice, per_head: bool) -> Importance:
+    """The importance of that name. Raises `ProbeError` for none, and for what it does not have."""
+    kind = importance_named(name)
     if isinstance(kind, RunImportance) and not choice.single:
         raise ProbeError(
             f"importance {name!r} is of the token that the prompt makes the model write, expected "
@@ -103,6 +103,7 @@ def _check_kind(name: str, kind: Importance, choice: QueryChoice, per_head: bool
         )
     if per_head and not kind.by_head:
         raise ProbeError(f"importance {name!r} has no heads to be kept apart; leave per_head out")
+    return kind
 
 
 class Recording(FollowedPrompt):

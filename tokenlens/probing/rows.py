@@ -58,18 +58,24 @@ def attention_weights(
     Returns:
         [..., heads, rows, keys]; a row that sees a key sums to 1.
     """
-    groups = query.shape[-3] // key.shape[-3]
-    grouped = query.unflatten(-3, (-1, groups)).flatten(
-        -3, -2
-    )  # [..., kv heads, groups·rows, size]
-    logits = (grouped @ key.transpose(-1, -2)).unflatten(-2, (groups, -1)).flatten(-4, -3) * scaling
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
+    logits = attention_logits(query, key, scaling=scaling, softcap=softcap)
     blocked = torch.finfo(seen.dtype if seen.is_floating_point() else logits.dtype).min
     if seen.is_floating_point():
         logits, seen = logits + seen, seen > blocked / 2
     weights: Tensor = logits.masked_fill(~seen, blocked).softmax(dim=-1) * seen
     return weights
+
+
+def attention_logits(
+    query: Tensor, key: Tensor, *, scaling: float, softcap: float | None = None
+) -> Tensor:
+    """What `attention_weights` takes the softmax of, before anything is hidden; see there."""
+    groups = query.shape[-3] // key.shape[-3]
+    # [..., kv heads, groups·rows, size]
+    grouped = query.unflatten(-3, (-1, groups)).flatten(-3, -2)
+    products = grouped @ key.transpose(-1, -2)
+    logits = products.unflatten(-2, (groups, -1)).flatten(-4, -3).mul_(scaling)
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 
 def scaling_of(query: Tensor, options: dict[str, Any]) -> float:

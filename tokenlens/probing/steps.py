@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from tokenlens.probing.attention_call import MOST_WEIGHTS
-from tokenlens.probing.rows import as_bias, attention_weights, row_bias, scaling_of
+from tokenlens.probing.rows import (
+    as_bias,
+    attention_logits,
+    attention_weights,
+    row_bias,
+    scaling_of,
+)
 
 
 class Step(NamedTuple):
@@ -38,7 +44,11 @@ class SeenKeys:
     _seen: Tensor | None = None
 
     def of(self, steps: Sequence[Step], key: Tensor) -> Tensor:
-        """Bool, or floats that are added: [batch or 1, 1 or heads, steps, keys]."""
+        """Bool, or floats that are added: [batch or 1, 1 or heads, steps, keys].
+
+        Where no step has a mask, only the keys that came after the first step's own are told, the
+        last ones: every step sees those before.
+        """
         keys = key.shape[2]
         if self._seen is None or keys != self._keys or not self._same(steps):
             self._steps, self._keys, self._seen = tuple(steps), keys, _seen(steps, key)
@@ -53,12 +63,41 @@ class SeenKeys:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class VisualColumns:
+    """The columns of a sample's visual tokens in rows of attention.
+
+    Attributes:
+        positions: int64 [n_visual], in the sequence.
+        run: where they stand, if without a gap, the first and the one after the last.
+    """
+
+    positions: Tensor
+    run: tuple[int, int] | None
+
+    @classmethod
+    def at(cls, positions: Tensor) -> Self:
+        """Of positions in ascending order."""
+        if len(positions) == 0:
+            return cls(positions, None)
+        first, end = int(positions[0]), int(positions[-1]) + 1
+        return cls(positions, (first, end) if end - first == len(positions) else None)
+
+    def of(self, rows: Tensor, gone: int) -> Tensor:
+        """Those of rows [..., keys], of which `gone` are missing at the front: [..., n_visual]."""
+        if not gone and self.run is not None:
+            return rows[..., slice(*self.run)]
+        places = self.positions - gone
+        visual = rows[..., places.clamp(min=0)]
+        return visual * (places >= 0) if gone else visual
+
+
 @torch.no_grad()
 def step_rows(
     steps: Sequence[Step],
     key: Tensor,
     seen: Tensor,
-    positions: Sequence[Tensor],
+    columns: "Sequence[VisualColumns]",
     *,
     per_head: bool,
     scales: Sequence[Tensor] | None = None,
@@ -69,7 +108,7 @@ def step_rows(
         steps: in order, with the same `gone` keys.
         key: [batch, key_value_heads, keys, size], of the last step: those of all before it too.
         seen: what `SeenKeys.of` gives.
-        positions: per sample int64 [n_visual], of the visual tokens in the sequence.
+        columns: per sample, of the visual tokens.
         per_head: keep the heads apart.
         scales: per sample float32 [heads, n_visual], factors of the rows; None for none.
 
@@ -83,7 +122,7 @@ def step_rows(
     block = max(1, MOST_WEIGHTS // (heads * count * key.shape[2]))
     for start in range(0, batch, block):
         part = slice(start, start + block)
-        weights = attention_weights(
+        weights = _weights(
             query[part].float(),
             key[part].float(),
             seen[part] if len(seen) > 1 else seen,
@@ -91,19 +130,30 @@ def step_rows(
             softcap=options.get("softcap"),
         )
         for sample, row in enumerate(weights, start):
-            places = positions[sample] - gone
-            visual = row[..., places.clamp(min=0)]
-            visual = visual * (places >= 0) if gone else visual
+            visual = columns[sample].of(row, gone)
             visual = visual if scales is None else visual * scales[sample][:, None]
-            found.append(visual if per_head else visual.mean(dim=0, keepdim=True))
+            found.append(visual.contiguous() if per_head else visual.mean(dim=0, keepdim=True))
     return found
+
+
+def _weights(
+    query: Tensor, key: Tensor, seen: Tensor, *, scaling: float, softcap: float | None
+) -> Tensor:
+    """As `attention_weights`, where `seen` may be of the last keys alone."""
+    keys, told = key.shape[-2], seen.shape[-1]
+    if told == keys:
+        return attention_weights(query, key, seen, scaling=scaling, softcap=softcap)
+    logits = attention_logits(query, key, scaling=scaling, softcap=softcap)
+    logits[..., keys - told :].masked_fill_(~seen, -torch.inf)
+    return logits.softmax(dim=-1)
 
 
 def _seen(steps: Sequence[Step], key: Tensor) -> Tensor:
     keys = key.shape[2]
     if all(step.mask is None and step.options.get("sliding_window") is None for step in steps):
         own = torch.tensor([step.keys for step in steps], device=key.device)
-        return (torch.arange(keys, device=key.device) < own[:, None])[None, None]
+        later = torch.arange(min(steps[0].keys, keys), keys, device=key.device)
+        return (later < own[:, None])[None, None]
     masks = [_one(step, keys, key.device) for step in steps]
     if any(mask.is_floating_point() for mask in masks):
         masks = [mask if mask.is_floating_point() else as_bias(mask) for mask in masks]

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Literal
 
 from tokenlens.errors import BudgetError
-from tokenlens.schedule.parts import BudgetNote
+from tokenlens.schedule.notes import BudgetNote
 from tokenlens.wording.printable import shown
 
 _MOST_TOKENS = 1e15

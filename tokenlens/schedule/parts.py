@@ -1,4 +1,4 @@
-"""Parts of a schedule: its model, scorer, stages, budget, and the record of its origin.
+"""Parts of a schedule: its model, scorer and stages.
 
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
 a decimal point: 1.0 is all of them).
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from tokenlens.registry import DISPOSALS, SCORERS, Registry
+from tokenlens.registry import DISPOSALS, IMPORTANCES, SCORERS, Registry
 from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.storage.json_files import one_line
 from tokenlens.wording.printable import shown
@@ -41,7 +41,7 @@ _MOST = 10**9
 Count = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 
 
-def _amount(
+def amount(
     expected: str, *, zero: bool, largest: float = 1.0, most: int = _MOST
 ) -> Callable[[Any], int | float]:
     """A validator of counts (integers up to `most`) and of ratios (floats up to `largest`)."""
@@ -57,26 +57,17 @@ def _amount(
     return check
 
 
-_check_some = _amount(
+_check_some = amount(
     "a ratio in (0, 1] such as 0.5, a count from 1 such as 24, 'none', or an object such as "
     '{"mass": 0.9, "least": 8, "most": 0.5}',
     zero=False,
 )
-_check_limit = _amount("a ratio in (0, 1] such as 0.5, or a count from 1 such as 24", zero=False)
-_check_merge = _amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
-_check_strongest = _amount(
+_check_limit = amount("a ratio in (0, 1] such as 0.5, or a count from 1 such as 24", zero=False)
+_check_merge = amount("a ratio in [0, 1] such as 0.1, or a count from 0 such as 8", zero=True)
+_check_strongest = amount(
     "'mean', a number of heads (a count from 1 such as 14, or a ratio in (0, 1] such as 0.4375), "
     "or a list of [layer, head], layers counted from 1 and heads from 0, such as [[3, 0], [3, 5]]",
     zero=False,
-)
-_check_average = _amount(
-    "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
-)
-
-_check_macs = _amount(
-    "a ratio in (0, 1] such as 0.5, or a number of MACs such as 1200000000000",
-    zero=False,
-    most=10**24,
 )
 
 
@@ -198,6 +189,8 @@ class Scorer(Part):
         softmax: over "all" keys of the row, or over the "visual" candidates only.
         seed: the seed of query "random"; None for every other query.
         layer: the layer of query "recorded", counted from 1; None for every other query.
+        importance: what is recorded of the unpruned model for query "recorded", by name
+            (`tokenlens.registry.IMPORTANCES`); None for attention, and for every other query.
     """
 
     query: Annotated[StrictStr, BeforeValidator(_known(SCORERS))] = "last"
@@ -207,6 +200,7 @@ class Scorer(Part):
     decay: Literal["divide"] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
     layer: Count | None = None
+    importance: Annotated[StrictStr, BeforeValidator(_known(IMPORTANCES))] | None = None
 
     @property
     def listed_heads(self) -> tuple[tuple[int, int], ...]:
@@ -219,6 +213,11 @@ class Scorer(Part):
             raise ValueError(
                 f"got query {self.query!r} with layer {self.layer}, expected a layer with query "
                 "'recorded' and none with any other"
+            )
+        if self.importance is not None and self.query != "recorded":
+            raise ValueError(
+                f"got query {self.query!r} with importance {self.importance!r}, expected query "
+                "'recorded': the others read attention, or have an importance of their own"
             )
         return self
 
@@ -300,51 +299,3 @@ class Stage(Part):
                 "disposal 'merge' or 'bypass'"
             )
         return self
-
-
-class BudgetNote(Part):
-    """The target a schedule was solved for.
-
-    Attributes:
-        average: visual tokens entering a layer, mean over all layers: a ratio of the sample's
-            visual tokens (a float up to 1), or a number of tokens (an integer, or a float above 1).
-            Where the target was in MACs, what it came to.
-        n_visual: visual tokens per sample it was solved for; the rounded mean where samples differ.
-        macs: a target in MACs of the decoder's prefill, scoring and merging included: a ratio of
-            the unpruned prefill's (a float up to 1), or a number (an integer).
-        n_text: text tokens per sample that a target in MACs was solved for.
-        reached: the value that the stages reach, in the unit of the target, where it differs from
-            the target by more than one token and more than 1 %: no other keep ratios come nearer.
-    """
-
-    average: Annotated[int | float, BeforeValidator(_check_average)]
-    n_visual: Count | None = None
-    macs: Annotated[int | float, BeforeValidator(_check_macs)] | None = None
-    n_text: Count | None = None
-    reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-
-
-class Why(Part):
-    """Origin of a schedule.
-
-    Attributes:
-        criterion: the criterion that scored the layers.
-        scores: the score of every layer.
-        relative_to: the meaning of a score of 1.
-        data: the data set that the layers were chosen on.
-        split: the split of the data set; None where it has none.
-        tokenlens: the version of tokenlens.
-        date: the date of the choice.
-        command: the words of the command line as typed; None where a Python program made it.
-        cautions: limits of what the samples can show, a sentence each.
-    """
-
-    criterion: StrictStr | None = None
-    scores: tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...] = ()
-    relative_to: StrictStr | None = None
-    data: StrictStr | None = None
-    split: StrictStr | None = None
-    tokenlens: StrictStr | None = None
-    date: StrictStr | None = None
-    command: tuple[StrictStr, ...] | None = None
-    cautions: tuple[StrictStr, ...] | None = None

@@ -16,7 +16,8 @@ Selection writes it and pruning reads it. A file holds (unknown keys are errors)
      "why": {"criterion": "region", "scores": [], "data": "scenes", "tokenlens": "…", "date": "…"}}
 
 A schedule of smaller pictures has an `image_scale` beside or instead of its stages, and schema 2;
-in schema 1 that key was called `picture`, which is still read.
+in schema 1 that key was called `picture`, which is still read. One whose scorer names an
+`importance` has schema 3.
 
 A number of tokens is either a count (a JSON integer: 1 is one token) or a ratio (a JSON number with
 a decimal point: 1.0 is all of them). A stage's own `scorer` stands in for the schedule's.
@@ -40,14 +41,9 @@ from tokenlens.registry import METHODS
 from tokenlens.schedule.budget import Budget
 from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.schedule.layer_needs import LayerNeeds
-from tokenlens.schedule.parts import (
-    BudgetNote,
-    ModelRef,
-    Part,
-    Scorer,
-    Stage,
-    Why,
-)
+from tokenlens.schedule.notes import BudgetNote, Why
+from tokenlens.schedule.parts import ModelRef, Part, Scorer, Stage
+from tokenlens.schedule.schema import check_importances, of_this_schema
 from tokenlens.schedule.token_counts import keep_count, stage_tokens
 from tokenlens.storage.json_files import one_line, read_object
 from tokenlens.storage.output_claims import schedule_target
@@ -71,7 +67,7 @@ def _check_image_scale(value: Any) -> float:
 
 def _check_schema(value: Any) -> Any:
     if type(value) is not int:
-        raise ValueError(f"got {value!r}, expected 1 or 2")
+        raise ValueError(f"got {value!r}, expected 1, 2 or 3")
     return value
 
 
@@ -92,7 +88,9 @@ class Schedule(Part):
     3
     """
 
-    schema_version: Annotated[Literal[1, 2], BeforeValidator(_check_schema)] = Field(alias="schema")
+    schema_version: Annotated[Literal[1, 2, 3], BeforeValidator(_check_schema)] = Field(
+        alias="schema"
+    )
     method: Annotated[StrictStr, Field(min_length=1)]
     model: ModelRef
     scorer: Scorer = Scorer()
@@ -109,7 +107,7 @@ class Schedule(Part):
             )
         fields.pop(SEAL, None)
         try:
-            super().__init__(**_of_this_schema(fields))
+            super().__init__(**of_this_schema(fields))
         except ValidationError as error:
             raise ScheduleError(one_line(error, type(self))) from None
 
@@ -117,6 +115,8 @@ class Schedule(Part):
     def _layers_are_in_order(self) -> Self:
         if self.schema_version == 2 and self.image_scale is None:
             raise ScheduleError("schema: got 2 without an `image_scale`, expected 1")
+        own = [stage.scorer for stage in self.stages if stage.scorer is not None]
+        check_importances(self.schema_version, [self.scorer, *own])
         if not self.stages and self.image_scale is None:
             raise ScheduleError("stages: got none, expected at least one, or an `image_scale`")
         _check_scorer("scorer", self.scorer, self.model.layers)
@@ -135,6 +135,12 @@ class Schedule(Part):
     def scorers(self) -> tuple[Scorer, ...]:
         """Every scorer that the stages use, each once; the schedule's where there are no stages."""
         return tuple(dict.fromkeys(map(self.scorer_of, self.stages))) or (self.scorer,)
+
+    @property
+    def recorded_importance(self) -> str:
+        """What is recorded of the unpruned model, where a scorer's query is "recorded"."""
+        told = [scorer.importance for scorer in self.scorers if scorer.importance is not None]
+        return told[0] if told else "attention"
 
     @classmethod
     def preset(
@@ -271,15 +277,6 @@ def require_schedule(value: Any) -> Schedule:
             "Schedule.preset(...) or Schedule(**content)"
         )
     return value
-
-
-def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields under their current names; the schema is 2 with an `image_scale`, else 1."""
-    if fields.get("schema") == 1 and "picture" in fields and "image_scale" not in fields:
-        fields = {("image_scale" if key == "picture" else key): fields[key] for key in fields}
-    if fields.get("schema") == 1 and fields.get("image_scale") is not None:
-        fields = {**fields, "schema": 2}
-    return fields
 
 
 def _check_scorer(where: str, scorer: Scorer, layers: int) -> None:

@@ -35,10 +35,13 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.") or "model"
 
 
-def profile_directory(model: str, data: str, importance: str = "attention") -> Path:
+def profile_directory(
+    model: str, data: str, importance: str = "attention", queries: str = "last"
+) -> Path:
     """Directory of the profile of a model on a data set (`Samples.name`)."""
-    kind = "" if importance == "attention" else f"-{slug(importance)}"
-    return ROOT / slug(model) / f"profile-{slug(data)}{kind}"
+    usual = {"attention", "last"}
+    kinds = [f"-{slug(kind)}" for kind in (importance, queries) if kind not in usual]
+    return ROOT / slug(model) / f"profile-{slug(data)}{''.join(kinds)}"
 
 
 def results_directory(model: str, schedule: Path) -> Path:
@@ -98,7 +101,8 @@ def newest_profile(root: Path = ROOT) -> Path:
 def newest_profile_of(model: Mapping[str, Any], root: Path = ROOT) -> Path | None:
     """The most recently written finished profile of this model; None without one.
 
-    `model` is the manifest's entry for the model (see `same_model`).
+    `model` is the manifest's entry for the model (see `same_model`). Profiles of another importance
+    than attention are left out: published methods score by attention.
     """
     return _newest_of(root.glob("*/*/manifest.json"), "profile", model)
 
@@ -116,6 +120,7 @@ def _newest_of(manifests: Iterable[Path], kind: str, model: Mapping[str, Any]) -
         if kind_of(path.parent) == kind
         and (manifest := read_manifest(path.parent, kind))["complete"]
         and same_model(manifest["identity"].get("model"), model)
+        and "importance" not in (manifest["identity"].get("options") or {})
     ]
     return _latest(found, kind)
 

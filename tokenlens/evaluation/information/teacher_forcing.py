@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tokenlens.evaluation.running.generation import never_answered
+from tokenlens.models.greedy import never_answered
 from tokenlens.models.vlm import VLM
 
 

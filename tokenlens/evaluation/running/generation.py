@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BatchFeature, GenerationConfig
+from transformers import BatchFeature
 
 from tokenlens.evaluation.running.finite_logits import FiniteLogits
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.models.batch import Batch
-from tokenlens.models.structure import image_token_id, video_token_id, visual_mask
+from tokenlens.models.greedy import greedy_config, until_end
+from tokenlens.models.structure import visual_mask
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.recording import probe
 from tokenlens.pruning.cost.decoder_cost import Cost, decoder_cost
@@ -78,7 +79,7 @@ def answer(
         with _stopwatch(vlm.model) as laps:
             sequences = vlm.model.generate(
                 **batch.inputs,
-                generation_config=_greedy(vlm, max_new_tokens),
+                generation_config=greedy_config(vlm, max_new_tokens),
                 logits_processor=[FiniteLogits()],
             )
     if trace is None:
@@ -89,7 +90,7 @@ def answer(
         stages = [stage.selected for stage in trace.stages]
     length = batch.inputs["input_ids"].shape[1]
     padding = (length - batch.inputs["attention_mask"].sum(dim=1)).tolist()
-    generated = [_until_end(vlm, row) for row in sequences[:, length:]]
+    generated = [until_end(vlm, row) for row in sequences[:, length:]]
     shares = [lap / len(batch.samples) for lap in laps.seconds]
     return [
         Answer(
@@ -116,17 +117,11 @@ def answer_tokens(vlm: VLM, inputs: Mapping[str, Any], max_new_tokens: int) -> l
     with torch.inference_mode():
         sequences = vlm.model.generate(
             **inputs,
-            generation_config=_greedy(vlm, max_new_tokens),
+            generation_config=greedy_config(vlm, max_new_tokens),
             logits_processor=[FiniteLogits()],
         )
     length = inputs["input_ids"].shape[1]
-    return [_until_end(vlm, row) for row in sequences[:, length:]]
-
-
-def never_answered(vlm: VLM) -> list[int]:
-    """The ids of image and video tokens, which are never generated."""
-    tokens = image_token_id(vlm.model), video_token_id(vlm.model)
-    return [token for token in tokens if token is not None]
+    return [until_end(vlm, row) for row in sequences[:, length:]]
 
 
 class Prepared:
@@ -140,7 +135,7 @@ class Prepared:
         self._vlm = vlm
         self._samples = samples
         self._batches: dict[float | None, Batch] = {}
-        self._recorded: dict[float | None, list[Tensor]] = {}
+        self._recorded: dict[tuple[float | None, str], list[Tensor]] = {}
 
     def batch(self, schedule: Schedule | None) -> Batch:
         """The samples prepared for a schedule. Raises `SampleError` for an unusable one."""
@@ -153,12 +148,13 @@ class Prepared:
         """The unpruned model's importance of every sample, where the schedule needs it."""
         if schedule is None or all(one.query != "recorded" for one in schedule.scorers):
             return None
-        if schedule.image_scale not in self._recorded:
-            with probe(self._vlm) as recording, torch.inference_mode():
+        importance = schedule.recorded_importance
+        if (schedule.image_scale, importance) not in self._recorded:
+            with probe(self._vlm, importance=importance) as recording, torch.inference_mode():
                 inputs = self.batch(schedule).inputs
                 self._vlm.model(**inputs, use_cache=False, logits_to_keep=1)
-            self._recorded[schedule.image_scale] = recording.importance
-        return self._recorded[schedule.image_scale]
+            self._recorded[schedule.image_scale, importance] = recording.importance
+        return self._recorded[schedule.image_scale, importance]
 
     def answer(self, schedule: Schedule | None, options: RunOptions) -> list[Answer]:
         """The model's answers to the samples, pruned by `schedule` where there is one."""
@@ -170,40 +166,6 @@ class Prepared:
             any_model=options.any_model,
             recorded=self.recorded(schedule),
         )
-
-
-def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
-    """Greedy decoding; these values override the model's own generation config."""
-    own = vlm.model.generation_config
-    ends = _end_tokens(vlm)
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        use_cache=True,
-        do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        suppress_tokens=never_answered(vlm),
-        pad_token_id=own.pad_token_id if own.pad_token_id is not None else min(ends, default=0),
-    )
-
-
-def _end_tokens(vlm: VLM) -> set[int]:
-    """The tokens that end an answer."""
-    ends = vlm.model.generation_config.eos_token_id
-    if ends is None:
-        return set()
-    return {ends} if isinstance(ends, int) else set(ends)
-
-
-def _until_end(vlm: VLM, row: Tensor) -> list[int]:
-    """Generated tokens up to the end of the sequence, without the padding after it."""
-    tokens, ends = row.tolist(), _end_tokens(vlm)
-    end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
-    return tokens[: end + 1]
 
 
 def _unpruned(vlm: VLM, inputs: BatchFeature) -> tuple[Tensor, Cost]:

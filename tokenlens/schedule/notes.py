@@ -1,0 +1,65 @@
+"""What a schedule notes of itself: the budget it was solved for, and its origin."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, StrictStr
+
+from tokenlens.schedule.parts import Count, Part, amount
+
+_check_average = amount(
+    "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
+)
+
+_check_macs = amount(
+    "a ratio in (0, 1] such as 0.5, or a number of MACs such as 1200000000000",
+    zero=False,
+    most=10**24,
+)
+
+
+class BudgetNote(Part):
+    """The target a schedule was solved for.
+
+    Attributes:
+        average: visual tokens entering a layer, mean over all layers: a ratio of the sample's
+            visual tokens (a float up to 1), or a number of tokens (an integer, or a float above 1).
+            Where the target was in MACs, what it came to.
+        n_visual: visual tokens per sample it was solved for; the rounded mean where samples differ.
+        macs: a target in MACs of the decoder's prefill, scoring and merging included: a ratio of
+            the unpruned prefill's (a float up to 1), or a number (an integer).
+        n_text: text tokens per sample that a target in MACs was solved for.
+        reached: the value that the stages reach, in the unit of the target, where it differs from
+            the target by more than one token and more than 1 %: no other keep ratios come nearer.
+    """
+
+    average: Annotated[int | float, BeforeValidator(_check_average)]
+    n_visual: Count | None = None
+    macs: Annotated[int | float, BeforeValidator(_check_macs)] | None = None
+    n_text: Count | None = None
+    reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class Why(Part):
+    """Origin of a schedule.
+
+    Attributes:
+        criterion: the criterion that scored the layers.
+        scores: the score of every layer.
+        relative_to: the meaning of a score of 1.
+        data: the data set that the layers were chosen on.
+        split: the split of the data set; None where it has none.
+        tokenlens: the version of tokenlens.
+        date: the date of the choice.
+        command: the words of the command line as typed; None where a Python program made it.
+        cautions: limits of what the samples can show, a sentence each.
+    """
+
+    criterion: StrictStr | None = None
+    scores: tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...] = ()
+    relative_to: StrictStr | None = None
+    data: StrictStr | None = None
+    split: StrictStr | None = None
+    tokenlens: StrictStr | None = None
+    date: StrictStr | None = None
+    command: tuple[StrictStr, ...] | None = None
+    cautions: tuple[StrictStr, ...] | None = None
