@@ -20,8 +20,8 @@ from .options import (
     Revision,
     check_importance,
     check_model,
-    load_model,
 )
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +56,10 @@ def profile(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    workers: WorkerCount = None,
+    ray: RayAddress = None,
+    worker_gpus: WorkerGpus = 0,
+    worker_cpus: WorkerCpus = 1,
 ) -> None:
     """Record which visual tokens each layer attends to; a run that was stopped continues."""
     from tokenlens.samples.dataset import load_samples
@@ -70,7 +74,8 @@ def profile(
     from tokenlens.probing.profiling import estimate_profile, profile_samples
 
     kept: dict[str, Any] = {"per_head": per_head, "importance": importance, "queries": queries}
-    vlm = load_model(name, revision, device, dtype, device_map)
+    how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
     if dry_run:
         estimate = estimate_profile(vlm, samples, directory, **kept)
         console.print(
@@ -78,6 +83,7 @@ def profile(
             f"{estimate.size_bytes / 2**20:.1f} MiB in {directory}"
         )
         return
-    profile_samples(vlm, samples, directory, batch_size=batch_size, show_progress=True, **kept)
+    kept |= {"batch_size": batch_size, "workers": spread}
+    profile_samples(vlm, samples, directory, show_progress=True, **kept)
     wrote(f"Profile of {name} on {len(samples)} samples of {samples.name}", directory)
     next_command("select-layers", out)

@@ -23,9 +23,8 @@ from .options import (
     Out,
     Revision,
     check_model,
-    load_model,
 )
-from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, workers_for
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,11 +156,8 @@ def run(
     from tokenlens.evaluation.comparing.tables import budget_tables
     from tokenlens.evaluation.running.run import many_at_once
 
-    model_options = {"revision": commit, "dtype": dtype, "device_map": device_map}
-    spread = workers_for(
-        workers, ray, worker_gpus, worker_cpus, {"name": name, "device": device, **model_options}
-    )
-    vlm = load_model(name, device="cpu" if spread else device, **model_options)
+    how = {"revision": commit, "device": device, "dtype": dtype, "device_map": device_map}
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
     if one:
         arms, wanted = Arms({one.method: one}), results_directory(name, file)
     else:

@@ -12,6 +12,7 @@ from tokenlens.errors import OptionError
 from .options import MOST, load_model
 
 if TYPE_CHECKING:
+    from tokenlens.models.vlm import VLM
     from tokenlens.workers import Workers
 
 _PANEL = "Several workers"
@@ -44,19 +45,23 @@ WorkerCpus = Annotated[
 ]
 
 
-def workers_for(
-    count: int | None, address: str | None, gpus: float, cpus: int, model: dict[str, Any]
-) -> "Workers | None":
-    """The workers that are asked for; None where none are. `model` are `load_model`'s arguments."""
+def load_spread(
+    count: int | None, address: str | None, gpus: float, cpus: int, **model: Any
+) -> "tuple[VLM, Workers | None]":
+    """The model, and the workers that are asked for; `model` are the arguments of `load_model`.
+
+    With workers this process computes nothing, so its own model stays on the CPU.
+    """
     if count is None:
         if address is not None or gpus:
             raise OptionError("--ray and --worker-gpus go with --workers; add --workers N")
-        return None
+        return load_model(**model), None
     from tokenlens.workers import LOCAL, Workers
 
     device = model["device"] or ("cuda" if gpus else "cpu")
     load = partial(_load, Path.cwd(), model | {"device": device})
-    return Workers(count, load, address or LOCAL, gpus, cpus)
+    workers = Workers(count, load, address or LOCAL, gpus, cpus)
+    return load_model(**model | {"device": "cpu"}), workers
 
 
 def _load(folder: Path, model: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import torch
 
 from tests.support import working
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
@@ -11,6 +12,7 @@ from tokenlens import load
 from tokenlens.errors import ModelError, OptionError, SampleError, WorkerError
 from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.running.tasks import answering_identity, start_answering
+from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.dataset import load_samples
 from tokenlens.schedule import Schedule
 from tokenlens.workers import Workers
@@ -61,6 +63,17 @@ def test_a_comparison_by_workers_has_the_rows_of_one_process(tmp_path):
     shared = compare(vlm, samples, arms, tmp_path / "shared", workers=workers, **options)
     for name, results in alone.arms.items():
         pd.testing.assert_frame_equal(results.rows, shared.arms[name].rows, check_exact=True)
+
+
+def test_a_profile_by_workers_has_the_rows_of_one_process(tmp_path):
+    folder = save_model_directory(tmp_path / "model", tiny_qwen2_vl(4))
+    vlm, samples = load(folder, device="cpu"), load_samples("scenes", limit=5)
+    alone = profile_samples(vlm, samples, tmp_path / "alone", batch_size=2)
+    workers = Workers(2, partial(load, folder, device="cpu"))
+    shared = profile_samples(vlm, samples, tmp_path / "shared", batch_size=2, workers=workers)
+    for one, other in zip(alone.rows(), shared.rows(), strict=True):
+        assert one.id == other.id
+        assert torch.equal(torch.as_tensor(one.importance), torch.as_tensor(other.importance))
 
 
 def test_a_worker_with_another_model_is_refused(tmp_path):

@@ -1,7 +1,9 @@
 """Making a profile: the importance of every visual token of a data set, recorded and stored."""
 
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +11,13 @@ import pyarrow as pa
 
 from tokenlens.errors import ProfileError
 from tokenlens.models.batch import Batch
-from tokenlens.models.fingerprint import model_identity
+from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.profile_rows import Kept, RowMaker
 from tokenlens.progress import progress
+from tokenlens.samples.sample import Sample
 from tokenlens.storage.shards import ShardStore, existing_run
+from tokenlens.workers import Work, Workers
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -50,6 +54,7 @@ def profile_samples(
     queries: str = "last",
     max_new_tokens: int = 32,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> Profile:
     """Record the importance of every visual token of `samples`, and store it under `out`.
 
@@ -69,6 +74,7 @@ def profile_samples(
             tokens after the picture, "generated" for the greedy answer's; "last" for no others.
         max_new_tokens: Of such an answer, at most.
         show_progress: Show a bar with an ETA on standard error.
+        workers: Processes that run the model in place of this one, with the same rows.
 
     Raises:
         ProbeError: There is no importance of that name, or it has no such queries.
@@ -88,22 +94,47 @@ def profile_samples(
         info={"layers": vlm.layers, "heads": vlm.decoder_config.num_attention_heads},
         shard_rows=_SHARD_ROWS if len(kept.columns()) == len(Kept().columns()) else _FEW_ROWS,
     )
-    with (
-        store,
-        RowMaker.open(vlm, kept) as maker,
-        progress("profile", len(samples), store.count, show_progress) as advance,
-    ):
-        for rows in store.missing(len(samples)):
-            store.begin(rows.start)
-            for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size):
-                batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-                for place, row in enumerate(maker.rows(batch), start):
-                    if place in rows:
-                        store.append(row)
-                        advance()
+    planned = [
+        (rows, range(start, min(start + batch_size, len(samples))))
+        for rows in store.missing(len(samples))
+        for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size)
+    ]
+    batches = ([samples[place] for place in places] for _, places in planned)
+    with store, progress("profile", len(samples), store.count, show_progress) as advance:
+        found = _record(vlm, kept, batches, workers)
+        for (rows, places), recorded in zip(planned, found, strict=True):
+            if places.start <= rows.start:
+                store.begin(rows.start)
+            for place, row in zip(places, recorded, strict=True):
+                if place in rows:
+                    store.append(row)
+                    advance()
         if not store.complete:
             store.finish({"wall_s": round(time.monotonic() - began, 3)})
     return Profile(out)
+
+
+def _record(
+    vlm: "VLM", kept: Kept, batches: Iterable[Sequence[Sample]], workers: Workers | None
+) -> Iterator[Iterable[dict[str, Any]]]:
+    """The rows of every batch, by the workers where there are some."""
+    if workers is None:
+        return (record_batch(vlm, kept, batch) for batch in batches)
+    start = partial(start_recording, workers.load, kept, model_identity(vlm))
+    return workers.map(start, list(batches))
+
+
+def start_recording(load: Callable[[], "VLM"], kept: Kept, identity: Mapping[str, Any]) -> Work:
+    """What a worker does: `record_batch` by a model of its own; `ModelError` for another model."""
+    vlm = load()
+    require_same(model_identity(vlm), identity)
+    return partial(record_batch, vlm, kept)
+
+
+def record_batch(vlm: "VLM", kept: Kept, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+    """The rows of one batch, of one prefill under `probe`."""
+    with RowMaker.open(vlm, kept) as maker:
+        yield from maker.rows(samples)
 
 
 def estimate_profile(
