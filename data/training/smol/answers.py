@@ -24,7 +24,7 @@ from .lora import adapters_of
 PICTURES, QUESTIONS = 4, 14
 TEST_PICTURES, TEST_QUESTIONS = 6, 18
 RATE, WARM = 1e-3, 20
-STEPS = 900
+STEPS = 1950
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def train_answers(
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         for group in optimiser.param_groups:
-            group["lr"] = RATE * ramp(index, steps, warm=WARM, hold=0.7, floor=0.05)
+            group["lr"] = RATE * ramp(index, steps, warm=WARM, hold=0.8, floor=0.05)
         optimiser.step()
         optimiser.zero_grad()
         figures = {"loss": loss.item(), **right, "level": float(curriculum.level)}

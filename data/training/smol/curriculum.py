@@ -25,9 +25,9 @@ LOOK_EVERY = 20
 FIRST = ("text", "attribute", "existence")
 SECOND = (*FIRST, "localisation", "sign")
 LAST = (
-    *("text", "attribute", *["existence"] * 2, *["localisation"] * 3, "sign"),
+    *("text", "attribute", "existence", *["localisation"] * 5),
     *("deep-text", "deep-attribute", "deep-existence") * 2,
-    "deep-localisation",
+    *["deep-localisation"] * 3,
 )
 """Kinds of question, stage by stage; named more than once, a kind is asked more often."""
 STAGE_STEPS = 120
