@@ -108,15 +108,15 @@ def measure(
         names = list(ways) if turn % 2 else list(reversed(ways))
         for name in names:
             _wait(model)
-            began = _clock(model)
+            began = clock(model)
             ways[name]()
             _wait(model)
             if turn:  # the first one warms up
-                found[name].append(_clock(model) - began)
+                found[name].append(clock(model) - began)
     return found
 
 
-def _clock(model: PreTrainedModel) -> float:
+def clock(model: PreTrainedModel) -> float:
     """Seconds: of the wall beside an accelerator, else of this process on all its threads."""
     return time.process_time() if model.device.type == "cpu" else time.perf_counter()
 
