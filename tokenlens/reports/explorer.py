@@ -186,8 +186,8 @@ def _notes(models: Sequence[ExploredModel], shown: int, total: int, heads: bool)
     notes = []
     if any(model.rows for model in models):
         notes.append(
-            "A third of the samples are those that lose most, so what is seen here is no average; "
-            "the tables below are over all samples."
+            "Up to a third of the samples are those that lose most, so what is seen here is no "
+            "average; the tables below are over all samples."
         )
     if shown < total:
         notes.append(

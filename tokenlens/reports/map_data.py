@@ -26,7 +26,8 @@ def quantised(
     ([[0, 51, 255]], [0.5])
     """
     tops = maps.max(axis=-1, initial=0).astype(np.float64)
-    tops = np.array([float(f"{top:.5g}") for top in tops.ravel()]).reshape(tops.shape)
+    digits = 5 if levels == COARSE else 9
+    tops = np.array([float(f"{top:.{digits}g}") for top in tops.ravel()]).reshape(tops.shape)
     scaled = maps / np.where(tops > 0, tops, 1)[..., None] * levels
     steps = np.rint(scaled).clip(0, levels)
     return steps.astype("<u1" if levels == COARSE else "<u2"), tops

@@ -86,6 +86,8 @@ const explorer = (() => {
     const stages = outcomes.some((one) => one.fates.length);
     find("tab-map").disabled = !sample.maps;
     find("tab-kept").disabled = !stages;
+    find("without").textContent = sample.maps ? "" : "The profile does not hold this sample, so that it has no maps.";
+    if (!stages && sample.maps) find("without").textContent = "No method of the results pruned this sample.";
     if (state.tab === "map" && !sample.maps && stages) state.tab = "kept";
     if (state.tab === "kept" && !stages) state.tab = "map";
     drawRegions();
@@ -209,15 +211,15 @@ const explorer = (() => {
     const [one, other] = [choice("one"), choice("other")];
     const both = [["first", one], ["second", other]].filter(([, { outcome }]) => outcome);
     const { places, width, height } = state.sample;
+    const wiped = both.length > 1;
     const counts = both.map(([id, chosen]) => {
       const [fates, own] = [fatesOf(chosen), places[chosen.outcome.place]];
       drawFates(find(id), own, fates, [width, height]);
       const kept = fates.filter((fate) => fate < 2).length;
       const region = own.region.filter((token) => fates[token] < 2).length;
       const seen = own.region.length ? `, ${region} of the region’s ${own.region.length}` : "";
-      return `${model().arms[chosen.arm].name}: ${kept} of ${fates.length} kept${seen}`;
+      return `${wiped ? `${label(id === "first" ? "one" : "other")}: ` : ""}${kept} of ${fates.length} kept${seen}`;
     });
-    const wiped = both.length > 1;
     if (wiped && one.outcome.place === other.outcome.place) {
       const [left, right] = [fatesOf(one), fatesOf(other)];
       const shared = left.filter((fate, token) => fate < 2 && right[token] < 2).length;
@@ -276,8 +278,11 @@ const explorer = (() => {
       .reduce((text, one) => `${text} · ${one}`, `token ${token + 1}`);
 
   const step = (by) => {
-    if (state.tab !== "map" || !state.sample.maps) return;
-    state.layer = Math.min(state.sample.maps.layers, Math.max(1, state.layer + by));
+    if (state.tab === "kept") {
+      const { options, selectedIndex } = find("one");
+      find("one").selectedIndex = Math.min(options.length - 1, Math.max(0, selectedIndex + by));
+    } else if (!state.sample.maps) return;
+    else state.layer = Math.min(state.sample.maps.layers, Math.max(1, state.layer + by));
     show();
   };
 

@@ -27,9 +27,10 @@ const fill = (select, options, chosen) => {
   select.value = options.some(([value]) => value === chosen) ? chosen : (options[0] || [""])[0];
 };
 
-/* The words of two answers, with what they share: [text, "same" | "gone" | "new"]. */
+/* Two answers' words, signs and spaces, with what they share: [text, "same" | "gone" | "new"]. */
 const changes = (before, after) => {
-  const [old, now] = [before, after].map((text) => text.split(/\s+/).filter(Boolean).slice(0, 400));
+  const pieces = /[\p{L}\p{N}]+|\s+|[^\s\p{L}\p{N}]/gu;
+  const [old, now] = [before, after].map((text) => (text.match(pieces) || []).slice(0, 800));
   const shared = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1));
   for (let i = old.length - 1; i >= 0; i -= 1) {
     for (let j = now.length - 1; j >= 0; j -= 1) {
@@ -40,17 +41,22 @@ const changes = (before, after) => {
     }
   }
   const found = [];
+  const add = (text, kind) => {
+    const last = found[found.length - 1];
+    if (last && last[1] === kind) last[0] += text;
+    else found.push([text, kind]);
+  };
   let [i, j] = [0, 0];
   while (i < old.length || j < now.length) {
     if (i < old.length && j < now.length && old[i] === now[j]) {
-      found.push([old[i], "same"]);
+      add(old[i], "same");
       i += 1;
       j += 1;
     } else if (j >= now.length || (i < old.length && shared[i + 1][j] >= shared[i][j + 1])) {
-      found.push([old[i], "gone"]);
+      add(old[i], "gone");
       i += 1;
     } else {
-      found.push([now[j], "new"]);
+      add(now[j], "new");
       j += 1;
     }
   }
@@ -63,10 +69,9 @@ const answerCard = (arm, outcome, plain) => {
   card.append(node("p", "label", arm.name));
   const text = node("p", "said");
   if (plain && plain !== outcome) {
-    changes(plain.prediction, outcome.prediction).forEach(([word, kind]) => {
-      const name = { same: "span", gone: "del", new: "ins" }[kind];
-      text.append(node(name, "", word), " ");
-    });
+    changes(plain.prediction, outcome.prediction).forEach(([words, kind]) =>
+      text.append(node({ same: "span", gone: "del", new: "ins" }[kind], "", words)),
+    );
   } else {
     text.textContent = outcome.prediction;
   }
