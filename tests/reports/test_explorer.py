@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support import synthetic
 from tokenlens.analyses.kept_tokens import row_fates
@@ -135,3 +136,34 @@ def test_what_is_too_large_is_left_out_and_said(monkeypatch, profile, results):
     shown = len(data_of(explored)["samples"])
     assert 1 <= shown < 8
     assert any(f"{8 - shown} more samples are left out" in note for note in explored.notes)
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """24 samples of 32 layers and 576 tokens, four methods, and pictures of noise."""
+    monkeypatch.setattr(synthetic, "LAYERS", 32)
+    monkeypatch.setattr(synthetic, "GRID", 24)
+    monkeypatch.setattr(synthetic, "SIDE", 336)
+    monkeypatch.setitem(synthetic.MODEL, "layers", 32)
+    samples = [synthetic.sample(index, tmp_path / "pictures") for index in range(24)]
+    random = np.random.default_rng(0)
+    for sample in samples:
+        noise = random.integers(0, 256, (84, 84, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((336, 336)).save(sample["image"])
+    profile = synthetic.write_profile(tmp_path / "profile", samples)
+    arms = {f"method {number}": synthetic.schedule() for number in range(4)}
+    return profile, synthetic.write_results(tmp_path / "results", samples, arms)
+
+
+def test_a_large_model_fits_into_the_explorer(large):
+    profile, results = large
+    explored = explorer([read_inputs(profile, None, results)], 24)
+    assert len(data_of(explored)["samples"]) == 24
+    assert len(explored.data) <= 6_000_000
+
+
+@pytest.mark.slow
+def test_a_large_models_page_is_less_than_10_mb(tmp_path, large):
+    profile, results = large
+    html = build_report(profile, None, results, tmp_path / "report").html
+    assert html.stat().st_size <= 10_000_000
