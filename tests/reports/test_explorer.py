@@ -101,6 +101,19 @@ def test_runs_of_one_model_are_explored_together(tmp_path, samples, profile, res
     assert [len(sample["outcomes"]) for sample in data["samples"]] == [4] * 8
 
 
+def test_two_profiles_of_the_same_samples_are_both_there(tmp_path, samples, profile, results):
+    again = synthetic.write_profile(tmp_path / "again", samples[:2])
+    parts = [read_inputs(profile, None, results), read_inputs(again, None, None)]
+    data = data_of(explorer(parts, 24))
+    names = list(data["models"][0]["correlations"])
+    assert [name.rsplit("/")[-1] for name in names] == [f"{profile.name})", "again)"]
+    words = {one["id"]: one["maps"]["words"] for one in data["samples"]}
+    assert words["sample-0"] == words["sample-1"] == names
+    assert words["sample-2"] == names[:1]
+    heads = {one["id"]: one["maps"]["heads"] for one in data["samples"]}
+    assert (heads["sample-0"], heads["sample-2"]) == (0, 2), "one profile has no heads"
+
+
 def test_two_models_have_a_part_each(tmp_path, monkeypatch, samples, profile, results):
     monkeypatch.setitem(synthetic.MODEL, "config_hash", "another")
     monkeypatch.setitem(synthetic.MODEL, "id", "other-model")

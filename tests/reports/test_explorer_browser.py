@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.reports.test_explorer import ARMS, maps_of
-from tests.reports.test_show_browser import press, text
+from tests.reports.test_show_browser import percent, press, text
 from tests.support import synthetic
 from tests.support.browser import IN_A_BROWSER, chromium
 from tokenlens.reports.page import build_report
@@ -92,11 +92,6 @@ def hovered(browser):
     )
 
 
-def percent(share):
-    """JavaScript's `Number((100 * share).toPrecision(3))`."""
-    return f"{np.format_float_positional(float(f'{100 * share:.3g}'), trim='-')} %"
-
-
 def said(values):
     return [f"token {at + 1}: {percent(value)}" for at, value in enumerate(values)]
 
@@ -177,7 +172,7 @@ def test_samples_are_sorted(opened, data):
 
     def overlap(at):
         recall = samples[at]["recall"]
-        return np.mean(recall) if recall else 9
+        return np.mean(recall[0]) if recall else 9
 
     def lost(at):
         scores = [one["score"] for one in samples[at]["outcomes"]]
@@ -255,7 +250,7 @@ def test_a_pair_of_layers_is_chosen_from_their_correlation(opened, data):
     opened.evaluate("document.getElementById('ex-correlation').focus()")
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
         press(opened, key)
-    value = data["models"][0]["correlation"][1][3]
+    value = next(iter(data["models"][0]["correlations"].values()))[1][3]
     assert text(opened, "#ex-correlation-value").startswith("layers 2 and 4: ")
     assert float(
         text(opened, "#ex-correlation-value").split(": ")[1].replace("\N{MINUS SIGN}", "-")

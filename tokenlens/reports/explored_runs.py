@@ -10,12 +10,15 @@ import pandas as pd
 
 from tokenlens.analyses.region_overlap import TOP
 from tokenlens.measures.overlap import region_scores
-from tokenlens.probing.profile import ProfileRow
+from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.reports.inputs import Inputs
+from tokenlens.reports.nearby import near
 from tokenlens.reports.shown_samples import Candidate, choose_samples
 from tokenlens.schedule import Schedule
 from tokenlens.storage.output_paths import same_model
 
+ASKED = "the last prompt token"
+"""Whose attention a profile holds."""
 Key = tuple[str, str, str]
 """A sample: its id, its picture, its question."""
 
@@ -64,14 +67,20 @@ class ExploredModel:
         """What a reader calls the model."""
         return self.inputs[0].model_name
 
-    def profile_rows(self) -> Iterator[ProfileRow]:
-        """Of all its profiles, those whose visual tokens are placed; a sample once."""
-        seen: set[Key] = set()
-        for profile in [one.profile for one in self.inputs if one.profile]:
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """Its profiles by what their maps are called."""
+        found = [one.profile for one in self.inputs if one.profile]
+        if len(found) < 2:
+            return dict.fromkeys([ASKED], found[0]) if found else {}
+        return {f"{ASKED} ({near(str(one.directory))})": one for one in found}
+
+    def profile_rows(self) -> Iterator[tuple[str, ProfileRow]]:
+        """Of all its profiles, those whose visual tokens are placed, with what they are called."""
+        for name, profile in self.profiles.items():
             for row in profile.rows():
-                if np.isfinite(row.boxes).all() and key_of(row) not in seen:
-                    seen.add(key_of(row))
-                    yield row
+                if np.isfinite(row.boxes).all():
+                    yield name, row
 
 
 def key_of(row: Any) -> Key:
@@ -97,10 +106,8 @@ def explored_models(parts: Sequence[Inputs]) -> list[ExploredModel]:
     return [model for _, model in models]
 
 
-def recall(row: ProfileRow) -> list[float] | None:
-    """The share of the region among each layer's top tokens; None without a region."""
-    if not row.region.any():
-        return None
+def recall(row: ProfileRow) -> list[float]:
+    """The share of a row's region among each layer's top tokens."""
     return [
         round(float(one), 4) for one in region_scores(row.importance, row.region, "recall", TOP)
     ]
@@ -129,9 +136,9 @@ def choose(model: ExploredModel, count: int) -> list[Key]:
 
 def _found(model: ExploredModel) -> dict[Key, Found]:
     found: dict[Key, Found] = {}
-    for row in model.profile_rows():
+    for _, row in model.profile_rows():
         candidate = Candidate(len(found), row.task, row.image, bool(row.region.any()))
-        found[key_of(row)] = Found(candidate, measured=True)
+        found.setdefault(key_of(row), Found(candidate, measured=True))
     for key, arms in model.rows.items():
         row = next(iter(arms.values()))
         region = len(row["region_boxes"]) + len(row["polygons"]) > 0

@@ -65,10 +65,10 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
     samples: list[dict[str, Any]] = []
     size, heads = 0, True
     for number, (model, keys) in enumerate(zip(models, chosen, strict=True)):
-        measured = {key_of(row): row for row in model.profile_rows() if key_of(row) in set(keys)}
-        heads = heads and _size(measured.values()) * total // max(1, len(keys)) <= _MAP_BYTES
+        measured = _measured(model, keys)
+        heads = heads and _size(measured) * total // max(1, len(keys)) <= _MAP_BYTES
         for key in keys:
-            sample = _sample(model, key, measured.get(key), heads, total)
+            sample = _sample(model, key, measured.get(key, {}), heads, total)
             size += len(json.dumps(sample))
             if samples and size > MOST_BYTES:
                 break
@@ -77,8 +77,21 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
     return Explorer(embedded(data), _notes(models, len(samples), total, heads))
 
 
-def _size(rows: Any) -> int:
-    """Bytes of the maps of all heads of profile rows."""
+def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, dict[str, ProfileRow]]:
+    """Chosen samples' rows by what their profile is called; only those placed like the first."""
+    wanted, found = set(keys), dict[Key, dict[str, ProfileRow]]()
+    for name, row in model.profile_rows():
+        if key_of(row) in wanted:
+            rows = found.setdefault(key_of(row), {})
+            first = next(iter(rows.values()), row)
+            if np.array_equal(first.boxes, row.boxes):
+                rows[name] = row
+    return found
+
+
+def _size(measured: dict[Key, dict[str, ProfileRow]]) -> int:
+    """Bytes of the maps of all heads."""
+    rows = [row for named in measured.values() for row in named.values()]
     return sum(2 * (row.importance.size + _per_head(row).size) for row in rows)
 
 
@@ -89,11 +102,10 @@ def _per_head(row: ProfileRow) -> NDArray[np.float32]:
 
 
 def _model(model: ExploredModel) -> dict[str, Any]:
-    profile = next((one.profile for one in model.inputs if one.profile), None)
     return {
         "name": model.name,
         "chosen": sorted({layer for one in model.inputs for layer in one.chosen}),
-        "correlation": _correlation(profile) if profile else None,
+        "correlations": {name: _correlation(one) for name, one in model.profiles.items()},
         "arms": [{"name": arm.name, "stages": _stage_names(arm)} for arm in model.arms],
     }
 
@@ -109,11 +121,11 @@ def _correlation(profile: Profile) -> list[list[float]]:
 
 
 def _sample(
-    model: ExploredModel, key: Key, measured: ProfileRow | None, heads: bool, together: int
+    model: ExploredModel, key: Key, measured: dict[str, ProfileRow], heads: bool, together: int
 ) -> dict[str, Any]:
     """One sample as the script reads it; its `places` are the raster of its maps, then of arms."""
     rows = model.rows.get(key, {})
-    about: Any = measured if measured is not None else next(iter(rows.values()))
+    about: Any = next(iter([*measured.values(), *rows.values()]))
     width, height = _picture_size(about)
     picture, missing = read_picture(about.image, (width, height))
     rasters: list[dict[str, Any]] = []
@@ -136,9 +148,11 @@ def _sample(
         "maps": None,
         "recall": None,
     }
-    if measured is not None:
-        shared |= {"maps": _maps(measured, heads), "recall": recall(measured)}
-        _place(rasters, measured.boxes, about)
+    if measured:
+        shared["maps"] = _maps(measured, heads)
+        if about.region.any():
+            shared["recall"] = [recall(row) for row in measured.values()]
+        _place(rasters, about.boxes, about)
     outcomes = [_outcome(model.arms[number], row, rasters, number) for number, row in rows.items()]
     return {**shared, "outcomes": outcomes}
 
@@ -149,11 +163,15 @@ def _picture_size(row: Any) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _maps(row: ProfileRow, heads: bool) -> dict[str, Any]:
-    maps = row.importance[:, None]
-    if heads:
-        maps = np.concatenate([maps, _per_head(row)], axis=1)
-    return map_data(maps[None], ["the last prompt token"], FINE)
+def _maps(rows: dict[str, ProfileRow], heads: bool) -> dict[str, Any]:
+    """The maps of each profile, with those of all heads where each has them."""
+    if len({_per_head(row).shape for row in rows.values()}) > 1:
+        heads = False
+    parts = [
+        np.concatenate([row.importance[:, None], *([_per_head(row)] if heads else [])], axis=1)
+        for row in rows.values()
+    ]
+    return map_data(np.stack(parts), list(rows), FINE)
 
 
 def _outcome(

@@ -9,7 +9,7 @@ const explorer = (() => {
     Object.assign(sample, {
       at,
       plain,
-      overlap: recall ? recall.reduce((one, more) => one + more, 0) / recall.length : null,
+      overlap: recall ? recall[0].reduce((one, more) => one + more, 0) / recall[0].length : null,
       places: sample.places.map((one) => Object.assign(new Places(one), { region: one.region })),
     });
   });
@@ -107,8 +107,6 @@ const explorer = (() => {
     find("head-group").hidden = !maps.heads;
     find("word-group").hidden = maps.words.length < 2;
     find("curve-end").textContent = `layer ${maps.layers}`;
-    find("correlation-group").hidden = !model().correlation;
-    if (model().correlation) correlation.show(model().correlation);
   };
 
   const setUpMethods = () => {
@@ -184,6 +182,7 @@ const explorer = (() => {
     find("first").querySelector("svg").replaceChildren();
     find("pair").hidden = !maps || !state.other;
     if (!maps) return;
+    correlation.show(model().correlations[maps.words[state.word]]);
     state.values = paint(find("first").querySelector("canvas"), state.layer);
     find("layer").value = state.layer;
     find("layer-number").textContent = state.layer;
@@ -194,7 +193,7 @@ const explorer = (() => {
     find("what").textContent = `layer ${state.layer} · ${head}`;
     const sum = state.values.reduce((one, other) => one + other, 0);
     const seen = recall
-      ? ` Of the region, ${percent(recall[state.layer - 1])} are among the top 20 %.`
+      ? ` Of the region, ${percent(recall[state.word][state.layer - 1])} are among the top 20 %.`
       : "";
     find("total").textContent = `On the whole picture: ${percent(sum)}.${seen}`;
     if (state.other) {

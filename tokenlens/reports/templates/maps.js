@@ -2,7 +2,12 @@
 /* What every page with maps shares: stored numbers, their colours, and the tokens' places. */
 const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 const palette = bytes(document.body.dataset.palette);
-const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
+const percent = (share) => {
+  const number = Number((100 * share).toPrecision(3));
+  if (!number || number >= 0.001) return `${number} %`;
+  const [digits, power] = number.toExponential().split("e-");
+  return `${digits} × 10⁻${[...power].map((sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign]).join("")} %`;
+};
 
 /* Attention maps of one picture, [word, layer, head, token], as `map_data` stores them. */
 class Maps {
