@@ -14,6 +14,7 @@ from PIL.Image import Image, Resampling
 
 from tokenlens.analyses.drawing.token_raster import shrunk
 from tokenlens.reports.overlays import data_uri
+from tokenlens.wording.printable import printable
 
 _LONGEST, _SHORTEST = 1280, 320
 """Pixels along the longer side of a photograph, at best and at worst."""
@@ -52,13 +53,26 @@ def assets(templates: Environment, *names: str, before: str = "") -> Inline:
 def embedded(data: Mapping[str, Any]) -> Markup:
     r"""JSON that may stand inside a script element, whatever its texts are.
 
+    Texts come out printable: a control character is its escape.
+
     >>> print(embedded({"a": "</script>"}))
     {"a":"\u003c/script\u003e"}
+    >>> json.loads(embedded({"a": ["\x1b[2J"]}))["a"][0] == r"\u001b[2J"
+    True
     """
-    text = json.dumps(data, separators=(",", ":"))
+    text = json.dumps(_plain(data), separators=(",", ":"))
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)  # noqa: S704 - escaped right here
+
+
+def _plain(value: Any) -> Any:
+    """Every text in a JSON value printable."""
+    if isinstance(value, str):
+        return value if value.isascii() and value.isprintable() else printable(value, lines=True)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def photograph(image: Image, most: int, *, least_side: int = 720) -> str:
