@@ -77,6 +77,13 @@ def token_fates(
     return fates
 
 
+def row_fates(row: Mapping[str, Any], schedule: Schedule) -> np.ndarray:
+    """`token_fates` of a row of `Results.rows` that was pruned by `schedule`."""
+    positions = np.asarray(row["positions"])
+    selected = [np.searchsorted(positions, stage) for stage in json.loads(row["selected"])]
+    return token_fates(schedule.stages, selected, len(positions))
+
+
 def stage_name(stage: Stage) -> str:
     """Where a stage is.
 
@@ -105,9 +112,7 @@ def compute(rows: Iterable[Mapping[str, Any]], schedule: Schedule) -> pd.DataFra
     """
     parts = []
     for row in rows:
-        positions, boxes = np.asarray(row["positions"]), np.reshape(row["boxes"], (-1, 4))
-        selected = [np.searchsorted(positions, stage) for stage in json.loads(row["selected"])]
-        fates = token_fates(schedule.stages, selected, len(positions))
+        boxes, fates = np.reshape(row["boxes"], (-1, 4)), row_fates(row, schedule)
         for number, (stage, fate) in enumerate(zip(schedule.stages, fates, strict=True), start=1):
             part = pd.DataFrame(boxes, columns=["x0", "y0", "x1", "y1"])
             part.insert(0, "id", row["id"])

@@ -18,7 +18,8 @@ def report(
     directories: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Profile and result directories; default: the newest under ./tokenlens-out."
+            help="Profile and result directories, several of each too; default: the newest under "
+            "./tokenlens-out."
         ),
     ] = None,
     schedule: Annotated[
@@ -29,6 +30,9 @@ def report(
     pictures: Annotated[
         int, typer.Option(min=0, max=MOST, help="How many pictures to show every layer on.")
     ] = 6,
+    samples: Annotated[
+        int, typer.Option(min=0, max=MOST, help="How many samples can be looked through.")
+    ] = 24,
 ) -> None:
     """Write an HTML report that opens without a network, and each figure as PNG and SVG."""
     from tokenlens.schedule import Schedule
@@ -39,8 +43,16 @@ def report(
 
     from tokenlens.reports.page import build_report
 
-    files = build_report(runs.profile, marked, runs.results, out or runs.report, pictures=pictures)
-    figures = {figure.stem for figure in files.figures}
+    files = build_report(
+        runs.profile,
+        marked,
+        runs.results,
+        out or runs.report,
+        pictures=pictures,
+        samples=samples,
+        further=runs.further,
+    )
+    figures = {figure.with_suffix("") for figure in files.figures}
     console.print(f"{len(figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
     cautions(files.cautions)
     wrote("Report", files.html)

@@ -1,5 +1,7 @@
 """The report: complete, self-contained, escaped, and honest about what is missing."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 HOSTILE = "</script></style><img src=x onerror=alert(1)>\"'><svg onload=alert(1)>{{ 7*7 }}&amp;$x"
 SECTIONS = [
     "summary",
+    "explore",
     "stages",
     "correlation",
     "overlap",
@@ -125,7 +128,6 @@ def test_hashes_versions_and_commands_are_shown(page):
 def test_the_page_refers_to_nothing_outside_itself(report):
     html = report.html.read_text(encoding="utf-8")
     page = Page(html)
-    assert not page.all("script")
     for _, attributes in page.elements:
         for name in ("src", "srcset", "href"):
             value = attributes.get(name)
@@ -133,6 +135,12 @@ def test_the_page_refers_to_nothing_outside_itself(report):
     assert not re.search(r"url\(|@import", html)
     policy = next(one for one in page.all("meta") if one.get("http-equiv"))
     assert policy["content"].startswith("default-src 'none'")
+    assert "unsafe" not in policy["content"]
+    for tag in ("script", "style"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy["content"]
+    assert not re.search(r"\son\w+=|\sstyle=|javascript:", html)
 
 
 def test_every_picture_has_a_text(page):
@@ -177,7 +185,7 @@ def test_what_users_wrote_is_never_markup(tmp_path, samples):
         tmp_path / "report", profile=profile, schedule=schedule, results=results, pictures=1
     )
     assert [one["id"] for one in page.all("section")] == SECTIONS
-    assert not page.all("script")
+    assert html.count("</script>") == 2
     assert not any(name.startswith("on") for _, one in page.elements for name in one)
     assert HOSTILE in page.text
     assert "49&" not in html
@@ -189,7 +197,8 @@ def test_sections_without_input_name_the_command(tmp_path, profile, results):
     assert "Make it with <code>tokenlens select-layers</code>" in html
     page, html = written(tmp_path / "b", schedule=synthetic.schedule())
     assert html.count("Make it with <code>tokenlens profile</code>") == 4
-    assert [one["id"] for one in page.all("section")] == SECTIONS
+    nothing_to_explore = [one for one in SECTIONS if one != "explore"]
+    assert [one["id"] for one in page.all("section")] == nothing_to_explore
     page, html = written(tmp_path / "c", results=results, pictures=1)
     assert html.count("Make it with <code>tokenlens profile</code>") == 4
     assert "after layer 3" in page.text

@@ -43,7 +43,19 @@ def test_the_report_is_quiet_offline_and_whole(browser, html, width, dark):
     assert browser.evaluate("window.harmed") is None
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate("document.images.length") >= 6
+    for _ in range(4):  # every sample, both views
+        for view in ("map", "kept"):
+            browser.evaluate(f"document.getElementById('ex-tab-{view}').click()")
+        assert browser.evaluate("document.getElementById('ex-question').textContent") == HOSTILE
+        assert HOSTILE in browser.evaluate("document.getElementById('ex-one').textContent")
+        browser.evaluate(
+            "(() => { const one = document.getElementById('ex-sample'); one.selectedIndex += 1; "
+            "if (one.value) one.dispatchEvent(new Event('change')); })()"
+        )
     assert browser.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
+    assert browser.complaints == []
+    assert browser.requests == []
+    assert browser.evaluate("window.harmed") is None
 
 
 def test_a_page_that_complains_and_calls_out_is_noticed(browser, tmp_path):

@@ -11,7 +11,8 @@ from PIL import Image
 
 import tokenlens as tl
 from tests.support.show import HOSTILE, made_up
-from tokenlens.reports.show_page import MOST_BYTES, quantised, show_page
+from tokenlens.reports.map_data import quantised
+from tokenlens.reports.show_page import MOST_BYTES, show_page
 from tokenlens.reports.shown_answer import answer_photo
 
 

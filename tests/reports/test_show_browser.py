@@ -54,8 +54,13 @@ def expected(page, word, layer, head):
 
 
 def percent(share):
-    """JavaScript's `Number((100 * share).toPrecision(3))`."""
-    return f"{float(f'{100 * share:.3g}'):g} %"
+    """Three figures, and small numbers with a power of ten."""
+    number = float(f"{100 * share:.3g}")
+    if number == 0 or number >= 0.001:
+        return f"{number:g} %"
+    digits, power = f"{number:.2e}".split("e-")
+    raised = "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(sign)] for sign in str(int(power)))
+    return f"{float(digits):g} \N{MULTIPLICATION SIGN} 10⁻{raised} %"
 
 
 def press(browser, key):

@@ -19,7 +19,7 @@ from tokenlens.storage.shards import ShardStore
 
 GRID, SIDE, FIRST = 6, 60, 5
 """Tokens along a side of a picture, its pixels, and the position of its first visual token."""
-LAYERS = 6
+LAYERS, HEADS = 6, 2
 MODEL = {
     "id": "synthetic",
     "revision": None,
@@ -85,17 +85,31 @@ def importance(index: int) -> np.ndarray:
     return (0.6 * weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def write_profile(directory: Path, samples: Sequence[dict[str, Any]]) -> Path:
-    """A finished profile of samples made by `sample`."""
+def per_head(index: int) -> np.ndarray:
+    """float32 [LAYERS, HEADS, GRID * GRID], whose mean over heads is `importance`."""
+    shares = np.random.default_rng(200 + index).random((LAYERS, 1, GRID * GRID), np.float32)
+    mean = importance(index)[:, None]
+    return np.concatenate([mean * (1 - shares), mean * (1 + shares)], axis=1)
+
+
+def write_profile(
+    directory: Path, samples: Sequence[dict[str, Any]], *, heads: bool = False
+) -> Path:
+    """A finished profile of samples made by `sample`, with every head's maps where asked for."""
     identity = {
         "model": MODEL,
         "data": {**DATA, "samples": len(samples)},
-        "options": {"per_head": False},
+        "options": {"per_head": heads},
     }
-    info = {"layers": LAYERS, "heads": 2}
-    with ShardStore.open(directory, "profile", identity, PROFILE_SCHEMA, info=info) as store:
+    info = {"layers": LAYERS, "heads": HEADS}
+    column = {"per_head": pa.list_(pa.float32())} if heads else {}
+    schema = pa.schema(
+        {**dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True)), **column}
+    )
+    with ShardStore.open(directory, "profile", identity, schema, info=info) as store:
         for index, row in enumerate(samples):
-            store.append({**row, "importance": importance(index).flatten()})
+            more = {"per_head": per_head(index).flatten()} if heads else {}
+            store.append({**row, "importance": importance(index).flatten(), **more})
         store.finish()
     return directory
 

@@ -70,6 +70,21 @@ class Inputs:
         return tuple(stage.score_layer for stage in stages if stage.score_layer)
 
     @property
+    def model_identity(self) -> dict[str, Any] | None:
+        """The manifests' entry for the model; None where there is but a schedule."""
+        if self.profile:
+            return dict(self.profile.manifest["identity"]["model"])
+        if self.comparison:
+            return dict(next(iter(self.comparison.arms.values())).identity["model"])
+        return None
+
+    @property
+    def title(self) -> str:
+        """The model's name and the folders of its profile and results."""
+        folders = [self.profile.directory if self.profile else None, self.results]
+        return " · ".join([self.model_name, *(folder.name for folder in folders if folder)])
+
+    @property
     def model_name(self) -> str:
         """The model's name for a reader: its id, or else its architecture."""
         models: list[dict[str, Any]] = []

@@ -1,14 +1,20 @@
 """The report: one HTML page that needs no network, and its figures as files beside it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
 
 from tokenlens.analyses.drawing.picture_sheet import REGION
 from tokenlens.analyses.importance_maps import GROUND
 from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
 from tokenlens.reports.cautions import inputs_cautions
+from tokenlens.reports.explorer import Explorer, explorer
 from tokenlens.reports.figures import FigureFolder
+from tokenlens.reports.inline import Inline, assets
 from tokenlens.reports.inputs import (
     NO_BOXES,
     NO_PICTURES,
@@ -21,6 +27,7 @@ from tokenlens.reports.inputs import (
     Inputs,
     read_inputs,
 )
+from tokenlens.reports.map_data import palette
 from tokenlens.reports.nearby import near
 from tokenlens.reports.profile_sections import (
     correlation_section,
@@ -36,6 +43,9 @@ from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import write_text
 from tokenlens.storage.output_claims import claim_report
+from tokenlens.storage.output_paths import Runs
+
+_SCRIPTS = ("maps.js", "explorer_views.js", "explorer.js", "explorer_wiring.js")
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ def build_report(
     out: Path,
     *,
     pictures: int = 6,
+    samples: int = 24,
+    further: Sequence[Runs] = (),
 ) -> ReportFiles:
     """Write `out`/report.html, self-contained, and `out`/figures.
 
@@ -69,6 +81,9 @@ def build_report(
         results: directory of a finished comparison.
         out: directory, made where missing.
         pictures: how many samples are shown with their pictures.
+        samples: how many samples the explorer offers; 0 leaves it out.
+        further: more profiles and results, of this model or of others, each with sections of its
+            own after these; the explorer has all of them.
 
     What is None leaves its sections to say which command makes what they need; so does a picture
     that is no longer there. Every file is written whole or not at all, the page last.
@@ -80,27 +95,62 @@ def build_report(
             `results` ran, or nothing was given.
         OutputError: `out` cannot be written to, or holds something else.
     """
-    inputs = read_inputs(profile, schedule, results)
+    parts = [read_inputs(profile, schedule, results)]
+    parts += [read_inputs(one.profile, None, one.results) for one in further]
     claim_report(Path(out))
-    figures = FigureFolder(Path(out) / "figures")
-    content = _content(inputs, figures, pictures)
+    folder = Path(out) / "figures"
+    folders = [
+        FigureFolder(folder / str(number) if number > 1 else folder)
+        for number in range(1, len(parts) + 1)
+    ]
+    contents = [
+        _content(part, figures, pictures) for part, figures in zip(parts, folders, strict=True)
+    ]
+    explored = explorer(parts, samples) if samples else None
     html = Path(out) / "report.html"
-    write_text(html, environment().get_template("report.html.j2").render(content))
-    return ReportFiles(html, tuple(figures.files), tuple(content["cautions"]))
+    write_text(html, _page(contents, explored))
+    cautions = dict.fromkeys(caution for one in contents for caution in one["cautions"])
+    files = [file for figures in folders for file in figures.files]
+    return ReportFiles(html, tuple(files), tuple(cautions))
+
+
+def _page(contents: Sequence[dict[str, Any]], explored: Explorer | None) -> str:
+    """The whole page: the sections of each part, and the explorer in the first one's."""
+    templates = environment()
+    part = templates.get_template("report_part.html.j2")
+    suffixes = ["", *(f"-{number}" for number in range(2, len(contents) + 1))]
+    parts = [
+        part.render({**one, "suffix": suffix, "explorer": None if suffix else explored})
+        for one, suffix in zip(contents, suffixes, strict=True)
+    ]
+    return templates.get_template("report.html.j2").render(
+        models=list(dict.fromkeys(one["model"] for one in contents)),
+        contents=[(one["title"], suffix) for one, suffix in zip(contents, suffixes, strict=True)],
+        parts=list(map(Markup, parts)),  # rendered by a template, which escapes
+        style=_style(templates),
+        script=assets(templates, *_SCRIPTS) if explored else None,
+        palette=palette(),
+    )
+
+
+def _style(templates: Environment) -> Inline:
+    colours = f":root {{ --region: {REGION}; --back: {BACK_COLOUR}; --ground: {GROUND}; }}\n"
+    ticks = "".join(f".at-{share} {{ left: {share}%; }}\n" for share in range(101))
+    return assets(templates, "maps.css", "report.css", "explorer.css", before=colours + ticks)
 
 
 def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
-    """Everything the template shows; a section is a `Missing` where its input is."""
+    """Everything the sections of one part show; a section is a `Missing` where its input is."""
     schedule = inputs.schedule
     return {
         "model": inputs.model_name,
+        "title": inputs.title,
         "summary": _summary(inputs),
         "stages": _stages(schedule) if schedule else NO_SCHEDULE,
         "schedule_json": schedule_text(schedule) if schedule else NO_SCHEDULE,
         "relative_to": schedule.why.relative_to if schedule and schedule.why else None,
         "cautions": inputs_cautions(inputs),
         "provenance": provenance(inputs),
-        "colours": {"region": REGION, "back": BACK_COLOUR, "ground": GROUND},
         **_measured(inputs, figures, pictures),
         **_outcomes(inputs, figures, pictures),
     }

@@ -14,20 +14,23 @@ def report(
     out: Path | str | None = None,
     schedule: Schedule | None = None,
     pictures: int = 6,
+    samples: int = 24,
 ) -> ReportFiles:
     """Write one HTML page that needs no network, and each of its figures as SVG and PNG.
 
     Args:
-        directories: a profile, the results of a run or of a comparison, or one of each; without
-            any, the newest results under ./tokenlens-out and their model's newest profile.
+        directories: profiles, and the results of runs or of comparisons, of one model or several;
+            without any, the newest results under ./tokenlens-out and their model's newest profile.
         out: directory for report.html and figures/, made where missing; None for `report` beside
             the first of the directories.
-        schedule: the schedule whose layers are marked; None takes the one that the results ran.
+        schedule: the schedule of the first model whose layers are marked; None takes the one that
+            the results ran.
         pictures: how many samples are shown with their pictures.
+        samples: how many samples can be looked through in the page, one by one.
 
     Raises:
-        ResultsError: a directory that is neither, two of a kind, nothing to report, or results and
-            a profile of two models.
+        ResultsError: a directory that is neither, nothing to report, or one profile and one set of
+            results, of two models.
         ProfileError: a profile that is not finished.
         ScheduleError: a schedule of another number of layers, or not the one that was run.
         OutputError: `out` cannot be written to.
@@ -35,4 +38,12 @@ def report(
     named = [directories] if isinstance(directories, str | Path) else directories
     runs = find_runs([Path(one) for one in named])
     place = runs.report if out is None else Path(out)
-    return build_report(runs.profile, schedule, runs.results, place, pictures=pictures)
+    return build_report(
+        runs.profile,
+        schedule,
+        runs.results,
+        place,
+        pictures=pictures,
+        samples=samples,
+        further=runs.further,
+    )

@@ -1,23 +1,17 @@
 """The page of `tokenlens show`: photographs, answers and attention maps in one offline file."""
 
-import base64
-import hashlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL.Image import Image, Resampling
 
-from tokenlens.analyses.drawing.token_raster import corners, rasterise, shrunk
-from tokenlens.analyses.importance_maps import GLOW
+from tokenlens.analyses.drawing.token_raster import rasterise
 from tokenlens.analyses.kept_tokens import BACK_COLOUR
-from tokenlens.reports.overlays import data_uri, png_uri
+from tokenlens.reports.inline import assets, embedded, photograph
+from tokenlens.reports.map_data import map_data, painted, palette, places
+from tokenlens.reports.overlays import png_uri
 from tokenlens.reports.shown_answer import ShownAnswer
 from tokenlens.reports.stage_sections import StageTile, stage_tile
 from tokenlens.reports.templating import environment
@@ -28,11 +22,6 @@ MOST_BYTES = 3_000_000
 _PHOTO_BYTES, _MAP_BYTES = 450_000, 1_500_000
 """Of a page, before they are written as text, which takes a third more: for all its photographs,
 and for all its maps."""
-_LONGEST, _SHORTEST = 1280, 320
-"""Pixels along the longer side of a photograph, at best and at worst."""
-_SMALL = 720
-"""A photograph that is smaller is enlarged to this."""
-_LEVELS = 255
 
 
 @dataclass(frozen=True)
@@ -67,51 +56,25 @@ def show_page(shown: Sequence[ShownAnswer], model: str, schedule: str | None = N
     Everything is inside; scripts and styles are allowed by their hashes alone.
     """
     templates = environment()
-    style, script = (_asset(templates, name) for name in ("show.css", "show.js"))
+    style = assets(templates, "maps.css", "show.css")
+    script = assets(templates, "maps.js", "show.js")
     content = {
         "model": model,
         "schedule": schedule,
         "question": shown[0].question,
         "cases": [_case(one, len(shown)) for one in shown],
-        "style": Markup(style),  # noqa: S704 - our own file
-        "script": Markup(script),  # noqa: S704 - our own file
-        "style_hash": _hash(style),
-        "script_hash": _hash(script),
-        "palette": _palette(),
+        "style": style,
+        "script": script,
+        "palette": palette(),
         "back": BACK_COLOUR,
     }
     return templates.get_template("show.html.j2").render(content)
 
 
-def quantised(maps: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Maps [..., n] as 8 bit, each by its own maximum, and these maxima [...].
-
-    A value is its byte times the maximum, over 255: off by at most half of that.
-
-    >>> bytes_, tops = quantised(np.array([[0.0, 0.1, 0.5]], dtype=np.float32))
-    >>> bytes_.tolist(), tops.tolist()
-    ([[0, 51, 255]], [0.5])
-    """
-    tops = maps.max(axis=-1, initial=0).astype(np.float64)
-    tops = np.array([float(f"{top:.5g}") for top in tops.ravel()]).reshape(tops.shape)
-    scaled = maps / np.where(tops > 0, tops, 1)[..., None] * _LEVELS
-    return np.rint(scaled).clip(0, _LEVELS).astype(np.uint8), tops
-
-
 def _case(shown: ShownAnswer, together: int) -> Case:
     maps, notes = _fitting(shown.maps, _MAP_BYTES // together)
-    levels, tops = quantised(maps)
-    places, (width, height) = corners(shown.boxes)
     words, layers, heads, _ = maps.shape
-    data = {
-        "layers": layers,
-        "heads": heads - 1,
-        "words": list(shown.words[:words]),
-        "raster": [width, height],
-        "corners": places.tolist(),
-        "tops": tops.ravel().tolist(),
-        "maps": base64.b64encode(levels.tobytes()).decode(),
-    }
+    data = {**map_data(maps, shown.words[:words]), **places(shown.boxes)}
     mean = shown.mean
     return Case(
         name=shown.name,
@@ -120,15 +83,15 @@ def _case(shown: ShownAnswer, together: int) -> Case:
         pruned=shown.pruned,
         width=shown.image.width,
         height=shown.image.height,
-        photo=_photo(shown.image, _PHOTO_BYTES // together),
-        mean=Markup(png_uri(_painted(rasterise(shown.boxes, mean / (mean.max() or 1))))),  # noqa: S704
+        photo=Markup(photograph(shown.image, _PHOTO_BYTES // together)),  # noqa: S704 - no sign of HTML
+        mean=Markup(png_uri(painted(rasterise(shown.boxes, mean / (mean.max() or 1))))),  # noqa: S704
         mean_top=percent(float(mean.max()), digits=None),
         words=shown.words[:words],
         layers=layers,
         heads=heads - 1,
         tiles=_tiles(shown),
         notes=notes,
-        data=_embedded(data),
+        data=embedded(data),
     )
 
 
@@ -152,48 +115,3 @@ def _tiles(shown: ShownAnswer) -> list[StageTile]:
         stage_tile(where, part, shown.image.size)
         for (_, where), part in shown.stages.groupby(["stage", "where"], sort=False)
     ]
-
-
-def _photo(image: Image, most: int) -> Markup:
-    """The photograph as a JPEG of at most so many bytes, as large as that allows."""
-    longest, side = max(image.size), _LONGEST
-    if longest < _SMALL:
-        width, height = (max(1, round(edge * _SMALL / longest)) for edge in image.size)
-        image = image.resize((width, height), Resampling.BICUBIC)
-    while True:
-        buffer, image = io.BytesIO(), shrunk(image, side)
-        image.save(buffer, "JPEG", quality=82, optimize=True)
-        if buffer.tell() <= most or side <= _SHORTEST:
-            return Markup(data_uri("image/jpeg", buffer.getvalue()))  # noqa: S704 - no sign of HTML
-        side = max(_SHORTEST, side * 3 // 4)
-
-
-def _painted(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Colours of values 0 to 1: uint8 [height, width, 4], RGBA; not-a-number is transparent."""
-    colours = GLOW(np.nan_to_num(values))
-    colours[..., 3] = np.where(np.isnan(values), 0, colours[..., 3])
-    painted: NDArray[np.uint8] = np.round(colours * 255).astype(np.uint8)
-    return painted
-
-
-def _palette() -> str:
-    """The 256 colours of a map, RGBA, as Base64."""
-    return base64.b64encode(_painted(np.linspace(0, 1, _LEVELS + 1)[None]).tobytes()).decode()
-
-
-def _embedded(data: dict[str, Any]) -> Markup:
-    """JSON that may stand inside a script element, whatever the words are."""
-    text = json.dumps(data, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704 - escaped right here
-
-
-def _asset(templates: Environment, name: str) -> str:
-    """A file of the page, as it stands between its tags."""
-    loader = templates.loader
-    return "" if loader is None else loader.get_source(templates, name)[0]
-
-
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ SCHEDULE = Path("out.json")
 
 @dataclass(frozen=True)
 class Runs:
-    """Input of a report: a profile, results, or both, and the directory of the report."""
+    """Input of a report: a profile, results, or both of one model, and the report's directory.
+
+    `further` are those of other models, and what is a second of its kind; they are in the same
+    report.
+    """
 
     profile: Path | None
     results: Path | None
     report: Path
+    further: tuple["Runs", ...] = ()
 
 
 def slug(name: str) -> str:
@@ -140,35 +145,62 @@ def same_model(there: Any, here: Mapping[str, Any]) -> bool:
 def find_runs(directories: Sequence[Path]) -> Runs:
     """The runs to report on: those named, or the newest results and their model's newest profile.
 
-    The report is written beside the first of them. Raises `ResultsError` for a directory that is
-    neither a profile nor results, for two of the same kind, and where there is nothing to report.
+    The report is written beside the first of them. A profile and results are together where they
+    are the only ones or of one model. Raises `ResultsError` for a directory that is neither a
+    profile nor results, and where there is nothing to report.
     """
-    named: dict[str, Path] = {}
-    for directory in directories:
-        kind = kind_of(directory)
+    named = {path: kind_of(path) for path in dict.fromkeys(directories)} or _newest_runs()
+    for directory, kind in named.items():
         if kind not in ("profile", "comparison"):
             raise ResultsError(
                 f"{directory} is no profile and no results; name a directory that `tokenlens "
                 "profile` or `tokenlens run` wrote"
             )
-        if kind in named:
-            raise ResultsError(
-                f"{directory} and {named[kind]} are both a {kind}; name one profile directory, one "
-                "result directory, or both"
-            )
-        named[kind] = directory
-    if not named:
-        results = _newest(ROOT, "comparison")
-        near = results.parent.glob("*/manifest.json") if results else ROOT.glob("*/*/manifest.json")
-        named = {"comparison": results} if results else {}
-        if profile := _latest(near, "profile"):
-            named["profile"] = profile
-    if not named:
+    first, *further = [
+        Runs(pair.get("profile"), pair.get("comparison"), next(iter(named)).parent / "report")
+        for pair in _pairs(named)
+    ]
+    return replace(first, further=tuple(further))
+
+
+def _newest_runs() -> dict[Path, str | None]:
+    results = _newest(ROOT, "comparison")
+    near = results.parent.glob("*/manifest.json") if results else ROOT.glob("*/*/manifest.json")
+    found: dict[Path, str | None] = {results: "comparison"} if results else {}
+    if profile := _latest(near, "profile"):
+        found[profile] = "profile"
+    if not found:
         raise ResultsError(
             f"nothing to report under {ROOT.resolve()}: begin with `tokenlens profile`"
         )
-    first = next(iter(named.values()))
-    return Runs(named.get("profile"), named.get("comparison"), first.parent / "report")
+    return found
+
+
+def _pairs(named: Mapping[Path, str | None]) -> list[dict[str | None, Path]]:
+    """Directories by kind, at most one of each: in the first pair of their model that has room."""
+    if sorted(map(str, named.values())) == ["comparison", "profile"]:
+        return [{kind: directory for directory, kind in named.items()}]
+    pairs: list[tuple[Mapping[str, Any], dict[str | None, Path]]] = []
+    for directory, kind in named.items():
+        model = _model_of(directory, kind)
+        fitting = (pair for other, pair in pairs if same_model(other, model) and kind not in pair)
+        pair = next(fitting, None)
+        if pair is None:
+            pair = {}
+            pairs.append((model, pair))
+        pair[kind] = directory
+    return [pair for _, pair in pairs]
+
+
+def _model_of(directory: Path, kind: str | None) -> Mapping[str, Any]:
+    """The manifest's entry for the model; of a comparison, that of its first arm."""
+    if kind == "comparison":
+        arms = sorted(path.parent for path in directory.glob(f"*/{MANIFEST}"))
+        if not arms:
+            raise ResultsError(f"{directory} holds no arm; run the command that made it again")
+        directory, kind = arms[0], "results"
+    model: Mapping[str, Any] = read_manifest(directory, str(kind))["identity"].get("model", {})
+    return model
 
 
 def kind_of(directory: Path) -> str | None:

@@ -1,23 +1,18 @@
 
-"use strict";
 (() => {
-  const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
-  const palette = bytes(document.body.dataset.palette);
-  const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
-
   class Case {
     constructor(article) {
       this.article = article;
       this.data = JSON.parse(this.find(".data").textContent);
-      this.maps = bytes(this.data.maps);
-      this.count = this.data.corners.length;
+      this.maps = new Maps(this.data);
+      this.places = new Places(this.data);
       this.word = 0;
       this.head = 0;
       this.buttons = [...article.querySelectorAll(".words button")];
       this.layer = Math.ceil(this.data.layers / 2);
       this.pointed = -1;
       this.connect();
-      this.paintBar();
+      paintBar(this.find(".colours"));
       this.show();
     }
 
@@ -25,62 +20,17 @@
       return this.article.querySelector(selector);
     }
 
-    index(head) {
-      return (this.word * this.data.layers + this.layer - 1) * (this.data.heads + 1) + head;
-    }
-
-    /* The values of one map, as they were stored: a byte times the map's maximum, over 255. */
-    values(head) {
-      const at = this.index(head);
-      const top = this.data.tops[at];
-      return Float64Array.from(
-        this.maps.subarray(at * this.count, (at + 1) * this.count),
-        (level) => (level * top) / 255,
-      );
-    }
-
     /* What the brightest colour stands for. */
     top(head) {
-      if (this.find(".scale").value === "map") return this.data.tops[this.index(head)];
-      const each = (this.data.heads + 1) * this.data.layers;
-      const tops = this.data.tops.slice(this.word * each, (this.word + 1) * each);
-      const heads = this.data.heads + 1;
-      return Math.max(...tops.filter((_, at) => (head === 0) === (at % heads === 0)));
+      return this.find(".scale").value === "map"
+        ? this.maps.top(this.word, this.layer, head)
+        : this.maps.sharedTop(this.word, head);
     }
 
-    /* Tokens laid out over the picture: where some overlap, their mean. */
     paint(canvas, head) {
-      const [width, height] = this.data.raster;
-      const values = this.values(head);
-      const top = this.top(head) || 1;
-      const total = new Float64Array(width * height);
-      const seen = new Uint16Array(width * height);
-      this.data.corners.forEach(([x0, y0, x1, y1], token) => {
-        for (let y = y0; y < y1; y += 1) {
-          for (let x = x0; x < x1; x += 1) {
-            total[y * width + x] += values[token];
-            seen[y * width + x] += 1;
-          }
-        }
-      });
-      canvas.width = width;
-      canvas.height = height;
-      const context = canvas.getContext("2d");
-      const image = context.createImageData(width, height);
-      total.forEach((sum, cell) => {
-        if (!seen[cell]) return;
-        const level = Math.min(255, Math.round((255 * sum) / seen[cell] / top));
-        image.data.set(palette.subarray(4 * level, 4 * level + 4), 4 * cell);
-      });
-      context.putImageData(image, 0, 0);
+      const values = this.maps.values(this.word, this.layer, head);
+      this.places.paintMap(canvas, values, this.top(head));
       return values;
-    }
-
-    paintBar() {
-      const context = this.find(".bar").getContext("2d");
-      const image = context.createImageData(256, 1);
-      image.data.set(palette);
-      context.putImageData(image, 0, 0);
     }
 
     show() {
@@ -110,7 +60,7 @@
       }
       [...place.children].forEach((button, at) => {
         this.paint(button.querySelector("canvas"), at + 1);
-        const top = percent(this.data.tops[this.index(at + 1)]);
+        const top = percent(this.maps.top(this.word, this.layer, at + 1));
         button.querySelector("span").textContent = `head ${at + 1} · up to ${top}`;
       });
     }
@@ -148,17 +98,6 @@
         token < 0 ? "" : `token ${token + 1}: ${percent(this.current[token])}`;
     }
 
-    /* The last token that covers a place; an overview lies under the finer views. */
-    tokenAt(event) {
-      const frame = this.find(".frame").getBoundingClientRect();
-      const [width, height] = this.data.raster;
-      const x = Math.floor(((event.clientX - frame.left) / frame.width) * width);
-      const y = Math.floor(((event.clientY - frame.top) / frame.height) * height);
-      return this.data.corners.findLastIndex(
-        ([x0, y0, x1, y1]) => x >= x0 && x < x1 && y >= y0 && y < y1,
-      );
-    }
-
     connect() {
       this.buttons.forEach((button, at) =>
         button.addEventListener("click", () => {
@@ -180,7 +119,9 @@
         this.find(".photo").classList.toggle("dimmed", event.target.checked);
       });
       const frame = this.find(".frame");
-      frame.addEventListener("pointermove", (event) => this.point(this.tokenAt(event)));
+      frame.addEventListener("pointermove", (event) =>
+        this.point(this.places.tokenAt(frame, event)),
+      );
       frame.addEventListener("pointerleave", () => this.point(-1));
       for (const hidden of [".map", ".controls", ".live"]) this.find(hidden).hidden = false;
       for (const still of [".mean", ".static"]) this.find(still).hidden = true;
@@ -196,11 +137,5 @@
       });
     }
   }
-  document.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    const own = event.target.closest("input, select");
-    if (!by || own || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    active.step(by);
-  });
+  onArrows((by) => active.step(by));
 })();

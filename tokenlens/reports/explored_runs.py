@@ -1,0 +1,188 @@
+"""What the explorer has to show: the samples of all profiles and results, model by model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tokenlens.analyses.region_overlap import TOP
+from tokenlens.measures.overlap import region_scores
+from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.reports.inputs import Inputs
+from tokenlens.reports.nearby import near
+from tokenlens.reports.shown_samples import Candidate, choose_samples
+from tokenlens.schedule import Schedule
+from tokenlens.storage.output_paths import same_model
+
+ASKED = "the last prompt token"
+"""Whose attention a profile holds."""
+Key = tuple[str, str, str]
+"""A sample: its id, its picture, its question."""
+
+
+@dataclass
+class Found:
+    """A sample, before it is decided whether it is shown.
+
+    Attributes:
+        candidate: what the choice goes by; `place` counts from 0 within the model.
+        measured: whether a profile has it.
+        lost: by how much the worst arm scores less than the unpruned model; 1 or 0 for another
+            answer or the same where there is no score.
+    """
+
+    candidate: Candidate
+    measured: bool
+    lost: float = 0.0
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way that the model was run; the unpruned one has no schedule."""
+
+    name: str
+    schedule: Schedule | None
+
+
+@dataclass
+class ExploredModel:
+    """One model's profiles and results.
+
+    Attributes:
+        inputs: those of this model, as they were given.
+        arms: all that ran, the unpruned model first.
+        rows: per sample and arm, the arm's number, its row of `Results.rows`.
+    """
+
+    inputs: list[Inputs]
+    arms: list[Arm] = field(default_factory=list)
+    rows: dict[Key, dict[int, pd.Series]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What a reader calls the model."""
+        return self.inputs[0].model_name
+
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """Its profiles by what their maps are called."""
+        found = [one.profile for one in self.inputs if one.profile]
+        if len(found) < 2:
+            return {_asked(one): one for one in found}
+        return {f"{_asked(one)} ({near(str(one.directory))})": one for one in found}
+
+    def profile_rows(self) -> Iterator[tuple[str, ProfileRow]]:
+        """Of all its profiles, those whose visual tokens are placed, with what they are called."""
+        for name, profile in self.profiles.items():
+            for row in profile.rows():
+                if np.isfinite(row.boxes).all():
+                    yield name, row
+
+
+def _asked(profile: Profile) -> str:
+    """What the maps of a profile are called: whose rows they are, and of which importance."""
+    return ASKED if profile.importance == "attention" else f"{ASKED}, {profile.importance}"
+
+
+def key_of(row: Any) -> Key:
+    """The same for a row of a profile and a row of results."""
+    return (row.id, row.image, row.question)
+
+
+def explored_models(parts: Sequence[Inputs]) -> list[ExploredModel]:
+    """The models of a report's inputs, each with everything that was measured of it."""
+    models: list[tuple[dict[str, Any], ExploredModel]] = []
+    for part in parts:
+        identity = part.model_identity
+        if identity is None:
+            continue
+        found = next((model for other, model in models if same_model(other, identity)), None)
+        if found:
+            found.inputs.append(part)
+        else:
+            models.append((identity, ExploredModel([part])))
+    for _, model in models:
+        for part in model.inputs:
+            _add_results(model, part)
+    return [model for _, model in models]
+
+
+def recall(row: ProfileRow) -> list[float]:
+    """The share of a row's region among each layer's top tokens."""
+    return [
+        round(float(one), 4) for one in region_scores(row.importance, row.region, "recall", TOP)
+    ]
+
+
+def choose(model: ExploredModel, count: int) -> list[Key]:
+    """Which samples are shown: a third that lose most, a third answered, the rest measured.
+
+    Where one kind has too few, the others fill up; in each kind the tasks come in turn.
+    """
+    found = _found(model)
+    keys = list(found)
+    pools = [
+        [one for one in found.values() if one.lost > 0],
+        [one for one in found.values() if one.answered],
+        [one for one in found.values() if one.measured],
+        list(found.values()),
+    ]
+    pools[0].sort(key=lambda one: -one.lost)
+    chosen: list[int] = []
+    for pool, most in zip(pools, (count // 3, count // 3, count, count), strict=True):
+        rest = [one.candidate for one in pool if one.candidate.place not in chosen]
+        chosen += choose_samples(rest, min(most, count - len(chosen)))
+    return [keys[place] for place in chosen]
+
+
+def _found(model: ExploredModel) -> dict[Key, Found]:
+    found: dict[Key, Found] = {}
+    for _, row in model.profile_rows():
+        candidate = Candidate(len(found), row.task, row.image, bool(row.region.any()))
+        found.setdefault(key_of(row), Found(candidate, measured=True))
+    for key, arms in model.rows.items():
+        row = next(iter(arms.values()))
+        region = len(row["region_boxes"]) + len(row["polygons"]) > 0
+        candidate = Candidate(len(found), row["task"], row["image"], region)
+        entry = found.setdefault(key, Found(candidate, measured=False))
+        entry.answered, entry.lost = True, _lost(arms)
+    return found
+
+
+def _lost(arms: dict[int, pd.Series]) -> float:
+    plain = arms.get(0)
+    if plain is None:
+        return 0.0
+    return max((_loss(plain, row) for number, row in arms.items() if number), default=0.0)
+
+
+def _loss(plain: pd.Series, pruned: pd.Series) -> float:
+    if isnan(plain["score"]) or isnan(pruned["score"]):
+        return float(plain["prediction"] != pruned["prediction"])
+    return float(plain["score"] - pruned["score"])
+
+
+def _add_results(model: ExploredModel, part: Inputs) -> None:
+    """Add a part's arms and rows; where an arm and sample are there already, they stay."""
+    if part.comparison is None:
+        return
+    for name, results in part.comparison.arms.items():
+        content = results.identity["schedule"]
+        arm = Arm(name, Schedule(**content) if content else None)
+        number = _number(model, arm, part)
+        for _, row in results.rows.iterrows():
+            if np.isfinite(row["boxes"]).all():
+                model.rows.setdefault(key_of(row), {}).setdefault(number, row)
+
+
+def _number(model: ExploredModel, arm: Arm, part: Inputs) -> int:
+    if arm in model.arms:
+        return model.arms.index(arm)
+    if any(other.name == arm.name for other in model.arms):
+        arm = Arm(f"{arm.name} ({part.results.name if part.results else 'other'})", arm.schedule)
+    model.arms.append(arm)
+    return len(model.arms) - 1
