@@ -21,7 +21,7 @@ def methods() -> None:
 
     Those of other packages are listed as well; one that cannot be loaded says why.
     """
-    from tokenlens.registry import DISPOSALS, METHODS, SCORERS
+    from tokenlens.registry import DISPOSALS, IMPORTANCES, METHODS, SCORERS
 
     table = Table("method", "what it does", title="Pruning methods", title_justify="left", box=None)
     for name in METHODS:
@@ -33,6 +33,7 @@ def methods() -> None:
     for title, registry in (
         ("What importance is read from (scorer.query)", SCORERS),
         ("What becomes of the rest (disposal)", DISPOSALS),
+        ("What importance is (profile --importance, scorer.importance)", IMPORTANCES),
     ):
         table = Table(title=title, title_justify="left", box=None, show_header=False)
         for name in registry:

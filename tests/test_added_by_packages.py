@@ -12,7 +12,7 @@ from tests.support.engine_support import batch, model64, schedule, stage
 from tokenlens.errors import ScheduleError
 from tokenlens.evaluation.running.cache_key import _packages
 from tokenlens.methods import find_method
-from tokenlens.registry import DISPOSALS, METHODS, SCORERS
+from tokenlens.registry import DISPOSALS, IMPORTANCES, METHODS, SCORERS, importance_unit
 from tokenlens.reports.wording import rest_words
 from tokenlens.schedule import Schedule, Stage
 
@@ -23,6 +23,7 @@ from tokenlens.pruning.disposals.drop import drop
 from tokenlens.methods.fastv import single_drop
 from tokenlens.methods.method import Method
 from tokenlens.pruning.scoring import DirectScoring, RowScoring
+from tokenlens.probing.importances.importance import RowImportance
 from tokenlens.schedule import Scorer, Stage
 
 def late(prompt, tokens, turn, scorer):
@@ -46,6 +47,10 @@ LATEST = Method(
     ],
     scorer=Scorer(query="late"),
 )
+DOUBLE = RowImportance(
+    lambda call, sample, positions: torch.full((call.query.shape[1], len(positions)), 2.0),
+    summary="attention twice", unit="share, doubled", source="No publication.",
+)
 NONE_OF_THESE = 3
 """
 ENTRIES = """
@@ -59,6 +64,10 @@ last = extra_pruning:LATE
 gone = extra_pruning:GONE
 broken = no_such_module_here:GONE
 
+[tokenlens.importances]
+double = extra_pruning:DOUBLE
+broken = extra_pruning:NONE_OF_THESE
+
 [tokenlens.methods]
 latest = extra_pruning:LATEST
 broken = extra_pruning:NONE_OF_THESE
@@ -67,7 +76,7 @@ broken = extra_pruning:NONE_OF_THESE
 
 def forget():
     """What was found of other packages is looked for again."""
-    for registry in (SCORERS, DISPOSALS, METHODS):
+    for registry in (SCORERS, DISPOSALS, METHODS, IMPORTANCES):
         vars(registry).pop("_added", None)
 
 
@@ -112,6 +121,25 @@ def test_names_of_another_package_run_through_the_engine():
 
 
 @pytest.mark.usefixtures("package")
+def test_an_importance_of_another_package_is_probed_by_its_name():
+    model = model64()
+    inputs = batch(model)
+    with torch.no_grad():
+        with tl.probe(model) as attention:
+            model(**inputs)
+        with tl.probe(model, importance="double") as double:
+            model(**inputs)
+    for one, other in zip(attention.importance, double.importance, strict=True):
+        torch.testing.assert_close(other, 2 * one)
+    assert importance_unit("double") == "share, doubled"
+    with (
+        pytest.raises(ScheduleError, match=r"importance 'broken' .*expected a Importance"),
+        tl.probe(model, importance="broken"),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("package")
 def test_the_command_lists_them_and_says_what_is_broken(command):
     ended = command("methods")
     assert ended.code == 0, ended.err
@@ -125,7 +153,7 @@ def test_the_command_lists_them_and_says_what_is_broken(command):
         "expected a Method",
     ):
         assert expected in words
-    for registry in (SCORERS, DISPOSALS, METHODS):
+    for registry in (SCORERS, DISPOSALS, METHODS, IMPORTANCES):
         assert all(name in words for name in registry)
 
 

@@ -44,6 +44,7 @@ WITH_PYTHON = [
     "docs/information.md",
     "docs/errors.md",
     "docs/extend.md",
+    "docs/importances.md",
     "docs/show.md",
 ]
 

@@ -113,7 +113,8 @@ def markdown(rows: pd.DataFrame, maps: Maps) -> str:
             f"{len(rows)} samples, {rows['picture'].nunique()} pictures; with all visual tokens "
             f"the answer's probability is {_cell(whole, 'whole')}.",
             markdown_table(heads, figures),
-            "Minus attention's at the same layer:",
+            "Minus attention's at the same layer (of occlusion and chance, minus that of the mean "
+            "of layers):",
             markdown_table(["map", *TESTS], leads),
             "Rank correlation:",
             markdown_table(["map", *map(str, range(1, len(names) + 1))], alike),

@@ -129,8 +129,8 @@ def occlusion(run: PromptRun) -> list[Tensor]:
         )
     if run.inputs.get("position_ids") is not None or not run.attended[:, -1].all():
         raise ProbeError(
-            "importance 'occlusion' puts an answer behind the prompt, which takes a plain forward "
-            "without position_ids on prompts padded on the left: vlm.model(**vlm.prepare(...))"
+            "importance 'occlusion' puts an answer behind the prompt; run a plain forward without "
+            "position_ids on prompts padded on the left: vlm.model(**vlm.prepare(...))"
         )
     layouts = vlm.layout(run.inputs)
     if not all(layout.placed for layout in layouts):

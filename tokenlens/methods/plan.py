@@ -163,7 +163,8 @@ def plan(
     name = criterion if isinstance(criterion, str) else criterion.criterion
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
-    said = tuple(_cautions(evidence, interval, layers))
+    recorded = (identity.get("options") or {}).get("importance", "attention")
+    said = (*_cautions(evidence, interval, layers), *cautions.on_importance(recorded))
     why = _why(name, scores, identity["data"], measured, said)
     schedule = choice.schedule.replace(why=why)
     feasible = feasible_layers(scores)

@@ -113,6 +113,17 @@ def on_whole_regions(whole: int, samples: int) -> list[str]:
     ]
 
 
+def on_importance(name: str) -> list[str]:
+    """Layers chosen by another importance than stages score by.
+
+    >>> on_importance("attention")
+    []
+    """
+    if name == "attention":
+        return []
+    return [f"Layers were chosen by the importance {name}; the stages score by attention."]
+
+
 def on_no_scores(scores: Sequence[float]) -> list[str]:
     """Scores that are 0 for every layer."""
     if any(score > 0 for score in scores):

@@ -18,7 +18,7 @@ from tokenlens.models.composed import COMPOSED
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
-from tokenlens.registry import DISPOSALS, SCORERS
+from tokenlens.registry import DISPOSALS, IMPORTANCES, SCORERS
 from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
@@ -85,11 +85,12 @@ def generation_identity(
 
 
 def _packages(schedule: Schedule | None) -> list[str]:
-    """Other packages, with their versions, whose scorer or disposals a schedule names."""
+    """Other packages, with their versions, whose scorer, importance or disposals it names."""
     if schedule is None:
         return []
     named = {DISPOSALS.package(stage.disposal) for stage in schedule.stages}
     named |= {SCORERS.package(scorer.query) for scorer in schedule.scorers}
+    named.add(IMPORTANCES.package(schedule.recorded_importance))
     return sorted(filter(None, named))
 
 
