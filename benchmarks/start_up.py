@@ -2,8 +2,7 @@
 
     python -m benchmarks.start_up --rounds 5
 
-Printed are medians of processor seconds (user and system), which a busy machine lengthens least, and
-their ratios to both.
+Printed are medians of processor seconds, which a busy machine lengthens least, and their ratios.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def programs() -> dict[str, list[str]]:
 
 
 def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Processor seconds of every start in an empty folder; the first round warms the file cache up."""
+    """Processor seconds of every start in an empty folder; the first round warms up."""
     found: dict[str, list[float]] = {name: [] for name in programs()}
     for turn in range(rounds + 1):
         for name, words in programs().items():
