@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo smol test lint format docs coverage wheel wheel-check clean
+.PHONY: install demo smol gpu test lint format docs coverage wheel wheel-check clean
 
 install: $(INSTALLED)
 
@@ -24,6 +24,10 @@ smol: install
 # Two processes of one thread each: the models are small.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# At most six minutes; without a GPU it says so. Writes build/gpu/.
+gpu: install
+	$(BIN)/python -m benchmarks.gpu
 
 # mypy reads an installed copy, so that cli/, analyses/ and data/ are seen under their real names.
 lint: install

@@ -14,6 +14,7 @@ from tokenlens.storage.invocation import running
 from tokenlens.wording.printable import one_line, printable
 
 from . import (
+    bench,
     benchmarks,
     cost,
     demo,
@@ -54,6 +55,7 @@ COMMANDS = (
     models,
     setup,
     methods,
+    bench,
     benchmarks,
     env,
 )

@@ -107,7 +107,7 @@ def load_model(
     """Load with the library, quietly: transformers' own progress bars are not ours to show."""
     from tokenlens.models.loading import load
 
-    _quieten()
+    quieten()
     return load(name, revision=revision, device=device, dtype=dtype, device_map=device_map)
 
 
@@ -115,11 +115,12 @@ def load_outline(name: str, revision: str | None, dtype: str) -> "VLM":
     """All of a model but its weights, likewise."""
     from tokenlens.models.loading import load_outline
 
-    _quieten()
+    quieten()
     return load_outline(name, revision=revision, dtype=dtype)
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Show no progress bars of transformers, and of its messages errors alone."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -25,6 +25,7 @@ ARROWS = [
     {"pruning"},
     {"methods"},
     {"evaluation"},
+    {"benching"},
     {"tuning"},
     {"reports", "analyses"},
     {"cli"},

@@ -26,6 +26,7 @@ COMMANDS = (
     "demo",
     "models",
     "methods",
+    "bench",
     "benchmarks",
     "env",
 )

@@ -12,16 +12,26 @@ from tokenlens.wording.printable import MESSAGE_LIMIT, is_control
 ESCAPE = "x\x1b[2J\x07\x9b\u202e\u2028y"
 """A name that would clear the terminal, ring, turn the text and begin a line."""
 HUGE = "9" * 5000
-COMMANDS = ("profile", "select-layers", "cost", "run", "report", "knock-out", "demo", "tune")
+COMMANDS = (
+    "profile",
+    "select-layers",
+    "cost",
+    "run",
+    "report",
+    "knock-out",
+    "demo",
+    "tune",
+    "bench",
+)
 OPTIONS = {
     "--min-retained": ("tune",),
     "--min-agreement": ("tune",),
     "--objective": ("tune",),
-    "--model": ("profile", "cost", "run", "select-layers", "knock-out", "demo", "tune"),
+    "--model": ("profile", "cost", "run", "select-layers", "knock-out", "demo", "tune", "bench"),
     "--data": ("profile", "run", "select-layers", "knock-out", "tune"),
-    "--out": ("profile", "run", "select-layers", "report", "knock-out", "demo", "tune"),
+    "--out": ("profile", "run", "select-layers", "report", "knock-out", "demo", "tune", "bench"),
     "--schedule": ("run", "cost", "report"),
-    "--budget": ("run", "cost", "select-layers", "tune"),
+    "--budget": ("run", "cost", "select-layers", "tune", "bench"),
     "--task": ("run", "knock-out", "tune"),
     "--compare": ("run",),
     "--profile": ("run", "tune"),
@@ -30,11 +40,14 @@ OPTIONS = {
     "--criterion": ("select-layers",),
     "--rows": ("select-layers",),
     "--revision": ("profile", "run", "tune"),
-    "--device": ("profile", "run", "tune"),
-    "--dtype": ("profile", "cost", "tune"),
+    "--device": ("profile", "run", "tune", "bench"),
+    "--dtype": ("profile", "cost", "tune", "bench"),
     "--device-map": ("profile", "run", "tune"),
 }
 COUNTS = {
+    "--rounds": ("bench",),
+    "--layers": ("bench",),
+    "--decode-tokens": ("bench",),
     "--limit": ("profile", "run", "select-layers", "knock-out", "demo", "tune"),
     "--batch-size": ("profile", "run", "select-layers", "knock-out", "tune"),
     "--max-new-tokens": ("run", "tune"),

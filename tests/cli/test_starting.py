@@ -47,6 +47,10 @@ REFUSED: dict[str, list[str]] = {
     "a picture and its tokens": [
         "cost", "--method", "fastv", "--picture", "9x9", "--visual-tokens", "9",
     ],
+    "an unknown shape to bench": ["bench", "--like", "qwen3"],
+    "a bad batch to bench": ["bench", "--batch", "1,x"],
+    "layers of a model with weights": ["bench", "--layers", "3"],
+    "an unknown model to bench": ["bench", "--model", "nobody"],
     "no results": ["report"],
     "a report of an empty folder": ["report", "empty"],
     "an unknown model to knock out": ["knock-out", "--model", "nobody"],

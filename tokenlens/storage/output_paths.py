@@ -59,6 +59,11 @@ def comparison_directory(model: str, data: str, samples: int) -> Path:
     return ROOT / slug(model) / f"compare-{slug(data)}-{samples}"
 
 
+def bench_file(model: str) -> Path:
+    """File of the bench of a model, or of a shape."""
+    return ROOT / slug(model) / "bench.json"
+
+
 def answers_directory(model: str) -> Path:
     """Directory of the answer cache of a model, shared by its later runs."""
     return ROOT / slug(model) / "answers"

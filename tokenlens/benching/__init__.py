@@ -1,0 +1,1 @@
+"""Speed and memory of pruned models, side by side with the unpruned one in one run."""

@@ -1,0 +1,135 @@
+"""A whole bench: its cells one after the other, each written as soon as it is measured."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tokenlens.benching.comparing import Setting, compare, estimate
+from tokenlens.benching.records import Bench
+from tokenlens.benching.request import Cell, Request
+from tokenlens.benching.shapes import Scaled
+from tokenlens.errors import OptionError
+from tokenlens.models.loading import load
+from tokenlens.storage.versions import machine, versions
+
+_QUESTION = "what is it ?"
+_SPARE = 0.8
+"""The share of the free memory that weights may take; the rest is for activations."""
+
+
+def identity(request: Request) -> dict[str, Any]:
+    """What two benches must have in common so that one continues the other."""
+    own = ("methods", "budgets", "batches", "tokens")
+    return {
+        **{key: value for key, value in asdict(request).items() if key not in own},
+        "device": str(_device(request)),
+        "device_name": _name(_device(request)),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Bench:
+    """Measure all cells of a request that `out` does not hold yet.
+
+    Args:
+        request: checked.
+        out: a JSON file, sealed; one that is there is continued.
+        tell: called with each cell as it begins.
+
+    Returns:
+        All cells of the file.
+
+    Raises:
+        ResultsError: `out` is damaged, or of other options, another machine or other versions.
+        ModelError: a model that cannot be loaded.
+        OptionError: a number of tokens that no square picture has, a width without heads.
+    """
+    bench = Bench.open(out, identity(request))
+    source = _Source(request)
+    for cell in request.cells():
+        if cell in bench:
+            continue
+        tell(cell)
+        bench.add(cell, source.row(cell))
+    return bench
+
+
+class _Source:
+    """The model of a request, held in memory from one cell to the next of the same inputs."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.device, self.dtype = _device(request), getattr(torch, request.dtype)
+        self._made: tuple[tuple[int | None, int], Setting] | None = None
+        if request.like is not None:
+            self.shape = Scaled.of(request.like, request.layers, request.width)
+
+    def row(self, cell: Cell) -> dict[str, Any]:
+        """What is measured of a cell, or estimated where the weights do not fit."""
+        request = self.request
+        if cell.tokens is not None:
+            outline = self.shape.build(cell.tokens, torch.device("meta"), self.dtype)
+            weights = sum(one.numel() * one.element_size() for one in outline.parameters())
+            free = free_bytes(self.device)
+            held = self._made is not None and self._made[0][0] == cell.tokens
+            if not held and free is not None and weights > _SPARE * free:
+                return {"estimate": True, **estimate(outline, cell, request.text)}
+        found = compare(self._setting(cell), cell, request.rounds, request.decode)
+        return {"estimate": False, **found}
+
+    def _setting(self, cell: Cell) -> Setting:
+        wanted = (cell.tokens, cell.batch)
+        if self._made is None or self._made[0] != wanted:
+            self._made = wanted, self._make(cell)
+        return self._made[1]
+
+    def _make(self, cell: Cell) -> Setting:
+        request = self.request
+        same = self._made is not None and self._made[0][0] == cell.tokens
+        held = self._made[1].model if same and self._made is not None else None
+        self._made = None  # the old model goes before a new one comes
+        if cell.tokens is None:
+            vlm = load(str(request.model), device=request.device, dtype=request.dtype)
+            pictures = [Image.effect_noise((336, 336), 64).convert("RGB")] * cell.batch
+            return Setting(vlm.model, vlm.prepare(pictures, [_QUESTION] * cell.batch))
+        model = held or self.shape.build(cell.tokens, self.device, self.dtype)
+        model.set_attn_implementation({"text_config": request.attention})
+        return Setting(model, self.shape.inputs(model, cell.batch, cell.tokens, request.text))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a device; None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = dict(line.split(":", 1) for line in lines)
+        return int(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, LookupError, ValueError):
+        return None
+
+
+def _device(request: Request) -> torch.device:
+    if request.device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(request.device)
+    except RuntimeError as error:
+        raise OptionError(
+            f"--device: got {request.device!r:.60}, expected cpu, cuda or cuda:1"
+        ) from error
+    if device.type not in ("cpu", "cuda") or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise OptionError(f"--device: {device} is not here; expected cpu, or a GPU that is")
+    return device
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
