@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing.canvas import single
-from .drawing.style import LIGHT, PAGE, Theme, arm_colours, layer_ticks, shorten, themed
+from .drawing.style import LIGHT, Theme, arm_colours, layer_ticks, legend_columns, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -31,7 +31,7 @@ def plot(
     Drawn on `ax` where it is given.
     """
     with themed(theme):
-        figure, axes = single(ax, (PAGE, 2.6))
+        figure, axes = single(ax, (theme.width, 2.6))
         layers = sorted(frame["layer"].unique())
         edge = layers[-1] + 0.5
         colours = arm_colours(list(frame["arm"].unique()), theme)
@@ -52,6 +52,10 @@ def plot(
         axes.spines[["top", "right"]].set_visible(False)
         layer_ticks(axes, layers, chosen, theme, "x")
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, borderaxespad=0.4
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=min(2, legend_columns(axes.get_legend_handles_labels()[1], theme)),
+            borderpad=0,
+            borderaxespad=0.4,
         )
     return figure
