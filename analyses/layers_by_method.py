@@ -64,7 +64,9 @@ def plot(
             panel.set_title(fit(budget, theme.width / 2, 8.5))
             panel.tick_params(length=0)
             panel.tick_params(axis="y", rotation=0)
-        layer_ticks(panel, list(wide.columns), (), theme, "x", offset=-0.5)
+        layer_ticks(
+            panel, list(wide.columns), (), theme, "x", most=theme.across(0.4, 16), offset=-0.5
+        )
         figure.supxlabel("layer", fontsize=8)
         bar = figure.colorbar(grid[0, 0].collections[0], ax=grid[:, 0], fraction=0.03, pad=0.02)
         bar.set_label("visual tokens,\n% of unpruned")

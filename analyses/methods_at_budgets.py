@@ -70,7 +70,8 @@ def plot(
                     elinewidth=1.1,
                     label=budget,
                 )
-        grid[0, 0].set_xticks([0, 0.5, 1])
+        top = np.nanmax([1.05, frame["high"].max() + 0.03])
+        grid[0, 0].set_xticks(np.arange(0, top, np.ceil(2 * top / 3) / 2))
         for average, panel in zip(averages, grid[0], strict=True):
             panel.set_title(average.replace(" ", "\n"))
             for label, side in zip(panel.get_xticklabels()[::2], ("left", "right"), strict=False):
@@ -81,7 +82,7 @@ def plot(
         names = [fit(method, theme.width / 4, 7.5) for method in methods]
         grid[0, 0].set_yticks(range(len(methods)), names)
         grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-        grid[0, 0].set_xlim(0, np.nanmax([1.05, frame["high"].max() + 0.03]))
+        grid[0, 0].set_xlim(0, top)
         grid[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         figure.supxlabel("score retained", fontsize=8)
         handles = {

@@ -164,6 +164,8 @@ def _label(
     axes.grid(axis="y")
     axes.spines[["top", "right"]].set_visible(False)
     layers = part["layer"].tolist()
-    layer_ticks(axes, layers, chosen, theme, "x", most=6 if small else 16)
+    layer_ticks(
+        axes, layers, chosen, theme, "x", most=int(room / 0.23) if small else theme.across(0.4, 16)
+    )
     if small:
         axes.tick_params(labelsize=6.5)

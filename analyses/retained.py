@@ -16,7 +16,7 @@ from tokenlens.evaluation.metrics.agreement import NAMES
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, Theme, arm_colours, fit, legend_columns, shorten, themed
+from .drawing.style import LIGHT, Theme, arm_colours, fit, legend_columns, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -75,7 +75,7 @@ def plot(
                     yerr=spread,
                     fmt=_MARKERS[index % len(_MARKERS)],
                     color=colours[row.arm],
-                    label=shorten(row.arm, 30),
+                    label=fit(row.arm, theme.width - 0.8, 7.5),
                     markersize=5,
                     capsize=2.5,
                     elinewidth=1.1,
@@ -85,7 +85,7 @@ def plot(
                 note = {"ha": "center", "va": "center", "fontsize": 7, "color": theme.faint}
                 panel.text(0.53, 0.5, "the unpruned\nmodel scores 0", **note)
             count = f" ({int(part['samples'].iloc[0])})"
-            room = (theme.width - 0.6) / columns - 0.1 - 0.07 * len(count)
+            room = (theme.width - 0.6) / columns - 0.25 - 0.07 * len(count)
             panel.set_title(fit(task, room, 8.5) + count, pad=4)
             panel.grid()
             panel.spines[["top", "right"]].set_visible(False)

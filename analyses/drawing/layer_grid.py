@@ -72,7 +72,15 @@ def plot_grid(
                 bar.set_ticks(ticks, labels=[f"{limits[0]:.2g}", "chance", f"{limits[1]:.2g}"])
         axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
         for axis, layers in (("x", frame.columns), ("y", frame.index)):
-            layer_ticks(axes, list(layers), chosen, theme, axis, most=20, offset=0.5 - layers[0])
+            layer_ticks(
+                axes,
+                list(layers),
+                chosen,
+                theme,
+                axis,
+                most=int((width - 1.1) / 0.2),
+                offset=0.5 - layers[0],
+            )
         axes.tick_params(length=0, rotation=0)
     return figure
 

@@ -173,7 +173,7 @@ def layer_ticks(
         step *= 2
     shown: list[int] = []
     for layer in [*chosen, *range(step, layers[-1] + 1, step)]:
-        near = step if layer not in chosen else step / 3
+        near = step if layer not in chosen else 0.9 * len(layers) / most
         if layer in layers and all(abs(layer - other) >= near for other in shown):
             shown.append(layer)
     which = axes.xaxis if axis == "x" else axes.yaxis
@@ -226,7 +226,7 @@ def legend_columns(labels: Iterable[str], theme: Theme, size: float = 7.5) -> in
 def _ems(letter: str) -> float:
     """About how wide a letter is, of the font's size; rather too wide than too narrow."""
     if unicodedata.east_asian_width(letter) in "WF":
-        return 1.0
+        return 1.15
     if letter in _WIDE or letter.isupper():
-        return 0.9 if letter in _WIDE else 0.77
+        return 1.15 if letter in _WIDE else 0.85
     return 0.4 if letter in _NARROW else 0.7
