@@ -1,37 +1,38 @@
 """What each layer looks at, on the picture itself: importance maps on one colour scale for all.
 
 Maps scaled one by one cannot be compared, so the scale belongs to the whole set: every layer of
-every picture shown together is painted by it.
+every picture shown together is painted by it. Where a few layers attend far more than the rest,
+each layer's own scale shows the pattern of the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter
 
 from tokenlens.registry import importance_unit
 from tokenlens.wording.figures import percent
 
-from .drawing.picture_sheet import REGION, Outline, Strip, Tile, plot_sheet
+from .drawing.picture_sheet import REGION, Outline, Strip, Tile, frame_entry, plot_sheet
 from .drawing.style import LIGHT, Theme, themed
-from .drawing.token_raster import lay_over, rasterise, shrunk
+from .drawing.token_raster import few_colours, lay_over, rasterise, shrunk
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import ProfileRow
 
 GROUND = "#3c3c3c"
 """What colour bars lie on: about as dark as the pictures under the maps."""
-_STOPS = ("#3b0f52", "#8c2369", "#d8454f", "#f98a2b", "#fde35a")
+_STOPS = ("#7a3fa0", "#a8327d", "#d8454f", "#f98a2b", "#fde35a")
 _FOOT = 0.62
 """Inches for the colour bar."""
 GLOW = LinearSegmentedColormap.from_list(
@@ -46,10 +47,9 @@ GLOW = LinearSegmentedColormap.from_list(
 
 @dataclass(frozen=True)
 class Scale:
-    """A set of maps' colour scale, from an importance of 0 to `top`; more is painted as `top`.
+    """A set of maps' colour scale, even from an importance of 0 to `top`, which stands for more.
 
     `kind` is the name of the importance. Values below 0, which some have, are painted as 0.
-    Colours follow the square root, so that the many small values can be told apart too.
     """
 
     top: float
@@ -81,18 +81,22 @@ class Scale:
 
     @property
     def ticks(self) -> list[float]:
-        """Round values for a colour bar, few enough to be read at its crowded upper end."""
+        """Round values for a colour bar, and the largest, which no other is near."""
         steps = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, self.top)
-        return [float(step) for step in steps if 0 <= step <= self.top]
+        return [*(float(step) for step in steps if 0 <= step <= 0.85 * self.top), self.top]
 
     @property
-    def norm(self) -> PowerNorm:
+    def norm(self) -> Normalize:
         """Importance to the place on the colour scale, 0 to 1."""
-        return PowerNorm(0.5, vmin=0, vmax=self.top, clip=True)
+        return Normalize(vmin=0, vmax=self.top or 1.0, clip=True)
 
 
 def backdrop(picture: Image.Image) -> Image.Image:
-    """The picture as maps are painted on it: dark and nearly grey, so that importance glows."""
+    """The picture as maps are painted on it: dark and nearly grey, so that importance glows.
+
+    Grain is smoothed away; it would take most of a file's space.
+    """
+    picture = picture.filter(ImageFilter.MedianFilter(3))
     return ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(0.3)).enhance(0.55)
 
 
@@ -121,7 +125,8 @@ def plot(
     pictures: Mapping[str, Image.Image],
     *,
     regions: Mapping[str, Sequence[Outline]] | None = None,
-    scale: Scale | None = None,
+    scale: Scale | Literal["layer"] | None = None,
+    kind: str = "attention",
     chosen: Sequence[int] = (),
     ax: Axes | None = None,
     theme: Theme = LIGHT,
@@ -129,9 +134,15 @@ def plot(
     """Every layer's map of every sample of `compute`'s frame, after the picture itself.
 
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
-    used.
+    used; with "layer" every map goes to its own largest value, which its caption gives, so that a
+    layer's pattern is seen whatever its level. `kind` is the name of the importance.
     """
-    scale = scale or Scale.shared([frame["importance"].to_numpy()])
+    if scale == "layer":
+        given, shared = None, Scale(1.0)
+        label = f"{importance_unit(kind)}, of the layer's largest (max)"
+    else:
+        given = shared = scale or Scale.shared([frame["importance"].to_numpy()], kind)
+        label = f"importance: {importance_unit(shared.kind)}"
     layers = int(frame["layer"].max())
     strips = []
     for name, part in frame.groupby("id", sort=False):
@@ -141,23 +152,59 @@ def plot(
         boxes = part[part["layer"] == 1][["x0", "y0", "x1", "y1"]].to_numpy()
         maps = rasterise(boxes, part["importance"].to_numpy().reshape(layers, -1))
         painted = [
-            Tile(lay_over(ground, scale.paint(one)), f"layer {layer}", layer in chosen, outlines)
+            _tile(ground, one, layer, given or _own(one, kind), layer in chosen, outlines)
             for layer, one in enumerate(maps, start=1)
         ]
         tiles = [Tile(picture, "picture", outlines=outlines), *painted]
         strips.append(Strip(part["question"].iloc[0], pictures[name].size, tiles))
     foot = _FOOT if ax is None else 0.0
-    figure = plot_sheet(strips, columns=min(7, layers + 1), ax=ax, theme=theme, foot=foot)
-    _add_colour_bar(figure, ax, scale, theme)
+    legend = [frame_entry(REGION, "region that the answer needs")] if regions else []
+    figure = plot_sheet(
+        strips, columns=min(7, layers + 1), ax=ax, theme=theme, legend=legend, foot=foot
+    )
+    _add_colour_bar(figure, ax, shared, label, theme)
     return figure
 
 
-def _add_colour_bar(figure: Figure, ax: Axes | None, scale: Scale, theme: Theme) -> None:
+@dataclass(frozen=True)
+class _OwnScale(Scale):
+    """The scale of one map alone, whose end its caption gives."""
+
+
+def _own(importance: np.ndarray, kind: str) -> _OwnScale:
+    return _OwnScale(float(np.nanmax(importance, initial=0)), kind)
+
+
+def _tile(
+    ground: Image.Image,
+    importance: np.ndarray,
+    layer: int,
+    scale: Scale,
+    marked: bool,
+    outlines: Sequence[tuple[Outline, str]],
+) -> Tile:
+    """One layer's map."""
+    caption = f"layer {layer}"
+    if isinstance(scale, _OwnScale):
+        caption = f"{caption}\nmax {_largest(scale)}"
+    painted = few_colours(lay_over(ground, scale.paint(importance)))
+    return Tile(painted, caption, marked, outlines)
+
+
+def _largest(scale: Scale) -> str:
+    if scale.kind != "attention":
+        return f"{scale.top:.3g}"
+    return percent(scale.top, 2) if scale.top >= 1e-4 else f"< {percent(1e-4, 2)}"
+
+
+def _add_colour_bar(
+    figure: Figure, ax: Axes | None, scale: Scale, label: str, theme: Theme
+) -> None:
     height = figure.get_figheight()
     with themed(theme):
         place = None
         if ax is None:
-            place = figure.add_axes((0.15, (_FOOT - 0.2) / height, 0.7, 0.1 / height))
+            place = figure.add_axes((0.1, (_FOOT - 0.2) / height, 0.8, 0.1 / height))
         bar = figure.colorbar(
             ScalarMappable(scale.norm, GLOW),
             cax=place,
@@ -165,7 +212,7 @@ def _add_colour_bar(figure: Figure, ax: Axes | None, scale: Scale, theme: Theme)
             orientation="horizontal",
             ticks=scale.ticks,
             format=lambda value, _: scale.label(value),
-            label=f"importance: {importance_unit(scale.kind)}",
+            label=label,
         )
         bar.ax.set_facecolor(GROUND)
         bar.outline.set_visible(False)

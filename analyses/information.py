@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from tokenlens.evaluation.information.curves import MEASURES, horizon_layer
 from tokenlens.evaluation.information.measure import information
 
-from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, themed
 from .studies.paired_difference import markdown_table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def plot(table: pd.DataFrame, curve: str, *, theme: Theme = LIGHT) -> Figure:
     chosen = table[table["curve"] == curve]
     tasks = list(chosen["task"].unique())
     with themed(theme):
-        figure = Figure(figsize=(max(PAGE, 1.4 * len(tasks)), 3.8), layout="constrained")
+        figure = Figure(figsize=(max(theme.width, 1.4 * len(tasks)), 3.8), layout="constrained")
         grid = figure.subplots(len(MEASURES), len(tasks), sharex=True, sharey="row", squeeze=False)
         for row, measure in zip(grid, MEASURES, strict=True):
             for axes, task in zip(row, tasks, strict=True):
@@ -70,7 +70,7 @@ def plot(table: pd.DataFrame, curve: str, *, theme: Theme = LIGHT) -> Figure:
                 axes.spines[["top", "right"]].set_visible(False)
             row[0].set_ylabel(AXES[measure], fontsize=7)
         for axes, task in zip(grid[0], tasks, strict=True):
-            axes.set_title(shorten(task, 18))
+            axes.set_title(fit(task, figure.get_figwidth() / len(tasks) - 0.3, 8.5))
         figure.supxlabel("layer", fontsize=8)
         figure.suptitle(MEANINGS[curve], fontsize=9)
     return figure

@@ -9,15 +9,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from PIL import Image
 
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.schedule.disposal_kinds import merge_count
 
-from .drawing.picture_sheet import REGION, Outline, Strip, Tile, box_outline, plot_sheet
+from .drawing.picture_sheet import (
+    DOTS,
+    REGION,
+    Outline,
+    Strip,
+    Tile,
+    frame_entry,
+    outer_edges,
+    plot_sheet,
+)
 from .drawing.style import LIGHT, Theme
 from .drawing.token_raster import lay_over, rasterise, shrunk
 
@@ -138,7 +150,7 @@ def plot(
     What was kept is bright, what was set aside dim with the seeds of merged tokens dotted, what is
     gone black; tokens that came back are outlined. `pictures` by sample id; `regions` are outlined.
     """
-    strips = []
+    strips, seen = [], set[int]()
     for name, part in frame.groupby("id", sort=False):
         size, picture = pictures[name].size, shrunk(pictures[name])
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
@@ -147,11 +159,28 @@ def plot(
             fates = stage["fate"].to_numpy()
             boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
             pixels = boxes * [*size, *size]
-            back = [(box_outline(*box), BACK_COLOUR) for box in pixels[fates == Fate.BACK]]
+            back = [(edge, BACK_COLOUR) for edge in outer_edges(pixels[fates == Fate.BACK])]
+            seen |= set(fates.tolist())
+            kept = int((fates <= Fate.BACK).sum())
             seeds = pixels[fates == Fate.SEED]
             centres = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in seeds]
             image = lay_over(picture, veil(fates, boxes))
-            tiles.append(Tile(image, where, outlines=[*back, *outlines], dots=centres))
+            caption = f"{where}\n{kept} of {len(fates)} kept"
+            tiles.append(Tile(image, caption, outlines=[*back, *outlines], dots=centres))
         strips.append(Strip(part["question"].iloc[0], size, tiles))
     columns = max(4, max(len(strip.tiles) for strip in strips))
-    return plot_sheet(strips, columns=min(7, columns), ax=ax, theme=theme)
+    legend = [entry for fate, entry in _entries(theme).items() if fate in seen]
+    legend += [frame_entry(REGION, "region that the answer needs")] if regions else []
+    return plot_sheet(strips, columns=min(7, columns), ax=ax, theme=theme, legend=legend)
+
+
+def _entries(theme: Theme) -> dict[Fate, Artist]:
+    """A legend's entry for each fate; seeds are dotted on top of what is set aside."""
+    edge: dict[str, Any] = {"edgecolor": theme.faint, "linewidth": 0.6}
+    return {
+        Fate.KEPT: Patch(facecolor="white", label="kept: as in the picture", **edge),
+        Fate.BACK: frame_entry(BACK_COLOUR, "brought back"),
+        Fate.ASIDE: Patch(facecolor="#575757", label="set aside (dim)", **edge),
+        Fate.SEED: Line2D([], [], label="merged token", **{**DOTS, "markersize": 4}),
+        Fate.GONE: Patch(facecolor="#121212", label="gone", **edge),
+    }

@@ -32,7 +32,7 @@ from tokenlens.schedule import ModelRef, Schedule, Scorer
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, legend_columns, themed
 from .studies.paired_difference import markdown_table
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def plot(
     On `axes`, one per task, where they are given.
     """
     tasks = list(table["task"].unique())
-    columns = min(5, len(tasks))
+    columns = theme.across(1.35, most=min(5, len(tasks)))
     rows = -(-len(tasks) // columns)
     with themed(theme):
-        size, shape = (PAGE, 0.6 + 1.7 * rows), (rows, columns)
+        size, shape = (theme.width, 0.6 + 1.7 * rows), (rows, columns)
         figure, grid = panels(axes, size, shape, count=len(tasks), sharex=True, sharey=True)
         for panel in grid.flat[len(tasks) :]:
             panel.set_visible(False)
@@ -130,7 +130,7 @@ def plot(
                 panel.fill_between(
                     line["layer"], line["score_low"], line["score_high"], color=colour, alpha=0.2
                 )
-            panel.set_title(shorten(task, 18))
+            panel.set_title(fit(task, (theme.width - 0.5) / columns - 0.1, 8.5))
             panel.set_ylim(0, 1.05)
             panel.spines[["top", "right"]].set_visible(False)
         grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
@@ -139,8 +139,7 @@ def plot(
         figure.legend(
             *grid[0, 0].get_legend_handles_labels(),
             loc="outside upper center",
-            ncols=len(MEANINGS),
-            frameon=False,
+            ncols=min(len(MEANINGS), legend_columns(MEANINGS.values(), theme)),
         )
     return figure
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, layer_ticks, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -43,7 +43,7 @@ def plot(
     budgets = {str(name): part for name, part in frame.groupby("budget", sort=False)}
     heights = [part["method"].nunique() for part in budgets.values()]
     with themed(theme):
-        size = (PAGE, 0.6 + sum(0.5 + 0.17 * height for height in heights))
+        size = (theme.width, 0.6 + sum(0.5 + 0.17 * height for height in heights))
         figure, grid = panels(axes, size, (len(budgets), 1), height_ratios=heights)
         for (budget, part), panel in zip(budgets.items(), grid[:, 0], strict=True):
             wide = part.pivot(index="method", columns="layer", values="share")
@@ -58,16 +58,18 @@ def plot(
                 linewidths=0.4,
                 linecolor=theme.paper,
                 xticklabels=False,
-                yticklabels=[shorten(str(method)) for method in wide.index],
+                yticklabels=[fit(str(method), theme.width / 4, 7.5) for method in wide.index],
             )
             panel.set(xlabel="", ylabel="")
-            panel.set_title(budget)
+            panel.set_title(fit(budget, theme.width / 2, 8.5))
             panel.tick_params(length=0)
             panel.tick_params(axis="y", rotation=0)
-        layer_ticks(panel, list(wide.columns), (), theme, "x", offset=-0.5)
+        layer_ticks(
+            panel, list(wide.columns), (), theme, "x", most=theme.across(0.4, 16), offset=-0.5
+        )
         figure.supxlabel("layer", fontsize=8)
         bar = figure.colorbar(grid[0, 0].collections[0], ax=grid[:, 0], fraction=0.03, pad=0.02)
-        bar.set_label("visual tokens, % of the unpruned model's")
+        bar.set_label("visual tokens,\n% of unpruned")
         bar.outline.set_visible(False)
         bar.set_ticks([0, 25, 50, 75, 100])
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from tokenlens.evaluation.comparing.tables import LOCALISATION, OTHER, budget_ta
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, legend_columns, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -50,7 +51,7 @@ def plot(
     averages, budgets = frame["average"].unique(), frame["budget"].unique()
     methods = list(frame["method"].unique())
     with themed(theme):
-        size = (PAGE, 0.9 + 0.28 * len(methods))
+        size = (theme.width, 0.9 + 0.28 * len(methods))
         figure, grid = panels(axes, size, (1, len(averages)), sharex=True, sharey=True)
         for (average, budget), part in frame.groupby(["average", "budget"], sort=False):
             place = list(budgets).index(budget)
@@ -69,14 +70,19 @@ def plot(
                     elinewidth=1.1,
                     label=budget,
                 )
+        top = np.nanmax([1.05, frame["high"].max() + 0.03])
+        grid[0, 0].set_xticks(np.arange(0, top, np.ceil(2 * top / 3) / 2))
         for average, panel in zip(averages, grid[0], strict=True):
-            panel.set_title(average)
+            panel.set_title(average.replace(" ", "\n"))
+            for label, side in zip(panel.get_xticklabels()[::2], ("left", "right"), strict=False):
+                label.set_ha(side)
             panel.axvline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             panel.grid(axis="x")
             panel.spines[["top", "right"]].set_visible(False)
-        grid[0, 0].set_yticks(range(len(methods)), [shorten(method) for method in methods])
+        names = [fit(method, theme.width / 4, 7.5) for method in methods]
+        grid[0, 0].set_yticks(range(len(methods)), names)
         grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-        grid[0, 0].set_xlim(0, max(1.05, frame["high"].max() + 0.03))
+        grid[0, 0].set_xlim(0, top)
         grid[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         figure.supxlabel("score retained", fontsize=8)
         handles = {
@@ -85,6 +91,9 @@ def plot(
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
         figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False
+            handles.values(),
+            handles.keys(),
+            loc="outside upper center",
+            ncols=legend_columns(handles, theme),
         )
     return figure

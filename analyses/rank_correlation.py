@@ -34,11 +34,21 @@ def compute(profile: Profile) -> pd.DataFrame:
 def plot(
     frame: pd.DataFrame, *, chosen: Sequence[int] = (), ax: Axes | None = None, theme: Theme = LIGHT
 ) -> Figure:
-    """Heat map of `compute`'s matrix on the fixed scale -1 to 1, the chosen layers marked."""
+    """Heat map of `compute`'s matrix, the chosen layers marked.
+
+    The diagonal, 1 in every model, is left out, so that the colours are spent on what differs: from
+    the least to the most, or evenly about 0 where some layers disagree. One pair in fifty may lie
+    beyond the ends, which the colour bar shows by its points.
+    """
+    others = frame.where(~np.eye(len(frame), dtype=bool))
+    low, high = np.nanquantile(others, (0.01, 0.99)) if len(frame) > 1 else (0.0, 1.0)
+    least, most = np.floor(20 * low) / 20, np.ceil(20 * high) / 20
+    against = bool(least < 0)
+    end = max(abs(least), abs(most))
     return plot_grid(
-        frame,
-        limits=(-1.0, 1.0),
-        colours=theme.diverging,
+        others,
+        limits=(-end, end) if against else (float(least), float(max(most, least + 0.1))),
+        colours=theme.diverging if against else theme.sequential,
         label="mean Spearman rank correlation",
         axes_labels=("layer", "layer"),
         chosen=chosen,

@@ -15,7 +15,7 @@ from tokenlens.measures.overlap import region_scores
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import root_figure
-from .drawing.style import LIGHT, PAGE, Theme, layer_ticks, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, layer_ticks, themed
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
@@ -71,25 +71,26 @@ def plot(
     Titles give the number of samples in brackets. On `axes`, one per task, where they are given.
     """
     tasks = list(frame["task"].unique())
-    columns = min(5, max(1, len(tasks) - 1))
+    columns = theme.across(1.35, most=min(5, max(1, len(tasks) - 1)))
     rows = -(-(len(tasks) - 1) // columns)
+    room = (theme.width - 0.45) / columns - 0.12
     with themed(theme):
-        main, *smalls = _panels(len(tasks) - 1, rows, columns) if axes is None else axes
-        _draw(main, frame, tasks[0], metric, top, chosen, theme)
+        main, *smalls = _panels(len(tasks) - 1, rows, columns, theme) if axes is None else axes
+        _draw(main, frame, tasks[0], metric, top, chosen, theme, theme.width - 2.6)
         main.set_ylabel(MEANINGS[metric].format(top=percent(top)))
         main.set_xlabel("layer")
         for index, (task, small) in enumerate(zip(tasks[1:], smalls, strict=False)):
-            _draw(small, frame, task, metric, top, chosen, theme, small=True)
+            _draw(small, frame, task, metric, top, chosen, theme, room, small=True)
             small.tick_params(labelleft=index % columns == 0)
         main.set_ylim(0, 1)
-        if chosen:
-            main.legend(loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
+        if main.get_legend_handles_labels()[1]:
+            main.legend(loc="lower right", bbox_to_anchor=(1, 1), borderpad=0.2, ncols=2)
     return root_figure(main)
 
 
-def _panels(count: int, rows: int, columns: int) -> list[Axes]:
+def _panels(count: int, rows: int, columns: int, theme: Theme) -> list[Axes]:
     """The large panel of a new figure, and `count` small ones below it."""
-    figure = Figure(figsize=(PAGE, 2.7 + 1.45 * rows), layout="constrained")
+    figure = Figure(figsize=(theme.width, 2.7 + 1.45 * rows), layout="constrained")
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[2.1, *[1] * rows])
     main = figure.add_subplot(grid[0, :])
     places = [grid[1 + index // columns, index % columns] for index in range(count)]
@@ -104,6 +105,7 @@ def _draw(
     top: float,
     chosen: Sequence[int],
     theme: Theme,
+    room: float,
     *,
     small: bool = False,
 ) -> None:
@@ -112,7 +114,10 @@ def _draw(
     for layer in chosen:
         axes.axvline(layer, color=theme.accent, linewidth=0.9, alpha=0.7, zorder=1)
     if metric == "recall":
-        axes.axhline(top, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        dashes = (0, (4, 3))
+        axes.axhline(
+            top, color=theme.faint, linewidth=0.9, linestyle=dashes, label="chance", zorder=1
+        )
     axes.fill_between(
         part["layer"], part["low"], part["high"], color=colour, alpha=0.22, linewidth=0
     )
@@ -140,37 +145,27 @@ def _draw(
             zorder=4,
             clip_on=False,
         )
-    _label(axes, part, task, metric, top, chosen, theme, small=small)
+    _label(axes, part, task, chosen, theme, room, small=small)
 
 
 def _label(
     axes: Axes,
     part: pd.DataFrame,
     task: str,
-    metric: str,
-    top: float,
     chosen: Sequence[int],
     theme: Theme,
+    room: float,
     *,
     small: bool,
 ) -> None:
     samples = int(part["samples"].iloc[0])
-    title = f"{shorten(task, 15)} ({samples})" if small else f"{shorten(task, 40)} ({samples})"
-    axes.set_title(title, fontsize=7.5 if small else None, pad=4 if small else 8)
+    count, size = f" ({samples})", 7.0 if small else 8.5
+    axes.set_title(fit(task, room - len(count) * size / 110, size) + count, fontsize=size, pad=4)
     axes.grid(axis="y")
     axes.spines[["top", "right"]].set_visible(False)
     layers = part["layer"].tolist()
-    layer_ticks(axes, layers, chosen, theme, "x", most=6 if small else 16)
+    layer_ticks(
+        axes, layers, chosen, theme, "x", most=int(room / 0.23) if small else theme.across(0.4, 16)
+    )
     if small:
         axes.tick_params(labelsize=6.5)
-    elif metric == "recall":
-        axes.annotate(
-            "chance",
-            (1, top),
-            xycoords=("axes fraction", "data"),
-            xytext=(2, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-            color=theme.faint,
-        )

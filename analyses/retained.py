@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from tokenlens.evaluation.metrics.agreement import NAMES
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import panels
-from .drawing.style import LIGHT, PAGE, Theme, arm_colours, shorten, themed
+from .drawing.style import LIGHT, Theme, arm_colours, fit, legend_columns, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -48,16 +49,17 @@ def plot(
 ) -> Figure:
     """One panel per task: retained score with its interval against the share of prefill MACs.
 
-    Arms stand 4 points beside each other, so that those of equal cost can be told apart.
+    Arms stand up to 4 points beside each other, 12 in all, so that those of equal cost can be told
+    apart.
     On `axes`, one per task, where they are given.
     """
     tasks = [task for task in frame["task"].unique() if task != "macro"]
     arms = list(frame["arm"].unique())
     colours = arm_colours(arms, theme)
-    columns = min(3, len(tasks))
+    columns = theme.across(1.6, most=min(4, len(tasks)))
     rows = -(-len(tasks) // columns)
     with themed(theme):
-        size, shape = (PAGE, 0.45 + 1.75 * rows), (rows, columns)
+        size, shape = (theme.width, 0.6 + 1.6 * rows), (rows, columns)
         figure, grid = panels(axes, size, shape, count=len(tasks), sharex=True, sharey=True)
         for panel in grid.flat[len(tasks) :]:
             panel.set_visible(False)
@@ -66,30 +68,39 @@ def plot(
             panel.axhline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             for index, row in enumerate(part.itertuples()):
                 spread = [[row.retained - row.retained_low], [row.retained_high - row.retained]]
-                aside = (index - len(arms) / 2) * 4 / 72 if index else 0
+                aside = (index - len(arms) / 2) * min(4, 12 / len(arms)) / 72 if index else 0
                 panel.errorbar(
                     row.macs,
                     row.retained,
                     yerr=spread,
                     fmt=_MARKERS[index % len(_MARKERS)],
                     color=colours[row.arm],
-                    label=shorten(row.arm),
+                    label=fit(row.arm, theme.width - 0.8, 7.5),
                     markersize=5,
                     capsize=2.5,
                     elinewidth=1.1,
                     transform=panel.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans),
                 )
-            panel.set_title(f"{shorten(task, 24)} ({int(part['samples'].iloc[0])})", pad=4)
+            if part["retained"].isna().all():
+                note = {"ha": "center", "va": "center", "fontsize": 7, "color": theme.faint}
+                panel.text(0.53, 0.5, "the unpruned\nmodel scores 0", **note)
+            count = f" ({int(part['samples'].iloc[0])})"
+            room = (theme.width - 0.6) / columns - 0.25 - 0.07 * len(count)
+            panel.set_title(fit(task, room, 8.5) + count, pad=4)
             panel.grid()
             panel.spines[["top", "right"]].set_visible(False)
         corner = grid[0, 0]
-        lowest = frame["retained_low"].min(skipna=True)
         corner.set_xlim(0, 1.06)
-        corner.set_ylim(0 if lowest < 0.5 else 0.45, max(1.05, frame["retained_high"].max() + 0.03))
+        corner.set_ylim(0, np.nanmax([1.05, frame["retained_high"].max() + 0.03]))
+        corner.set_xticks([0, 0.5, 1])
+        for panel in grid.flat:
+            for label, side in zip(panel.get_xticklabels()[::2], ("left", "right"), strict=False):
+                label.set_ha(side)
         corner.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         corner.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         figure.supxlabel("prefill MACs, of the unpruned model's", fontsize=8)
         figure.supylabel(frame["quality"].iloc[0], fontsize=8)
         handles, labels = corner.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=3, borderpad=0)
+        ncols = legend_columns(labels, theme)
+        figure.legend(handles, labels, loc="outside upper left", ncols=ncols, borderpad=0)
     return figure

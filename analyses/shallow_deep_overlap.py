@@ -62,13 +62,17 @@ def plot(
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Heat map of shallower layers (rows) against deeper ones (columns), on the scale 0 to 1."""
+    """Heat map of shallower layers (rows) against deeper ones (columns), on the scale 0 to 1.
+
+    The colour bar marks what two layers without anything in common would reach.
+    """
     deeper = np.triu(np.ones(frame.shape, dtype=bool), k=1)
     return plot_grid(
         frame.where(deeper).iloc[:-1, 1:],
         limits=(0.0, 1.0),
+        chance=bottom,
         colours=theme.sequential,
-        label=f"share of the top {percent(top)} found in the bottom {percent(bottom)}",
+        label=f"share of the top {percent(top)}\nfound in the bottom {percent(bottom)}",
         axes_labels=(
             f"deep layer (its top {percent(top)})",
             f"shallow layer (its bottom {percent(bottom)})",

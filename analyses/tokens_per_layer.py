@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing.canvas import single
-from .drawing.style import LIGHT, PAGE, Theme, arm_colours, layer_ticks, shorten, themed
+from .drawing.style import LIGHT, Theme, arm_colours, fit, layer_ticks, legend_columns, themed
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
@@ -31,7 +31,7 @@ def plot(
     Drawn on `ax` where it is given.
     """
     with themed(theme):
-        figure, axes = single(ax, (PAGE, 2.6))
+        figure, axes = single(ax, (theme.width, 2.2 + 0.17 * frame["arm"].nunique()))
         layers = sorted(frame["layer"].unique())
         edge = layers[-1] + 0.5
         colours = arm_colours(list(frame["arm"].unique()), theme)
@@ -42,7 +42,7 @@ def plot(
                 np.arange(0.5, edge + 0.5),
                 baseline=None,
                 color=colours[arm],
-                label=f"{shorten(arm)}: {tokens.mean():.1f} on average",
+                label=f"{fit(str(arm), theme.width - 2.2, 7.5)}: {tokens.mean():.1f} on average",
                 linewidth=2,
                 linestyle=(0, (8 / index, 8 - 8 / index)) if index > 1 else "-",
             )
@@ -50,8 +50,12 @@ def plot(
         axes.set(xlabel="layer", ylabel="visual tokens entering", ylim=(0, None), xlim=(0.5, edge))
         axes.grid(axis="y")
         axes.spines[["top", "right"]].set_visible(False)
-        layer_ticks(axes, layers, chosen, theme, "x")
+        layer_ticks(axes, layers, chosen, theme, "x", most=theme.across(0.4, 16))
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, borderaxespad=0.4
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=min(2, legend_columns(axes.get_legend_handles_labels()[1], theme)),
+            borderpad=0,
+            borderaxespad=0.4,
         )
     return figure

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import single
-from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
+from .drawing.style import LIGHT, Theme, shorten, themed
 
 if TYPE_CHECKING:
     from tokenlens.tuning.tuning import Tuning
@@ -47,7 +47,7 @@ def plot(
         theme: colours.
     """
     with themed(theme):
-        figure, axes = single(ax, (PAGE * 0.75, 3.6))
+        figure, axes = single(ax, (theme.width * 0.75, 3.6))
         named = frame["name"] != ""
         _dots(axes, frame[~named], "proposed", "o", theme.faint)
         _dots(axes, frame[named], "preset", "s", theme.series[0])

@@ -45,7 +45,7 @@ def fitting_fonts(figure: Figure) -> Iterator[None]:
     for text in figure.findobj(Text):
         families, lacking = fonts_for(text.get_text())
         if families:
-            text.set_fontfamily([USUAL, *families])
+            text.set_fontfamily([*text.get_fontfamily(), USUAL, *families])
         scripts |= {script_of(letter) for letter in lacking}
     for script in sorted(scripts):
         warnings.warn(

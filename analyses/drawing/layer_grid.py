@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .canvas import single
-from .style import PAGE, Theme, layer_ticks, themed
+from .style import Theme, layer_ticks, themed
 
-WRITTEN_OUT = 16
-"""Most layers for which every cell's number is written into it."""
+_LEAST_CELL = 0.27
+"""Inches of a cell whose number is written into it."""
 
 
 def layer_frame(matrix: np.ndarray) -> pd.DataFrame:
@@ -31,16 +31,18 @@ def plot_grid(
     label: str,
     axes_labels: tuple[str, str],
     chosen: Sequence[int],
+    chance: float | None = None,
     ax: Axes | None,
     theme: Theme,
 ) -> Figure:
     """Heat map of (part of) a `layer_frame`, on `ax` where it is given.
 
-    Chosen layers are marked, missing cells empty.
+    Chosen layers are marked, missing cells empty; `chance`, a share, is marked on the colour bar.
     """
-    written = len(frame) <= WRITTEN_OUT
     with themed(theme):
-        figure, axes = single(ax, (PAGE * 0.8, PAGE * 0.66))
+        width = max(0.8 * theme.width, min(theme.width, 3.5))
+        written = (width - 1.1) / len(frame) >= _LEAST_CELL
+        figure, axes = single(ax, (width, width * 0.84))
         sns.heatmap(
             frame,
             ax=axes,
@@ -53,14 +55,39 @@ def plot_grid(
             rasterized=not written,
             annot=written,
             fmt=".2f",
-            annot_kws={"fontsize": 6.5},
-            cbar_kws={"label": label, "shrink": 0.86, "pad": 0.02},
+            annot_kws={"fontsize": 6},
+            cbar_kws={
+                "label": label,
+                "shrink": 0.86,
+                "pad": 0.02,
+                "extend": _beyond(frame, limits),
+            },
         )
         bar = axes.collections[0].colorbar
         if bar is not None:
             bar.outline.set_visible(False)
+            if chance is not None:
+                bar.ax.axhline(chance, color=theme.accent, linewidth=1.5)
+                ticks = [limits[0], chance, limits[1]]
+                bar.set_ticks(ticks, labels=[f"{limits[0]:.2g}", "chance", f"{limits[1]:.2g}"])
         axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
         for axis, layers in (("x", frame.columns), ("y", frame.index)):
-            layer_ticks(axes, list(layers), chosen, theme, axis, most=20, offset=0.5 - layers[0])
+            layer_ticks(
+                axes,
+                list(layers),
+                chosen,
+                theme,
+                axis,
+                most=int((width - 1.1) / 0.2),
+                offset=0.5 - layers[0],
+            )
         axes.tick_params(length=0, rotation=0)
     return figure
+
+
+def _beyond(frame: pd.DataFrame, limits: tuple[float, float]) -> str:
+    """At which ends of a colour bar there are values beyond it."""
+    low, high = np.nanmin(frame) < limits[0], np.nanmax(frame) > limits[1]
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(low), bool(high)), "neither"
+    )

@@ -7,11 +7,13 @@ mathematics: the names of tasks and schedules are the user's own.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,11 +22,20 @@ from .fonts import fitting_fonts
 
 PAGE = 6.9
 """Inches: the width of both columns of a two-column paper."""
+SANS, SERIF = "sans-serif", "serif"
+_FAMILIES = {SANS: "DejaVu Sans", SERIF: "DejaVu Serif"}
+"""Both ship with Matplotlib."""
+_WIDE, _NARROW = "mMwW@%—…", " .,:;!|'()[]/ijltfI"
+_DOTS = 300
+"""Per inch, of PNG and of the pixels inside the other files."""
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure; `series` follows the palette of Okabe and Ito (2008)."""
+    """How a figure looks; `series` follows the palette of Okabe and Ito (2008).
+
+    `width` is that of a whole figure, in inches, and `font` a family of Matplotlib's.
+    """
 
     ink: str
     faint: str
@@ -34,6 +45,16 @@ class Theme:
     series: tuple[str, ...]
     sequential: str
     diverging: str
+    width: float = PAGE
+    font: str = SANS
+
+    def across(self, inches: float, most: int) -> int:
+        """How many panels of so many inches stand beside each other: from 1 to `most`.
+
+        >>> LIGHT.across(2, most=3), LIGHT.across(9, most=3)
+        (3, 1)
+        """
+        return max(1, min(most, int(self.width / inches)))
 
 
 LIGHT = Theme(
@@ -64,8 +85,9 @@ def themed(theme: Theme) -> Iterator[None]:
     with mpl.rc_context(
         {
             **sns.axes_style("ticks"),
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
+            "font.family": theme.font,
+            "font.sans-serif": [_FAMILIES[SANS]],
+            "font.serif": [_FAMILIES[SERIF]],
             "font.size": 8,
             "axes.titlesize": 8.5,
             "axes.titleweight": "bold",
@@ -101,21 +123,32 @@ def themed(theme: Theme) -> Iterator[None]:
 
 
 def render(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file: ".svg" (letters as outlines) or ".png" (300 dots per inch).
+    """A figure as a file: ".svg", ".pdf" or ".png" (300 dots per inch).
 
-    The same figure gives the same bytes, with the same fonts installed: no date and no random
-    identifiers are written.
+    Letters stay letters that other programs can find and change: in SVG as text, in PDF with the
+    font embedded (TrueType). The same figure gives the same bytes, with the same fonts installed:
+    no date and no random identifiers are written.
     """
+    return _rendered(figure, suffix, letters="none")
+
+
+def outlined(figure: Figure) -> bytes:
+    """A figure as SVG with letters as outlines, which looks alike whatever fonts a reader has."""
+    return _rendered(figure, ".svg", letters="path")
+
+
+def _rendered(figure: Figure, suffix: str, letters: str) -> bytes:
+    dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with (
-        mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "tokenlens"}),
+        mpl.rc_context({"svg.fonttype": letters, "svg.hashsalt": "tokenlens", "pdf.fonttype": 42}),
         fitting_fonts(figure),
     ):
         buffer = io.BytesIO()
         figure.savefig(
             buffer,
             format=suffix.removeprefix("."),
-            dpi=300,
-            metadata={"Date": None} if suffix == ".svg" else {},
+            dpi=_DOTS,
+            metadata=dateless.get(suffix, {}),
         )
     return buffer.getvalue()
 
@@ -140,7 +173,7 @@ def layer_ticks(
         step *= 2
     shown: list[int] = []
     for layer in [*chosen, *range(step, layers[-1] + 1, step)]:
-        near = step if layer not in chosen else step / 3
+        near = step if layer not in chosen else 0.9 * len(layers) / most
         if layer in layers and all(abs(layer - other) >= near for other in shown):
             shown.append(layer)
     which = axes.xaxis if axis == "x" else axes.yaxis
@@ -165,3 +198,35 @@ def shorten(text: str, limit: int = 28) -> str:
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def fit(text: str, inches: float, size: float) -> str:
+    """A label of one printable line that is at most so wide at this size in points.
+
+    Letters are counted by their usual widths in bold; those of East Asian scripts are square.
+
+    >>> fit("where is the circle", 1.0, 8), fit("圆圈在哪里", 0.4, 8)
+    ('where is the…', '圆圈…')
+    """
+    line = shorten(text, len(text) + 1)
+    room = inches * 72 / size
+    widths = [_ems(letter) for letter in line]
+    if sum(widths) <= room:
+        return line
+    ends = np.cumsum(widths) <= room - _ems("m")
+    return line[: int(ends.sum())].rstrip() + "…"
+
+
+def legend_columns(labels: Iterable[str], theme: Theme, size: float = 7.5) -> int:
+    """How many columns a legend of a whole figure may have, from 1 to 4."""
+    widest = max((sum(map(_ems, label)) for label in labels), default=1.0)
+    return theme.across(0.5 + widest * size / 72, most=4)
+
+
+def _ems(letter: str) -> float:
+    """About how wide a letter is, of the font's size; rather too wide than too narrow."""
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 1.15
+    if letter in _WIDE or letter.isupper():
+        return 1.15 if letter in _WIDE else 0.85
+    return 0.4 if letter in _NARROW else 0.7

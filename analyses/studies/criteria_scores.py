@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tokenlens.methods.plan import Selection
 
 from ..drawing.canvas import single
-from ..drawing.style import LIGHT, PAGE, Theme, layer_ticks, themed
+from ..drawing.style import LIGHT, Theme, layer_ticks, themed
 from .paired_difference import markdown_table
 
 Choices = Mapping[str, Mapping[str, Selection]]
@@ -56,7 +56,7 @@ def plot(table: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -
     """A line per criterion with its interval, chosen layers as dots."""
     layers = sorted(table["layer"].unique())
     with themed(theme):
-        figure, axes = single(ax, (PAGE, 2.8))
+        figure, axes = single(ax, (theme.width, 2.8))
         for colour, (name, line) in zip(
             theme.series, table.groupby("criterion", sort=False), strict=False
         ):

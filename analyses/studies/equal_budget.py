@@ -25,7 +25,7 @@ from tokenlens.evaluation.running.results import ALL, MACRO
 from tokenlens.wording.figures import interval_cell, percent
 
 from ..drawing.canvas import panels
-from ..drawing.style import LIGHT, PAGE, Theme, shorten, themed
+from ..drawing.style import LIGHT, Theme, shorten, themed
 from . import command
 from .paired_difference import markdown_table, paired_difference
 
@@ -204,7 +204,7 @@ def plot(
     budgets, tasks = table["budget"].unique(), table["task"].unique()
     places = {method: place for place, method in enumerate(names)}
     with themed(theme):
-        size, shape = (PAGE, 0.5 + 1.1 * len(budgets)), (len(budgets), len(tasks))
+        size, shape = (theme.width, 0.5 + 1.1 * len(budgets)), (len(budgets), len(tasks))
         figure, grid = panels(axes, size, shape, sharex=True, sharey=True)
         for (budget, task), part in table.groupby(["budget", "task"], sort=False):
             panel = grid[list(budgets).index(budget), list(tasks).index(task)]

@@ -27,7 +27,7 @@ from tokenlens.measures.regions import region_tokens
 from tokenlens.wording.figures import interval_cell, percent
 
 from ..drawing.canvas import single
-from ..drawing.style import LIGHT, PAGE, Theme, themed
+from ..drawing.style import LIGHT, Theme, themed
 from . import command
 from .paired_difference import markdown_table
 
@@ -70,7 +70,7 @@ def plot(table: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -
     """A line per arm: what its last stage holds of the region; a tick is a blind choice's share."""
     places = range(len(table))
     with themed(theme):
-        figure, axes = single(ax, (PAGE, 0.6 + 0.2 * len(table)))
+        figure, axes = single(ax, (theme.width, 0.6 + 0.2 * len(table)))
         axes.errorbar(
             table["region"],
             places,

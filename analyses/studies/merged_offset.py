@@ -38,7 +38,7 @@ from tokenlens.storage.files import write_bytes
 from tokenlens.storage.output_claims import figure_target
 
 from ..drawing.canvas import panels
-from ..drawing.style import LIGHT, PAGE, Theme, render, shorten, themed
+from ..drawing.style import LIGHT, Theme, render, shorten, themed
 from . import command
 from .paired_difference import markdown_table
 
@@ -254,7 +254,7 @@ def plot(
 ) -> Figure:
     """How groups are spread: cosine with its control, members' own share, and sizes; a row each."""
     with themed(theme):
-        size = (PAGE, 0.4 + 1.9 * len(tables))
+        size = (theme.width, 0.4 + 1.9 * len(tables))
         figure, grid = panels(axes, size, (len(tables), len(_PANELS)), sharex="col")
         for line, (heading, table) in zip(grid, tables.items(), strict=True):
             for panel, (title, drawn) in zip(line, _PANELS.items(), strict=True):

@@ -23,6 +23,7 @@ COMMANDS = (
     "information",
     "tune",
     "show",
+    "figures",
     "demo",
     "models",
     "methods",

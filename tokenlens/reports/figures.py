@@ -1,14 +1,17 @@
 """Figures of a report: files for a paper, and the same in the page, light and dark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tokenlens.analyses.drawing.style import DARK, LIGHT, Theme, render
+from tokenlens.analyses.drawing.style import DARK, LIGHT, Theme, outlined, render
 from tokenlens.reports.overlays import data_uri
 from tokenlens.storage.files import write_bytes
+
+FORMATS = (".png", ".svg")
+"""What is written where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -21,29 +24,33 @@ class Plate:
 
 
 class FigureFolder:
-    """Writes figures as SVG and PNG into a folder, each file whole or not at all.
+    """Writes figures into a folder, each file whole or not at all.
 
     Attributes:
         folder: where they go.
+        formats: of the files, by their suffixes.
+        theme: how figures look in the files.
         files: what was written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, formats: Sequence[str] = FORMATS, theme: Theme = LIGHT
+    ) -> None:
         self.folder = folder
+        self.formats = tuple(formats)
+        self.theme = theme
         self.files: list[Path] = []
 
     def add(self, name: str, figure: Figure) -> None:
-        """Write a figure as `name`.svg and `name`.png."""
-        self._write(name, figure)
+        """Write a figure as `name` in every format."""
+        for suffix in self.formats:
+            write_bytes(self.folder / f"{name}{suffix}", render(figure, suffix))
+            self.files.append(self.folder / f"{name}{suffix}")
 
     def plate(self, name: str, draw: Callable[[Theme], Figure], alt: str) -> Plate:
-        """Write what `draw` makes of the light theme, and make it ready for the page in both."""
-        light, dark = self._write(name, draw(LIGHT)), render(draw(DARK), ".svg")
+        """Write what `draw` makes, and make it ready for the page, light and dark."""
+        printed = draw(self.theme)
+        self.add(name, printed)
+        light = outlined(printed if self.theme == LIGHT else draw(LIGHT))
+        dark = outlined(draw(DARK))
         return Plate(data_uri("image/svg+xml", light), data_uri("image/svg+xml", dark), alt)
-
-    def _write(self, name: str, figure: Figure) -> bytes:
-        for suffix in (".png", ".svg"):
-            content = render(figure, suffix)
-            write_bytes(self.folder / f"{name}{suffix}", content)
-            self.files.append(self.folder / f"{name}{suffix}")
-        return content

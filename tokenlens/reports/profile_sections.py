@@ -175,7 +175,7 @@ def map_section(
 
     None where no sample is to be shown, or none's visual tokens are placed in its picture.
     """
-    rows = _chosen_rows(profile, count)
+    rows = chosen_rows(profile, count)
     if not rows:
         return None
     scale = importance_maps.Scale.shared((row.importance for row in rows), profile.importance)
@@ -204,7 +204,7 @@ def map_section(
     return MapSection(cases, importance_unit(profile.importance), colour_bar_uri(scale), ticks)
 
 
-def _chosen_rows(profile: Profile, count: int) -> list[ProfileRow]:
+def chosen_rows(profile: Profile, count: int) -> list[ProfileRow]:
     """The rows to show, in the order of choice; the profile is streamed, twice."""
     places = choose_samples(
         (

@@ -50,20 +50,8 @@ def stage_cases(
     """
     results = comparison.arms[arm].rows
     unpruned = next(iter(comparison.arms.values())).rows
-    places = choose_samples(
-        (
-            Candidate(index, task, image, len(regions) + len(polygons) > 0)
-            for index, (task, image, boxes, regions, polygons) in enumerate(
-                results[["task", "image", "boxes", "region_boxes", "polygons"]].itertuples(
-                    index=False
-                )
-            )
-            if np.isfinite(boxes).all()
-        ),
-        count,
-    )
     cases = []
-    for number, place in enumerate(places, start=1):
+    for number, place in enumerate(chosen_places(results, count), start=1):
         row, plain = results.iloc[place], unpruned.iloc[place]
         outlines = region_outlines(row["region_boxes"], row["polygons"])
         width, height = map(int, row["size"])
@@ -87,6 +75,21 @@ def stage_cases(
         figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})
         figures.add(f"kept-tokens-{number}", figure)
     return cases
+
+
+def chosen_places(rows: pd.DataFrame, count: int) -> list[int]:
+    """Which of some rows of `Results.rows` to show: those whose visual tokens are placed."""
+    columns = rows[["task", "image", "boxes", "region_boxes", "polygons"]]
+    return choose_samples(
+        (
+            Candidate(index, task, image, len(regions) + len(polygons) > 0)
+            for index, (task, image, boxes, regions, polygons) in enumerate(
+                columns.itertuples(index=False)
+            )
+            if np.isfinite(boxes).all()
+        ),
+        count,
+    )
 
 
 def stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:

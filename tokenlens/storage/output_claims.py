@@ -11,6 +11,7 @@ MANIFEST = "manifest.json"
 _SCHEDULE_KEYS = {"schema", "method", "model"}
 _REPORT_MARK = b'<meta name="generator" content="tokenlens">'
 _REPORT_KIND = "report"
+_FIGURES_KIND = "figures"
 _FIGURE_MARKS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<svg"}
 
 
@@ -50,6 +51,30 @@ def claim_report(folder: Path) -> None:
             )
     if not (folder / MANIFEST).exists():
         write_sealed(folder / MANIFEST, {"schema": 1, "kind": _REPORT_KIND})
+
+
+def claim_figures(folder: Path) -> None:
+    """Mark a folder as one of figures, or check that it is one; its figures may then be replaced.
+
+    Raises `OutputError` for a file, for the folder of a run or a report, and for a folder with
+    pictures that are not ours.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder; choose another place with --out")
+    if _kind(folder) == _FIGURES_KIND:
+        return
+    if (folder / MANIFEST).exists():
+        raise OutputError(
+            f"{folder} is the folder of a {_kind(folder)}, where figures do not belong; choose "
+            "another place with --out"
+        )
+    taken = [path for suffix in (".pdf", ".svg", ".png") for path in folder.glob(f"*{suffix}")]
+    if taken:
+        raise OutputError(
+            f"{min(taken)} exists and is no figure of `tokenlens figures`; choose another folder "
+            "with --out"
+        )
+    write_sealed(folder / MANIFEST, {"schema": 1, "kind": _FIGURES_KIND})
 
 
 def page_target(path: Path, name: str) -> Path:

@@ -1,0 +1,177 @@
+"""Every figure from extreme inputs, at both widths of a paper: no text runs into another."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.support.figure_texts import faults
+from tokenlens.analyses import (
+    importance_maps,
+    kept_tokens,
+    layers_by_method,
+    methods_at_budgets,
+    rank_correlation,
+    region_overlap,
+    retained,
+    shallow_deep_overlap,
+    tokens_per_layer,
+)
+from tokenlens.analyses.drawing.canvas import single
+from tokenlens.analyses.drawing.layer_grid import layer_frame
+from tokenlens.analyses.drawing.style import LIGHT, SERIF
+from tokenlens.analyses.kept_tokens import Fate
+
+COLUMN, PAGE = replace(LIGHT, width=3.25, font=SERIF), replace(LIGHT, width=6.75)
+LAYERS, SIDE, TASKS = 80, 96, 40
+NAMES = ["图片里的红色圆圈在哪里请回答", "a-task-with-a-very-long-name-of-its-own", "W" * 40, "x"]
+themes = pytest.mark.parametrize("theme", [COLUMN, PAGE], ids=["column", "page"])
+
+
+@pytest.fixture(autouse=True)
+def _boxes_for_missing_letters():
+    """No Chinese font need be installed: boxes stand in, and are as wide."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def tasks(count):
+    return [f"{NAMES[number % len(NAMES)]} {number}" for number in range(count)]
+
+
+def curves(count, layers):
+    parts = [
+        pd.DataFrame({"layer": np.arange(1, layers + 1), "mean": 0.0, "low": 0.0, "high": 0.0})
+        for _ in range(count)
+    ]
+    for name, part in zip(tasks(count), parts, strict=True):
+        part.insert(0, "task", name)
+        part["samples"] = 1
+    return pd.concat(parts, ignore_index=True)
+
+
+def boxes():
+    rows, columns = np.divmod(np.arange(SIDE * SIDE), SIDE)
+    return np.stack([columns, rows, columns + 1, rows + 1], axis=1) / SIDE
+
+
+def qualities(arms, count, retained_share):
+    return pd.DataFrame(
+        [
+            {
+                "task": task,
+                "arm": arm,
+                "samples": 1,
+                "retained": retained_share,
+                "retained_low": retained_share,
+                "retained_high": retained_share,
+                "quality": "score retained",
+                "tokens": 0.3,
+                "macs": 1.0 if arm == arms[0] else 0.3,
+            }
+            for task in tasks(count)
+            for arm in arms
+        ]
+    )
+
+
+@themes
+@pytest.mark.parametrize("layers", [1, 24, LAYERS])
+@pytest.mark.parametrize("chosen", [(3, 4, 5), (10, 40, 79)])
+def test_layers_by_layers(theme, layers, chosen):
+    frame = layer_frame(np.zeros((layers, layers)))
+    assert not faults(rank_correlation.plot(frame, chosen=chosen, theme=theme))
+    if layers > 1:
+        assert not faults(shallow_deep_overlap.plot(frame, chosen=chosen, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize(("count", "layers"), [(1, 1), (3, 12), (9, LAYERS)])
+def test_region_overlap(theme, count, layers):
+    chosen = [layer for layer in (3, 4, 40) if layer <= layers]
+    assert not faults(region_overlap.plot(curves(count, layers), chosen=chosen, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize("share", [0.0, float("nan"), 3.0])
+@pytest.mark.parametrize(("arms", "count"), [(2, 1), (8, 9)])
+def test_quality_against_cost(theme, share, arms, count):
+    figure = retained.plot(qualities(tasks(arms), count, share), theme=theme)
+    assert not faults(figure)
+    assert figure.axes[0].get_ylim()[0] == 0
+
+
+@themes
+@pytest.mark.parametrize("arms", [2, 22])
+def test_tokens_per_layer(theme, arms):
+    frame = pd.concat(
+        pd.DataFrame({"arm": name, "layer": np.arange(1, LAYERS + 1), "tokens": 9216.0})
+        for name in tasks(arms)
+    )
+    assert not faults(tokens_per_layer.plot(frame, chosen=[3, 4, 40], theme=theme))
+
+
+@themes
+@pytest.mark.parametrize("share", [0.0, 3.0])
+@pytest.mark.parametrize(("methods", "budgets"), [(1, 1), (22, 2)])
+def test_methods_at_budgets(theme, share, methods, budgets):
+    rows = [
+        {"budget": f"{10 * budget}%", "method": method}
+        for budget in range(1, budgets + 1)
+        for method in tasks(methods)
+    ]
+    values = {"retained": share, "low": share, "high": share, "best": False}
+    frame = pd.concat(
+        pd.DataFrame(rows).assign(average=average, **values)
+        for average in ("localisation average", "other average")
+    )
+    assert not faults(methods_at_budgets.plot(frame, theme=theme))
+    wide = pd.DataFrame([{**row, "layer": n, "share": 0.0} for row in rows for n in range(1, 81)])
+    assert not faults(layers_by_method.plot(wide, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize("scale", [None, "layer"])
+@pytest.mark.parametrize("layers", [1, 4])
+def test_importance_maps(theme, scale, layers):
+    part = pd.DataFrame(np.tile(boxes(), (layers, 1)), columns=["x0", "y0", "x1", "y1"])
+    part.insert(0, "id", "one")
+    part["question"] = NAMES[0] * 9
+    part["layer"] = np.repeat(np.arange(1, layers + 1), SIDE * SIDE)
+    part["importance"] = 0.0
+    outline = [((1, 1), (20, 1), (20, 20))]
+    figure = importance_maps.plot(
+        part,
+        {"one": Image.new("RGB", (60, 40))},
+        regions={"one": outline},
+        scale=scale,
+        theme=theme,
+    )
+    assert not faults(figure)
+
+
+@themes
+@pytest.mark.parametrize("stages", [1, 3])
+def test_kept_tokens(theme, stages):
+    part = pd.DataFrame(np.tile(boxes(), (stages, 1)), columns=["x0", "y0", "x1", "y1"])
+    part.insert(0, "id", "one")
+    part["question"] = NAMES[1] * 9
+    part["stage"] = np.repeat(np.arange(1, stages + 1), SIDE * SIDE)
+    part["where"] = "before the decoder"
+    part["fate"] = np.tile(np.arange(SIDE * SIDE) % len(Fate), stages)
+    figure = kept_tokens.plot(part, {"one": Image.new("RGB", (40, 60))}, theme=theme)
+    assert not faults(figure)
+
+
+def test_texts_that_overlap_or_run_over_the_edge_are_noticed():
+    figure, axes = single(None, (2, 2))
+    axes.text(0.5, 0.5, "one text")
+    axes.text(0.52, 0.5, "another")
+    axes.text(0.5, 0.1, "far over the edge of its figure")
+    found = faults(figure)
+    assert "'one text' and 'another' overlap" in found
+    assert "'far over the edge of its figure' runs over the edge" in found

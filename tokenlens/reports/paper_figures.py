@@ -1,0 +1,176 @@
+"""The figures of a paper: each by its name, drawn from a profile, results, or both."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from tokenlens.analyses import (
+    importance_maps,
+    kept_tokens,
+    layers_by_method,
+    methods_at_budgets,
+    rank_correlation,
+    region_overlap,
+    retained,
+    shallow_deep_overlap,
+    tokens_per_layer,
+)
+from tokenlens.analyses.drawing.picture_sheet import Outline, region_outlines
+from tokenlens.analyses.drawing.style import Theme
+from tokenlens.reports.figures import FigureFolder
+from tokenlens.reports.inputs import Inputs, read_inputs
+from tokenlens.reports.overlays import read_picture
+from tokenlens.reports.profile_sections import chosen_rows
+from tokenlens.reports.stage_sections import chosen_places
+from tokenlens.schedule import Schedule
+
+Scaling = Literal["shared", "layer"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is drawn, and how.
+
+    Attributes:
+        inputs: a profile, results, or both, that belong together.
+        theme: colours, width and font.
+        pictures: how many samples are shown on their pictures.
+        scale: of importance maps: one for all layers, or each layer's own.
+    """
+
+    inputs: Inputs
+    theme: Theme
+    pictures: int = 2
+    scale: Scaling = "shared"
+
+
+Drawn = Iterator[tuple[str, Figure]]
+
+
+def draw_figures(
+    profile: Path | None,
+    schedule: Schedule | None,
+    results: Path | None,
+    folder: FigureFolder,
+    *,
+    pictures: int = 2,
+    scale: Scaling = "shared",
+) -> dict[str, list[Path]]:
+    """Draw every figure that the inputs have the numbers for, in `folder`'s formats and theme.
+
+    Arguments and errors are those of `build_report`. Returns the files of each figure by its name;
+    one without numbers (no regions, the unpruned model alone) is left out.
+    """
+    request = Request(read_inputs(profile, schedule, results), folder.theme, pictures, scale)
+    files: dict[str, list[Path]] = {}
+    for draw in FIGURES.values():
+        for name, figure in draw(request):
+            before = len(folder.files)
+            folder.add(name, figure)
+            files[name] = folder.files[before:]
+    return files
+
+
+def _rank_correlation(request: Request) -> Drawn:
+    if profile := request.inputs.profile:
+        frame = rank_correlation.compute(profile)
+        chosen, theme = request.inputs.chosen, request.theme
+        yield "rank-correlation", rank_correlation.plot(frame, chosen=chosen, theme=theme)
+
+
+def _shallow_deep(request: Request) -> Drawn:
+    profile = request.inputs.profile
+    if profile and profile.layers > 1:
+        frame = shallow_deep_overlap.compute(profile)
+        chosen, theme = request.inputs.chosen, request.theme
+        yield "shallow-deep-overlap", shallow_deep_overlap.plot(frame, chosen=chosen, theme=theme)
+
+
+def _region_overlap(request: Request) -> Drawn:
+    if profile := request.inputs.profile:
+        frame = region_overlap.compute(profile)
+        if not frame.empty:
+            chosen, theme = request.inputs.chosen, request.theme
+            yield "region-overlap", region_overlap.plot(frame, chosen=chosen, theme=theme)
+
+
+def _importance(request: Request) -> Drawn:
+    profile = request.inputs.profile
+    rows = chosen_rows(profile, request.pictures) if profile else []
+    kind = profile.importance if profile else "attention"
+    shared = importance_maps.Scale.shared((row.importance for row in rows), kind)
+    for number, row in enumerate(rows, start=1):
+        picture, _ = read_picture(row.image, row.size)
+        figure = importance_maps.plot(
+            importance_maps.compute([row]),
+            {row.id: picture},
+            regions=_regions(row.id, region_outlines(row.region_boxes, row.polygons)),
+            scale="layer" if request.scale == "layer" else shared,
+            kind=kind,
+            chosen=request.inputs.chosen,
+            theme=request.theme,
+        )
+        yield f"importance-{number}", figure
+
+
+def _tokens_per_layer(request: Request) -> Drawn:
+    comparison = request.inputs.comparison
+    if comparison and comparison.plan:
+        shares = layers_by_method.compute(comparison)
+        yield "layers-by-method", layers_by_method.plot(shares, theme=request.theme)
+    elif comparison:
+        frame = tokens_per_layer.compute(comparison)
+        chosen, theme = request.inputs.chosen, request.theme
+        yield "tokens-per-layer", tokens_per_layer.plot(frame, chosen=chosen, theme=theme)
+
+
+def _quality(request: Request) -> Drawn:
+    if comparison := request.inputs.comparison:
+        frame = retained.compute(comparison)
+        yield "quality-by-task", retained.plot(frame, theme=request.theme)
+        if comparison.plan:
+            averages = methods_at_budgets.compute(comparison)
+            if averages["retained"].notna().any():
+                figure = methods_at_budgets.plot(averages, theme=request.theme)
+                yield "methods-at-budgets", figure
+
+
+def _kept_tokens(request: Request) -> Drawn:
+    inputs = request.inputs
+    if not (inputs.comparison and inputs.arm and inputs.schedule and inputs.schedule.stages):
+        return
+    rows = inputs.comparison.arms[inputs.arm].rows
+    for number, place in enumerate(chosen_places(rows, request.pictures), start=1):
+        row = rows.iloc[place]
+        width, height = map(int, row["size"])
+        picture, _ = read_picture(row["image"], (width, height))
+        figure = kept_tokens.plot(
+            kept_tokens.compute([row], inputs.schedule),
+            {row["id"]: picture},
+            regions=_regions(row["id"], region_outlines(row["region_boxes"], row["polygons"])),
+            theme=request.theme,
+        )
+        yield f"kept-tokens-{number}", figure
+
+
+def _regions(name: str, outlines: list[Outline]) -> dict[str, list[Outline]]:
+    """The region of a sample where it has one, so that a legend names none that is not there."""
+    return {name: outlines} if outlines else {}
+
+
+FIGURES: Mapping[str, Callable[[Request], Drawn]] = MappingProxyType(
+    {
+        "rank-correlation": _rank_correlation,
+        "shallow-deep-overlap": _shallow_deep,
+        "region-overlap": _region_overlap,
+        "importance": _importance,
+        "layers": _tokens_per_layer,
+        "quality": _quality,
+        "kept-tokens": _kept_tokens,
+    }
+)
+"""Every figure by its name; each yields none where the inputs lack its numbers."""
