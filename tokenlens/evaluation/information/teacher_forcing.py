@@ -1,4 +1,4 @@
-"""Prompts with an answer behind them, run in one forward pass."""
+"""Teacher forcing: prompts followed by a given answer, run in one forward pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ class ForcedBatch:
     """A batch of prompts, each followed by an answer, padded on the left.
 
     Attributes:
-        inputs: the model's inputs; what is per token is [batch, longest prompt and answer].
-        lengths: tokens of each answer, at least one.
+        inputs: the model's inputs; those with a value per token are [batch, tokens], where `tokens`
+            is the greatest length of prompt and answer.
+        lengths: number of tokens of each answer, at least one.
     """
 
     inputs: Mapping[str, Any]
@@ -26,7 +27,7 @@ class ForcedBatch:
 
     @classmethod
     def of(cls, inputs: BatchFeature, answers: Sequence[Sequence[int]]) -> Self:
-        """Put `answers` (token ids) behind the prompts of `inputs` (padded on the left)."""
+        """Append `answers` (token ids) to the prompts of `inputs` (padded on the left)."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
         prompts = mask.sum(dim=1).tolist()
         width = max(n + len(answer) for n, answer in zip(prompts, answers, strict=True))
@@ -46,7 +47,7 @@ class ForcedBatch:
         """Per sample the logits that predict its answer: float32 [answer tokens, vocabulary].
 
         One forward pass; it is pruned where the caller has opened `tokenlens.prune`. As in
-        decoding, the tokens that stand for pictures are the least likely.
+        decoding, tokens that stand for pictures get the lowest logit.
         """
         keep = max(self.lengths) + 1
         with torch.inference_mode():

@@ -12,7 +12,7 @@ class RunOptions:
         max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
         any_model: whether schedules may be made for a model of another id.
         show_progress: whether to show a bar with an ETA on standard error.
-        timed: whether rows hold the time of each answer; schedules then share no work.
+        timed: whether rows hold the time of each answer; schedules then share no computation.
     """
 
     batch_size: int = 8
