@@ -13,7 +13,7 @@ from tokenlens.storage.files import write_bytes
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure as the page holds it: SVG data URIs, light and dark, and what it shows in words."""
+    """A figure in the page: SVG data URIs, light and dark, and a description in words."""
 
     light: str
     dark: str
@@ -24,8 +24,8 @@ class FigureFolder:
     """Writes figures as SVG and PNG into a folder, each file whole or not at all.
 
     Attributes:
-        folder: where they go.
-        files: what was written.
+        folder: folder of the files.
+        files: paths of the files written so far.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class FigureFolder:
         self._write(name, figure)
 
     def plate(self, name: str, draw: Callable[[Theme], Figure], alt: str) -> Plate:
-        """Write what `draw` makes of the light theme, and make it ready for the page in both."""
+        """Write the figure of `draw` in the light theme; return it for the page in both themes."""
         light, dark = self._write(name, draw(LIGHT)), render(draw(DARK), ".svg")
         return Plate(data_uri("image/svg+xml", light), data_uri("image/svg+xml", dark), alt)
 

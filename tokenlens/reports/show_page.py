@@ -24,14 +24,14 @@ from tokenlens.reports.templating import environment
 from tokenlens.wording.figures import percent
 
 MOST_BYTES = 3_000_000
-"""How large the page gets at most, where one photograph is shown."""
+"""Greatest size of a page with one photograph."""
 _PHOTO_BYTES, _MAP_BYTES = 450_000, 1_500_000
 """Of a page, before they are written as text, which takes a third more: for all its photographs,
 and for all its maps."""
 _LONGEST, _SHORTEST = 1280, 320
-"""Pixels along the longer side of a photograph, at best and at worst."""
+"""Greatest and least length in pixels of a photograph's longer side."""
 _SMALL = 720
-"""A photograph that is smaller is enlarged to this."""
+"""Length in pixels to which a smaller photograph is enlarged."""
 _LEVELS = 255
 
 
@@ -60,11 +60,11 @@ def show_page(shown: Sequence[ShownAnswer], model: str, schedule: str | None = N
     """The whole page as HTML.
 
     Args:
-        shown: what was answered, a photograph each.
-        model: what the model is called.
-        schedule: what the schedule is called; None without one.
+        shown: the answers, one per photograph.
+        model: name of the model.
+        schedule: name of the schedule; None without one.
 
-    Everything is inside; scripts and styles are allowed by their hashes alone.
+    The page loads no other file; only scripts and styles with listed hashes may run.
     """
     templates = environment()
     style, script = (_asset(templates, name) for name in ("show.css", "show.js"))
@@ -155,7 +155,7 @@ def _tiles(shown: ShownAnswer) -> list[StageTile]:
 
 
 def _photo(image: Image, most: int) -> Markup:
-    """The photograph as a JPEG of at most so many bytes, as large as that allows."""
+    """The photograph as a JPEG of a limited number of bytes, in the largest size that fits."""
     longest, side = max(image.size), _LONGEST
     if longest < _SMALL:
         width, height = (max(1, round(edge * _SMALL / longest)) for edge in image.size)
@@ -169,7 +169,7 @@ def _photo(image: Image, most: int) -> Markup:
 
 
 def _painted(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Colours of values 0 to 1: uint8 [height, width, 4], RGBA; not-a-number is transparent."""
+    """Colours of values 0 to 1: uint8 [height, width, 4], RGBA; NaN is transparent."""
     colours = GLOW(np.nan_to_num(values))
     colours[..., 3] = np.where(np.isnan(values), 0, colours[..., 3])
     painted: NDArray[np.uint8] = np.round(colours * 255).astype(np.uint8)
@@ -182,7 +182,7 @@ def _palette() -> str:
 
 
 def _embedded(data: dict[str, Any]) -> Markup:
-    """JSON that may stand inside a script element, whatever the words are."""
+    """JSON that is safe inside a script element for any words."""
     text = json.dumps(data, separators=(",", ":"))
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -190,7 +190,7 @@ def _embedded(data: dict[str, Any]) -> Markup:
 
 
 def _asset(templates: Environment, name: str) -> str:
-    """A file of the page, as it stands between its tags."""
+    """Content of a style or script file of the page, for its element."""
     loader = templates.loader
     return "" if loader is None else loader.get_source(templates, name)[0]
 
