@@ -1,4 +1,4 @@
-"""What each layer looks at, on the picture itself: importance maps on one colour scale for all.
+"""Importance maps of every layer on the picture, all on one colour scale.
 
 Maps scaled one by one cannot be compared, so the scale belongs to the whole set: every layer of
 every picture shown together is painted by it.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tokenlens.probing.profile import ProfileRow
 
 GROUND = "#3c3c3c"
-"""What colour bars lie on: about as dark as the pictures under the maps."""
+"""Background of colour bars: about as dark as the pictures under the maps."""
 _STOPS = ("#3b0f52", "#8c2369", "#d8454f", "#f98a2b", "#fde35a")
 _FOOT = 0.62
 """Inches for the colour bar."""
@@ -40,7 +40,7 @@ GLOW = LinearSegmentedColormap.from_list(
         for colour, alpha in zip(_STOPS, (0.0, 0.5, 0.72, 0.84, 0.92), strict=True)
     ],
 )
-"""From nothing to an opaque yellow: lightness and opacity both grow with importance."""
+"""Colours from transparent to opaque yellow: lightness and opacity both grow with importance."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Scale:
         return cls(top if top > 0 else 1.0)
 
     def paint(self, values: np.ndarray) -> np.ndarray:
-        """Colours of importances: uint8 [..., 4], RGBA; not-a-number becomes transparent."""
+        """Colours of importances: uint8 [..., 4], RGBA; NaN becomes transparent."""
         colours = GLOW(self.norm(np.nan_to_num(values)))
         colours[..., 3] = np.where(np.isnan(values), 0, colours[..., 3])
         painted: np.ndarray = np.round(colours * 255).astype(np.uint8)
@@ -72,7 +72,7 @@ class Scale:
 
     @property
     def ticks(self) -> list[float]:
-        """Round values for a colour bar, few enough to be read at its crowded upper end."""
+        """Round values for a colour bar, few enough to be legible at its upper end."""
         steps = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, self.top)
         return [float(step) for step in steps if 0 <= step <= self.top]
 
@@ -83,7 +83,7 @@ class Scale:
 
 
 def backdrop(picture: Image.Image) -> Image.Image:
-    """The picture as maps are painted on it: dark and nearly grey, so that importance glows."""
+    """The picture as a background of maps: dark and nearly grey, so that importance stands out."""
     return ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(0.3)).enhance(0.55)
 
 
@@ -118,7 +118,7 @@ def plot(
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Every layer's map of every sample of `compute`'s frame, after the picture itself.
+    """Plot each sample of `compute`'s frame: its picture, then one map per layer.
 
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
     used.

@@ -1,4 +1,4 @@
-"""The picture of a layers by layers matrix, for the analyses that compare layers."""
+"""Heat map of a layers by layers matrix, for the analyses that compare layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .canvas import single
 from .style import PAGE, Theme, layer_ticks, themed
 
 WRITTEN_OUT = 16
-"""Most layers for which every cell's number is written into it."""
+"""Greatest number of layers for which every cell shows its number."""
 
 
 def layer_frame(matrix: np.ndarray) -> pd.DataFrame:

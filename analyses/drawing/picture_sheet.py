@@ -19,7 +19,7 @@ Outline = Sequence[tuple[float, float]]
 """Corners (x, y) in pixels of the picture."""
 
 REGION = "#3ddcff"
-"""The colour regions are outlined in, unlike any colour of the maps."""
+"""Colour of the outlines of regions; it differs from all colours of the maps."""
 _GAP, _HEADING, _CAPTION = 0.05, 0.26, 0.17
 
 
