@@ -40,7 +40,7 @@ def profile(
         bool, typer.Option("--per-head", help="Keep every head's row beside their mean.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and how large it gets.")
+        bool, typer.Option("--dry-run", help="Print what would be done and how large it gets.")
     ] = False,
     revision: Revision = None,
     device: Device = None,
