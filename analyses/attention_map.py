@@ -1,4 +1,4 @@
-"""Where one query token looks, as one map: what a `Recording` shows of itself."""
+"""Attention map of one query token: table, figure and notebook view of a `Recording`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VEIL = 0.6
 
 
 def compute(recording: RecordedRows) -> pd.DataFrame:
-    """Every number of a recording; the columns are those of `Recording.to_dataframe`."""
+    """All values of a recording, with the columns of `Recording.to_dataframe`."""
     kept = recording.keeps_heads
     texts: list[Any] = recording.tokens if recording.has_text else []
     parts = []
@@ -98,7 +98,7 @@ def plot(
 
 
 def to_html(recording: RecordedRows) -> str:
-    """What a notebook shows of a recording: its samples, their queries, and the first map."""
+    """HTML of a recording for a notebook: its samples, their queries, and the first map."""
     try:
         figure, queries = plot(recording), recording.queries
         samples = [len(one) for one in queries]
@@ -117,7 +117,7 @@ def to_html(recording: RecordedRows) -> str:
 def _chosen(
     recording: RecordedRows, layer: int | None, query: int | str, sample: int, head: int | None
 ) -> tuple[np.ndarray, str]:
-    """The values of one map, float64 [n_visual], and what its query is called."""
+    """The values of one map, float64 [n_visual], and the name of its query."""
     values = recording.per_head if head is not None else recording.importance
     rows = _one(values, sample, "sample", 0).numpy().astype(np.float64)
     if head is not None:
@@ -147,7 +147,7 @@ def _one(values: Any, number: int, what: str, first: int) -> Any:
 
 
 def _boxes(recording: RecordedRows, sample: int, layout: Layout | None) -> np.ndarray:
-    """What the visual tokens cover; of tokens whose places are not known, rows of a square."""
+    """Boxes of the visual tokens; where positions are unknown, rows of a square."""
     count = len(recording.positions[sample])
     if layout is None:
         try:

@@ -1,4 +1,4 @@
-"""What each layer looks at, on the picture itself: importance maps on one colour scale for all.
+"""Importance maps of every layer on the picture, all on one colour scale.
 
 Maps scaled one by one cannot be compared, so the scale belongs to the whole set: every layer of
 every picture shown together is painted by it. Where a few layers attend far more than the rest,
@@ -42,7 +42,7 @@ GLOW = LinearSegmentedColormap.from_list(
         for colour, alpha in zip(_STOPS, (0.0, 0.5, 0.72, 0.84, 0.92), strict=True)
     ],
 )
-"""From nothing to an opaque yellow: lightness and opacity both grow with importance."""
+"""Colours from transparent to opaque yellow: lightness and opacity both grow with importance."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Scale:
         return cls(top if top > 0 else 1.0, kind)
 
     def paint(self, values: np.ndarray) -> np.ndarray:
-        """Colours of importances: uint8 [..., 4], RGBA; not-a-number becomes transparent."""
+        """Colours of importances: uint8 [..., 4], RGBA; NaN becomes transparent."""
         colours = GLOW(self.norm(np.nan_to_num(values)))
         colours[..., 3] = np.where(np.isnan(values), 0, colours[..., 3])
         painted: np.ndarray = np.round(colours * 255).astype(np.uint8)
@@ -131,7 +131,7 @@ def plot(
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Every layer's map of every sample of `compute`'s frame, after the picture itself.
+    """Plot each sample of `compute`'s frame: its picture, then one map per layer.
 
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
     used; with "layer" every map goes to its own largest value, which its caption gives, so that a

@@ -1,10 +1,10 @@
-"""What each layer does with the picture, without labels: a figure per curve.
+"""How each layer uses the picture, measured without labels: one figure per curve.
 
     tokenlens information --limit 100
 
 `compute` measures (`tokenlens.evaluation.information`), `plot` draws one curve per task and over
 all samples, with 95 % bootstrap intervals: divergence from the unpruned model's next-token
-distributions, and the answer tokens that stay the most likely.
+distributions, and the share of answer tokens that are still the most likely.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def markdown(table: pd.DataFrame) -> str:
 def horizons(table: pd.DataFrame, least: float = 0.99) -> dict[str, int | None]:
     """Per task, the layer from which on agreement without visual tokens is `least` or more.
 
-    By the low end of the interval: see `information.curves.horizon_layer`.
+    The low end of the interval is compared: see `information.curves.horizon_layer`.
     """
     chosen = table[(table["curve"] == "horizon") & (table["measure"] == "agreement")]
     return {

@@ -1,4 +1,4 @@
-"""What became of every visual token at every stage: kept, set aside, brought back, dropped."""
+"""The fate of every visual token at every stage: kept, set aside, brought back, dropped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .drawing.style import LIGHT, Theme
 from .drawing.token_raster import lay_over, rasterise, shrunk
 
 BACK_COLOUR = "#ffb000"
-"""The colour tokens that were brought back are outlined in."""
+"""Colour of the outlines of tokens that were brought back."""
 
 
 class Fate(IntEnum):
@@ -47,7 +47,7 @@ class Fate(IntEnum):
     ASIDE = 2
     """Set aside by a bypass: a later stage can still select it."""
     SEED = 3
-    """Not selected; a merged token goes on in its place for a group of its kind."""
+    """Not selected, and the seed of a group: a merged token continues in its place."""
     GONE = 4
     """Dropped, now or earlier, or merged into another: it cannot come back."""
 
@@ -59,9 +59,9 @@ def token_fates(
 
     `selected[k]` holds the indices, ascending, of the visual tokens (0 to n_visual - 1) that stage
     k selected. Seeds of "merge" and "bypass" follow the bypass's rule: of the R tokens not kept, in
-    sequence order, those at floor((i + 0.5) R / z) for i = 0 … z - 1. What other disposals make of
-    the rest depends on more than places, so it is GONE; a cluster of "recycle" that a later stage
-    selects is KEPT there, at its centre's place.
+    sequence order, those at floor((i + 0.5) R / z) for i = 0 … z - 1. The result of other disposals
+    depends on more than positions, so tokens not selected are GONE; a cluster of "recycle" that a
+    later stage selects is KEPT there, at the position of its centre.
 
     >>> bypass = Stage(score_layer=1, when="after", keep=2, disposal="bypass", merge=1)
     >>> last = Stage(score_layer=3, when="before", keep=2, disposal="drop")
@@ -97,7 +97,7 @@ def row_fates(row: Mapping[str, Any], schedule: Schedule) -> np.ndarray:
 
 
 def stage_name(stage: Stage) -> str:
-    """Where a stage is.
+    """Position of a stage in words.
 
     >>> stage_name(Stage(score_layer=3, when="after", keep=0.5, disposal="drop"))
     'after layer 3'
@@ -117,7 +117,7 @@ _VEILS = {Fate.KEPT: 0.0, Fate.BACK: 0.0, Fate.ASIDE: 0.66, Fate.SEED: 0.66, Fat
 
 
 def compute(rows: Iterable[Mapping[str, Any]], schedule: Schedule) -> pd.DataFrame:
-    """The fate of every token of some rows of `Results.rows`, pruned by `schedule`.
+    """The fate of every token, for some rows of `Results.rows` that were pruned by `schedule`.
 
     Columns: id, question, stage (from 1), where (as `stage_name`), token (from 0, in sequence
     order), x0, y0, x1, y1 (the part of the picture it covers, 0 to 1), fate (a `Fate`).
@@ -145,10 +145,11 @@ def plot(
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Every stage of every sample of `compute`'s frame, after the picture itself.
+    """Plot each sample of `compute`'s frame: its picture, then one tile per stage.
 
-    What was kept is bright, what was set aside dim with the seeds of merged tokens dotted, what is
-    gone black; tokens that came back are outlined. `pictures` by sample id; `regions` are outlined.
+    Kept tokens are bright, tokens set aside dim with dots on the seeds of merged tokens, dropped
+    tokens black; tokens that came back are outlined. `pictures` are given by sample id; `regions`
+    are outlined.
     """
     strips, seen = [], set[int]()
     for name, part in frame.groupby("id", sort=False):

@@ -1,14 +1,14 @@
-"""How deep does a model read its picture? Its score when visual tokens leave from a layer on.
+"""Up to which layer does a model read its picture? Scores without visual tokens from a layer on.
 
     tokenlens knock-out --limit 100
 
 Three questions, one arm per layer each:
 
-- `none`: every visual token is gone from that layer on. A model whose score no longer suffers has
-  read its picture before that layer, and every pruning method is perfect from there on.
-- `random`: a random fifth stays from that layer on.
-- `own`: what that layer ranks highest, a fifth, stays from layer 3 on: the selection-capability
-  profile of SwiftVLM (arXiv 2602.03134, Fig. 4), with the ranking of the unpruned model.
+- `none`: all visual tokens are removed from that layer on. Where the score does not fall, the model
+has read its picture before that layer, and every pruning method is lossless from there on.
+- `random`: a random fifth is kept from that layer on.
+- `own`: the fifth that this layer of the unpruned model ranks highest is kept from layer 3 on: the
+selection-capability profile of SwiftVLM (arXiv 2602.03134, Fig. 4).
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 
 
 def none_left(model: ModelRef, layer: int) -> Schedule:
-    """No visual token enters `layer` (from 2) and later ones."""
+    """Schedule by which no visual token enters `layer` (from 2) and later ones."""
     return left_from(model, layer, "none", Scorer(query="random", seed=0))
 
 
 def random_left(model: ModelRef, layer: int, share: float = SHARE, seed: int = 0) -> Schedule:
-    """A random share enters `layer` (from 2) and later ones."""
+    """Schedule by which a random share of tokens enters `layer` (from 2) and later ones."""
     return left_from(model, layer, share, Scorer(query="random", seed=seed))
 
 
 ARMS: Mapping[str, Callable[[ModelRef, int], Schedule]] = MappingProxyType(
     {"none": none_left, "random": random_left, "own": own_left}
 )
-"""What stays, by the name the table has for it."""
+"""The schedules of each arm, by its name in the table."""
 MEANINGS = {
     "none": "none left from the layer on",
     "random": f"a random {percent(SHARE)} from the layer on",
@@ -74,17 +74,17 @@ def compute(
 
     Args:
         vlm: a model with its processor.
-        samples: what it is asked.
+        samples: pictures and questions.
         out: directory for the rows; an interrupted run continues there.
-        layers: layers to look at, counted from 1; all from 2 on where not given.
+        layers: layers to measure, counted from 1; None takes all from 2 on.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
 
     Returns:
         Columns `layer`, `left` (a key of `ARMS`), `task` (each, then `all`), `samples`, `score`,
         `score_low`, `score_high` (95 % bootstrap interval) and `unpruned`, the whole model's score.
-        Where no sample of a task has ground truth, the unpruned model's own answers are taken as
-        right: the scores are agreements with them (`evaluation.agreement`), and `unpruned` is 1.
+        Where no sample of a task has ground truth, scores are agreements with the unpruned model's
+        answers (`evaluation.metrics.agreement`), and `unpruned` is 1.
     """
     model = ModelRef.of(vlm)
     arms = {

@@ -1,4 +1,4 @@
-"""Where the visual tokens lie on their picture: what a `Layout` shows of itself."""
+"""Positions of visual tokens on their picture: table, figure and notebook view of a `Layout`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def compute(layout: Layout) -> pd.DataFrame:
-    """A line for every visual token; the columns are `Layout.to_dataframe`'s."""
+    """One row per visual token, with the columns of `Layout.to_dataframe`."""
     frame = pd.DataFrame(layout.boxes.numpy(), columns=["x0", "y0", "x1", "y1"])
     frame.insert(0, "visual", np.arange(len(frame)))
     frame.insert(1, "position", layout.positions.numpy())
@@ -56,7 +56,7 @@ def plot(
 
 
 def to_html(layout: Layout) -> str:
-    """What a notebook shows of a layout: its grids and the first picture's tokens."""
+    """HTML of a layout for a notebook: its grids and the first picture's tokens."""
     grids = ", ".join(" x ".join(map(str, grid)) for grid in layout.grid)
     return (
         f"<p>{len(layout.positions)} visual tokens; frames x rows x columns: {grids}.</p>"

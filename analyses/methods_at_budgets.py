@@ -1,4 +1,4 @@
-"""Which method keeps most at which budget? Averages with their intervals, a row per method."""
+"""Which method retains most at which budget? Averages with their intervals, one row per method."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def compute(profile: Profile) -> pd.DataFrame:
     """Mean over samples of the correlation between layers: float64 [layers, layers].
 
     Rows and columns are labelled with the layers' numbers. The profile is read as a stream; only
-    the running sum is held.
+    the running sum is in memory.
     """
     total = np.zeros((profile.layers, profile.layers))
     for row in profile.rows():

@@ -1,4 +1,4 @@
-"""Which layers look where the answer is? How well their most important tokens cover the region."""
+"""Which layers attend to the region of the answer? Cover of it by their most important tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEANINGS = {
     "mass": "attention mass in the region",
     "pointing": "most important token in the region",
 }
-"""What the y axis says, per metric of `tokenlens.measures.overlap`."""
+"""Label of the y axis, per metric of `tokenlens.measures.overlap`."""
 
 
 def compute(profile: Profile, *, metric: str = "recall", top: float = TOP) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What is kept of the unpruned model's score, and at what cost? Quality against prefill MACs."""
+"""Share of the unpruned model's score that each arm retains, against its prefill MACs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ _MARKERS = "osD^vPX"
 
 
 def compute(comparison: Comparison) -> pd.DataFrame:
-    """What each arm retains and costs, each task's rows apart, then `all` and `macro`.
+    """Retained share and cost of each arm: rows of each task, then `all` and `macro`.
 
     Columns: task, arm, samples, retained, retained_low, retained_high (of the unpruned score; 95 %
-    paired bootstrap interval), quality (what these are: "score retained", or "agreement" with the
-    unpruned model's answers where no sample has ground truth), tokens and macs (shares of the
+    paired bootstrap interval), quality (the kind of these shares: "score retained", or "agreement"
+    with the unpruned model's answers where no sample has ground truth), tokens and macs (shares of
+    the
     unpruned model's).
     """
     table = comparison.table()

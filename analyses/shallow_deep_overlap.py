@@ -1,4 +1,4 @@
-"""Does a deep layer want what a shallow one would throw away?
+"""Does a shallow layer discard tokens that are important at a deep layer?
 
 For layers i and j: the share of layer j's most important tokens that lie among layer i's least
 important ones (SwiftVLM, arXiv 2602.03134, Fig. 2, there for one sample; here the mean over
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 BOTTOM, TOP = 0.5, 0.1
 SHALLOW, DEEP = (1, 9), (10, 20)
-"""The layers that the paper compares, of LAYERS."""
+"""Layers that the paper compares, out of LAYERS."""
 LAYERS = 32
 
 
 def compute(profile: Profile, *, bottom: float = BOTTOM, top: float = TOP) -> pd.DataFrame:
-    """Mean over samples: float64 [layers, layers]; row i discards, column j wants."""
+    """Mean over samples: float64 [layers, layers]; row i discards, column j needs."""
     total = np.zeros((profile.layers, profile.layers))
     for row in profile.rows():
         total += shallow_deep_overlap(row.importance, bottom=bottom, top=top)

@@ -1,4 +1,4 @@
-"""What each stage did with every visual token, as one map: what a `Trace` shows of itself."""
+"""Fate of every visual token at a stage: table, figure and notebook view of a `Trace`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _VEIL = 0.7
 
 
 def compute(trace: Trace) -> pd.DataFrame:
-    """What became of each visual token at each stage; the columns are `Trace.to_dataframe`'s.
+    """The fate of each visual token at each stage, with the columns of `Trace.to_dataframe`.
 
     A token is brought back where it is selected though the stage before had not selected it, and
     set aside where the next stage chooses among it again.
@@ -133,7 +133,7 @@ def plot(
 
 
 def to_html(trace: Trace) -> str:
-    """What a notebook shows of a trace: how many tokens had which fate at each stage."""
+    """HTML of a trace for a notebook: the number of tokens of each fate at each stage."""
     try:
         frame = compute(trace)
     except PruningError as error:

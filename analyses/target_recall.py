@@ -1,4 +1,4 @@
-"""What do layers look at: what is asked for, or what is passed on the way there?
+"""Do layers attend to the targets of a question, or to the anchors on the way to them?
 
 The recall of either among each layer's highest-ranked visual tokens, in the unpruned model. In a
 question of two steps, the anchors belong to the first step, the targets to the last.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TOP = 0.2
 PARTS = {"targets": "boxes", "anchors": "anchors"}
-"""What may be looked at, and the field of a sample that says where it is."""
+"""Parts of a question's things, and the field of a sample with their boxes."""
 
 
 def compute(profile: Profile, samples: Sequence[Sample], *, top: float = TOP) -> pd.DataFrame:
@@ -32,8 +32,8 @@ def compute(profile: Profile, samples: Sequence[Sample], *, top: float = TOP) ->
 
     Args:
         profile: of these samples.
-        samples: where the anchors are known from.
-        top: the share of tokens that counts as highly ranked.
+        samples: samples with the boxes of the anchors.
+        top: share of tokens that count as highly ranked.
 
     Returns:
         Columns task, part (`targets` or `anchors`), layer (from 1), mean, low, high, samples. A

@@ -1,8 +1,8 @@
-"""What is retained at which cost? Every trial of a search, the presets, the front, the chosen one.
+"""Retained score against cost of every trial of a search, with presets, front and choice marked.
 
     tokenlens tune --budget "33% MACs"
 
-`compute` takes the table of a search (`Tuning.table`), `plot` draws what is finished of it.
+`compute` takes the table of a search (`Tuning.table`), `plot` draws its finished trials.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def plot(
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Cost against what is retained, both of the unpruned model's.
+    """Plot retained score against cost, both as shares of the unpruned model's.
 
     Args:
-        frame: of `compute`.
-        cost: what the cost is of, for the axis.
-        least: what was to be retained; a line where it is given.
+        frame: result of `compute`.
+        cost: kind of cost, for the label of the axis.
+        least: retained share of the goal, drawn as a line; None draws none.
         ax: axes to draw on.
         theme: colours.
     """

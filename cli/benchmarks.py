@@ -1,4 +1,4 @@
-"""`tokenlens benchmarks`: which benchmarks can be read, and by which name."""
+"""`tokenlens benchmarks`: the benchmarks that can be read, and their names."""
 
 import typer
 from rich.text import Text

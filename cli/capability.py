@@ -29,7 +29,7 @@ class Reruns:
     dry_run: bool
 
     def refuse(self, criterion: str) -> None:
-        """Raise `SelectionError` for an option that would do nothing: `criterion` runs no model."""
+        """Raise `SelectionError` for an option without effect: `criterion` runs no model."""
         from tokenlens.errors import SelectionError
 
         for name, value in vars(self).items():
@@ -41,13 +41,13 @@ class Reruns:
                 )
 
     def scores(self, criterion: str, profile: "Profile") -> "Capability | None":
-        """What a criterion that runs the model measures; None after a dry run."""
+        """The scores of a criterion that runs the model; None after a dry run."""
         from tokenlens.selection.criterion_names import AGREEMENT
 
         return self.agreement(profile) if criterion == AGREEMENT else self.capability(profile)
 
     def capability(self, profile: "Profile") -> "Capability | None":
-        """The scores of the runs, made where they are missing; None after a dry run."""
+        """The scores of the runs, with missing runs made first; None after a dry run."""
         from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
         from tokenlens.evaluation.metrics.agreement import reference_note
         from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
@@ -83,7 +83,7 @@ class Reruns:
         return capability_of(comparison, samples.source)
 
     def agreement(self, profile: "Profile") -> "Capability | None":
-        """The agreements of the runs, made where they are missing; None after a dry run."""
+        """The agreements of the runs, with missing runs made first; None after a dry run."""
         from tokenlens.evaluation.information.measure import estimate, information
         from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
         from tokenlens.storage.output_paths import information_directory

@@ -18,8 +18,8 @@ _BETWEEN = 3
 def print_tables(tables: "Sequence[BudgetTable]") -> None:
     """Print one table per budget, with intervals below the figures, and its notes.
 
-    Where a table is wider than the terminal, the tasks one by one are left to the files; where it
-    still is, so are the intervals of what is no score.
+    Where a table is wider than the terminal, columns of single tasks are only in the
+    files. Where it is still too wide, so are the intervals of columns other than scores.
     """
     from tokenlens.evaluation.comparing.table_files import headings, lines, notes, own_notes, title
 
@@ -87,6 +87,6 @@ def _detail(
 
 
 def _width(name: str, cells: Sequence[tuple[str, str, bool]], shown_lines: int) -> int:
-    """Characters that the words of a heading and the lines below it need."""
+    """Width in characters of a heading's words and of the lines below it."""
     texts = [text for figure, interval, _ in cells for text in (figure, interval)[:shown_lines]]
     return max(map(len, [*name.split(), *texts]))

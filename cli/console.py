@@ -14,7 +14,7 @@ from tokenlens.wording.printable import printable
 
 
 class _Plain(Console):
-    """Prints text as it is, but for control characters: names may hold brackets and worse."""
+    """Prints text without markup and escapes control characters, which names may contain."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print; a string is one line, and a line break in it is a name's, so it is escaped."""
@@ -40,7 +40,7 @@ console = _Plain(highlight=False, soft_wrap=True, markup=False)
 
 
 def announce(text: str) -> None:
-    """Print on standard error, like progress, what begins now."""
+    """Print on standard error what begins now, as progress is printed."""
     print(printable(text), file=sys.stderr)
 
 
@@ -51,12 +51,12 @@ def lines(text: str) -> None:
 
 
 def wrote(what: str, where: object) -> None:
-    """Say what was written and where."""
+    """Print what was written and where."""
     console.print(Text.assemble(f"{printable(what)}: ", (printable(str(where)), "bold")))
 
 
 def next_command(*words: object) -> None:
-    """Say which command comes next, in the words of its line; what is None is left out."""
+    """Print the next command from the words of its line; words that are None are left out."""
     line = shell_line(["tokenlens", *(word for word in words if word is not None)])
     console.print(Text.assemble("Next: ", (line, "cyan")))
 
@@ -73,7 +73,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """Seconds as text with a unit.
 
     >>> duration(8.4), duration(200), duration(9000)
     ('8 s', '3 min', '2.5 h')

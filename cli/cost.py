@@ -1,4 +1,4 @@
-"""`tokenlens cost`: what a schedule costs, before any weights are loaded."""
+"""`tokenlens cost`: the cost of a schedule, computed without loading weights."""
 
 import json
 from pathlib import Path
@@ -35,14 +35,16 @@ def cost(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Of --method: 33%, '48 tokens', '50% MACs' or '1.2 TMACs'; default 33%."),
+        typer.Option(
+            help="Budget of --method: 33%, '48 tokens', '50% MACs', '1.2 TMACs'; default 33%."
+        ),
     ] = None,
     model: Model = None,
     revision: Revision = None,
     dtype: Annotated[
         str,
         typer.Option(
-            help="Of the key-value cache: float32, bfloat16, float16 or auto (the checkpoint's).",
+            help="Type of the key-value cache: float32, bfloat16, float16 or auto (checkpoint's).",
             rich_help_panel="Model",
         ),
     ] = "auto",
@@ -64,7 +66,7 @@ def cost(
         str | None,
         typer.Option(
             metavar="WxH",
-            help="Count the visual tokens of a picture of this size instead.",
+            help="Count the visual tokens of a picture of this size instead, in pixels.",
             rich_help_panel=_PROMPT_PANEL,
         ),
     ] = None,
@@ -85,8 +87,8 @@ def cost(
     """Count tokens, MACs and cache of a schedule, without running the model or its weights.
 
     MACs are those of the decoder's prefill of one prompt, part by part: projections, attention,
-    MLP, and what scoring and merging take beside them. The vision tower, the head and decoding
-    are not counted. Beside them stand the numbers that the formulas of the papers give.
+    MLP, scoring and merging. The vision tower, the head and decoding are not counted. The
+    numbers that the formulas of the papers give are shown beside them.
     """
     from tokenlens.methods import find_method
     from tokenlens.pruning.cost.request import asked_schedule, parse_size, refuse_both

@@ -1,4 +1,4 @@
-"""`tokenlens demo`: the whole road on the bundled model and scenes."""
+"""`tokenlens demo`: all steps on the bundled model and scenes."""
 
 from collections.abc import Callable
 from pathlib import Path

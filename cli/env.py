@@ -1,4 +1,4 @@
-"""`tokenlens env`: what to paste into a bug report."""
+"""`tokenlens env`: versions and machine, for a bug report."""
 
 import typer
 

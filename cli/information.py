@@ -1,4 +1,4 @@
-"""`tokenlens information`: what each layer does with the picture, without labels."""
+"""`tokenlens information`: how each layer uses the picture, measured without labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,15 +44,15 @@ def information(
     share: Annotated[
         float,
         typer.Option(
-            min=0.0, max=1.0, help="Of the visual tokens, what stays in the arms that keep some."
+            min=0.0, max=1.0, help="Share of the visual tokens kept in the arms that keep some."
         ),
     ] = 0.2,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
     ] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random arms.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random arms.")] = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and run no more.")
+        bool, typer.Option("--dry-run", help="Print the estimated cost, and stop.")
     ] = False,
     batch_size: BatchSize = 8,
     revision: Revision = None,
@@ -60,12 +60,12 @@ def information(
     dtype: Dtype = None,
     device_map: DeviceMap = None,
 ) -> None:
-    """Measure how much of its own answer the model keeps as each layer is deprived of the picture.
+    """Measure how the model's own answer changes when layers run without the picture.
 
-    No answers and no boxes are needed: the calibration samples' pictures and questions
-    are enough. Per layer: all visual tokens gone from it on; not updated by it alone; gone
-    from it alone; its own choice left from layer 3 on; a random share left from it on. A
-    run that was stopped continues.
+    Only pictures and questions of the calibration samples are used, no answers or boxes.
+    Per layer, visual tokens are: removed from it on; not updated by this layer only;
+    removed in this layer only; reduced from layer 3 on to those it ranks highest; reduced
+    from it on to a random share. A run that was stopped continues.
     """
     from tokenlens.samples.dataset import load_samples
     from tokenlens.storage.output_paths import information_directory

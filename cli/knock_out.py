@@ -1,4 +1,4 @@
-"""`tokenlens knock-out`: how deep a model reads its picture, layer by layer."""
+"""`tokenlens knock-out`: up to which layer a model reads its picture."""
 
 from typing import Annotated
 
@@ -38,7 +38,7 @@ def knock_out(
         typer.Option(help="Only samples of this task; may be repeated. Default: all."),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Look at every n-th layer only, from layer 3 on.")
+        int, typer.Option(min=1, max=MOST, help="Measure only every n-th layer, from layer 3 on.")
     ] = 1,
     batch_size: BatchSize = 8,
     revision: Revision = None,
@@ -46,13 +46,13 @@ def knock_out(
     dtype: Dtype = None,
     device_map: DeviceMap = None,
 ) -> None:
-    """Score the model with visual tokens gone from each layer on; a run that was stopped continues.
+    """Score the model without visual tokens from each layer on; a stopped run continues.
 
-    Per layer: no token left from it on; a random fifth left from it on; its own
-    highest-ranked fifth left from layer 3 on (the paper's capability profile).
+    Per layer: no token is kept from it on; a random fifth is kept from it on; the fifth
+    it ranks highest is kept from layer 3 on (the paper's capability profile).
 
-    Beside it, how much of the targets and anchors each layer's highest fifth
-    holds, and how much of what deep layers want shallow ones would throw away.
+    It also prints the recall of targets and anchors in each layer's highest fifth, and the
+    share of deep layers' important tokens that shallow layers would discard.
     """
     from tokenlens.samples.dataset import load_samples
     from tokenlens.storage.output_paths import knock_out_directory

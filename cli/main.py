@@ -1,4 +1,4 @@
-"""The entry point: the sub-commands, and the one place where errors meet the user."""
+"""The entry point: the sub-commands, and the printing of all errors."""
 
 import sys
 import warnings
@@ -117,7 +117,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """An empty value would silently stand for the default."""
+    """Refuse empty values, which would otherwise mean the default."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option, equals, value = argument.partition("=")
         if equals and option.startswith("--") and not value.strip():
@@ -128,7 +128,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
 
 def _usage(error: TyperException) -> str:
-    """What is wrong with the options, in one line."""
+    """The error of the options, in one line."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "tokenlens"
     message = error.format_message().rstrip(". ")
@@ -138,8 +138,8 @@ def _usage(error: TyperException) -> str:
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 2 mendable error, 1 a defect, 130 interrupted, 129 hung up, 143 terminated,
-    141 the reader of the output went away.
+    Exit codes: 0 done, 2 an error the user can correct, 1 a defect, 130 interrupted,
+    129 hung up, 143 terminated, 141 the reader of the output has ended.
     """
     with orderly_end():
         try:
@@ -166,7 +166,7 @@ def _guarded() -> None:
 
 
 def _ending(error: BaseException) -> tuple[str, int] | None:
-    """What is said of the error that ends a command, and the exit code; None to let it through."""
+    """Message and exit code of the error that ends a command; None to raise it again."""
     if code := end_code(error):
         return "interrupted; what was computed is kept, the same command continues", code
     if isinstance(error, TyperException):

@@ -1,4 +1,4 @@
-"""`tokenlens methods`: the ways to prune that come as presets."""
+"""`tokenlens methods`: the pruning methods that are presets."""
 
 from collections.abc import Callable
 from functools import partial
@@ -54,7 +54,7 @@ def _source(name: str) -> str:
 
 
 def _words(read: Callable[[], str]) -> str:
-    """What `read` gives, or why it cannot be read: an entry of another package may be broken."""
+    """The text from `read`, or the reason of its failure: another package's entry may be broken."""
     try:
         return read()
     except ScheduleError as error:

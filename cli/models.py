@@ -1,4 +1,4 @@
-"""`tokenlens models`: what can be loaded, and by which name."""
+"""`tokenlens models`: the models that can be loaded, and their names."""
 
 import typer
 from rich.text import Text

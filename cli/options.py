@@ -91,7 +91,7 @@ def check_model(
     *,
     weights: bool = True,
 ) -> None:
-    """Refuse, before torch is imported, what `load_model` would refuse of a name or its files."""
+    """Raise the errors of `load_model` about a name or its files before torch is imported."""
     from tokenlens.models.preflight import check_model as check
 
     check(name, revision, device=device, dtype=dtype, device_map=device_map, weights=weights)
@@ -104,7 +104,7 @@ def load_model(
     dtype: str | None = None,
     device_map: str | None = None,
 ) -> "VLM":
-    """Load with the library, quietly: transformers' own progress bars are not ours to show."""
+    """Load the model without the progress bars of transformers."""
     from tokenlens.models.loading import load
 
     quieten()
@@ -112,7 +112,7 @@ def load_model(
 
 
 def load_outline(name: str, revision: str | None, dtype: str) -> "VLM":
-    """All of a model but its weights, likewise."""
+    """Load a model without its weights, likewise."""
     from tokenlens.models.loading import load_outline
 
     quieten()

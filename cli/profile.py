@@ -50,7 +50,7 @@ def profile(
         ),
     ] = "last",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and how large it gets.")
+        bool, typer.Option("--dry-run", help="Print what would be done and how large it gets.")
     ] = False,
     revision: Revision = None,
     device: Device = None,

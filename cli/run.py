@@ -115,9 +115,9 @@ def run(
     Model and data are the schedule's unless named; of a data set with splits,
     the held-out one.
 
-    Answers are kept under ./tokenlens-out/MODEL/answers: a run that was stopped
-    continues, and with another limit, method, budget or folder only what is
-    missing is answered.
+    Answers are stored under ./tokenlens-out/MODEL/answers: a run that was stopped
+    continues, and a run with another limit, method, budget or folder generates only
+    missing answers.
     """
     from tokenlens.evaluation.comparing.arm_names import budgets_of, sorted_names
     from tokenlens.evaluation.comparing.origins import made_for
@@ -203,7 +203,7 @@ def run(
 def _check_options(
     compare: str | None, schedule: Path | None, budget: str | None, profile: Path | None
 ) -> None:
-    """Options of the one way to run do not go with those of the other."""
+    """Raise `OptionError` for options of a single run together with options of a comparison."""
     if compare is None and (budget is not None or profile is not None):
         raise OptionError("--budget and --profile go with --compare; add it, or leave them out")
     if compare is not None and schedule is not None:
@@ -282,7 +282,7 @@ def _shown_columns(rows: "pd.DataFrame") -> "dict[str, Callable[[dict[str, Any]]
 
 
 def _print_figures(comparison: "Comparison") -> None:
-    """What the benchmark itself reports, where it has more than a mean score."""
+    """Print the benchmark's own figures, where it has more than a mean score."""
     reported = comparison.reported()
     if not reported:
         return

@@ -51,7 +51,7 @@ def select_layers(
         typer.Option(
             min=-1.0,
             max=1.0,
-            help="Layers chosen one after the other rank tokens at most this much alike.",
+            help="Greatest rank correlation of layers that are chosen one after the other.",
         ),
     ] = 0.9,
     merge: Annotated[
@@ -59,7 +59,7 @@ def select_layers(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Merged tokens per token set aside; 0 for none, which leaves more to be kept.",
+            help="Merged tokens per token set aside; 0 for none, then more tokens are kept.",
         ),
     ] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Schedule file to write; default out.json.")] = (
@@ -72,7 +72,7 @@ def select_layers(
     device_map: DeviceMap = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Other samples than the profile's.", rich_help_panel=_RERUNS),
+        typer.Option(help="Samples to use instead of the profile's.", rich_help_panel=_RERUNS),
     ] = None,
     limit: Annotated[
         int | None,
@@ -93,15 +93,17 @@ def select_layers(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what it would take.", rich_help_panel=_RERUNS),
+        typer.Option(
+            "--dry-run", help="Print the estimated cost, and stop.", rich_help_panel=_RERUNS
+        ),
     ] = False,
 ) -> None:
     """Choose the pruning layers by a profile, meet a budget and write the schedule.
 
     --criterion capability is the paper's own: the model answers the profile's samples
     once unpruned, and once per layer on that layer's highest fifth of the visual tokens
-    from layer 3 on. What that takes is said first; a run that was stopped continues,
-    and from a finished one layers are chosen at once, without the model.
+    from layer 3 on. The estimated cost is printed first. A run that was stopped
+    continues; after a finished one, layers are chosen without the model.
     """
     from tokenlens.schedule.budget import parse_budget
     from tokenlens.selection.criterion_names import MEASURED, check_criterion

@@ -1,4 +1,4 @@
-"""`tokenlens setup`: put a model together whose base does not ship."""
+"""`tokenlens setup`: assemble a model whose base does not ship."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ def setup(
         ),
     ] = None,
 ) -> None:
-    """Fetch a model's base, merge what was trained into it, and keep the model in the cache."""
+    """Fetch a model's base, merge the trained adapters into it, and cache the model."""
     from tokenlens.models.composing.compose import set_up
 
     with console.status(f"Putting {name} together"):

@@ -1,4 +1,4 @@
-"""`tokenlens show`: one question about a photograph, and where each word of the answer looks."""
+"""`tokenlens show`: a question about a photograph, with an attention map of each answer word."""
 
 import webbrowser
 from pathlib import Path
@@ -65,10 +65,10 @@ def show(
     dtype: Dtype = None,
     device_map: DeviceMap = None,
 ) -> None:
-    """Ask about a photograph, and write one page that shows where each word looked.
+    """Ask about a photograph, and write one page with an attention map of each word.
 
-    The page needs no network: the answer's words are buttons, layers a slider. Of several
-    photographs all are on one page. Model and revision are the schedule's unless named.
+    The page needs no network: the answer's words are buttons, and a slider selects layers.
+    Several photographs share one page. Model and revision are the schedule's unless named.
     """
     from tokenlens.evaluation.comparing.origins import made_for
     from tokenlens.samples.photos import find_photos, split_question

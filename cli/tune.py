@@ -51,12 +51,12 @@ MinRetained = Annotated[
 MinAgreement = Annotated[
     str | None,
     typer.Option(
-        help="Likewise, of answers that are the unpruned model's own; no labels are needed.",
+        help="Likewise, the share of answers equal to the unpruned model's; needs no labels.",
         rich_help_panel=_GOAL,
     ),
 ]
 Objective = Annotated[
-    str, typer.Option(help="What is saved: macs, prefill-time or kv (bytes of the cache).")
+    str, typer.Option(help="The cost to reduce: macs, prefill-time or kv (bytes of the cache).")
 ]
 Labels = Annotated[
     bool,
@@ -67,13 +67,15 @@ Labels = Annotated[
 ]
 Trials = Annotated[
     int,
-    typer.Option(min=0, max=MOST, help="Schedules proposed, beside the starting points."),
+    typer.Option(
+        min=0, max=MOST, help="Number of schedules proposed, besides the starting points."
+    ),
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0.0, help="Seconds after which no other trial begins."),
+    typer.Option(min=0.0, help="Seconds after which no new trial begins."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Of the proposals.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the proposals.")]
 Tasks = Annotated[
     list[str] | None,
     typer.Option(help="Only samples of this task; may be repeated. Default: all."),
@@ -83,13 +85,13 @@ HeldOut = Annotated[
     typer.Option(
         min=0,
         max=MOST,
-        help="Of the held-out split, at most this many samples; 0 for none. Default: all.",
+        help="Greatest number of samples of the held-out split; 0 for none. Default: all.",
     ),
 ]
 ProfileFolder = Annotated[
     Path | None,
     typer.Option(
-        help="Profile whose plan is tried too; default: the newest of this model under "
+        help="Profile whose schedule is tried too; default: the newest of this model under "
         "./tokenlens-out, if any."
     ),
 ]
@@ -137,10 +139,10 @@ def tune(
 ) -> None:
     """Search for a schedule: layers, keeps, disposals, merging and scorers of up to three stages.
 
-    Schedules are judged by the calibration samples alone; the search begins with every
-    preset, so that it never ends worse on them. How the front holds on the held-out
-    split is reported at the end. A search that was stopped continues, and with more
-    --trials it goes on.
+    Schedules are evaluated on the calibration samples alone. The search begins with every
+    preset, so that its result on them is never worse. Scores of the front on the held-out
+    split are reported at the end. A search that was stopped continues, also with more
+    --trials.
     """
     from tokenlens.storage.output_paths import answers_directory, tune_directory
     from tokenlens.tuning.goal import Goal, check_extent, require_optuna
@@ -184,7 +186,7 @@ def tune(
 def _samples(
     source: str, limit: int | None, held_out: int | None, tasks: "Sequence[str]"
 ) -> "tuple[Samples, Sequence[Sample]]":
-    """What schedules are judged by, and the held-out samples; none where there is no such split."""
+    """The samples that schedules are evaluated on, and the held-out ones, if any."""
     from tokenlens.samples.dataset import load_samples
 
     samples = load_samples(source, "calibration", limit, tasks)
@@ -255,7 +257,7 @@ def _cells(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
 
 
 def _print_optimism(found: "Tuning") -> None:
-    """How much the tuning samples flatter what was chosen by them."""
+    """Print how much higher scores are on the tuning samples than on held-out samples."""
     if not found.held_out_samples or found.nearest is None:
         return
     own, mean = 100 * found.optimism(found.nearest), 100 * found.mean_optimism

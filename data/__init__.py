@@ -1,1 +1,1 @@
-"""What ships with tokenlens: scenes, a tiny model trained on them, and the scripts behind both."""
+"""Data that ships with tokenlens: scenes, tiny models trained on them, and the scripts for both."""

@@ -71,7 +71,7 @@ def box_answer(box: Box) -> str:
 
 
 def marked(scene: Scene, *, colour: str = "", shape: str = "", letter: str = "") -> list[Thing]:
-    """The things of a scene that have every property that is given."""
+    """The things of a scene with all given properties."""
     wanted = {"colour": colour, "shape": shape, "letter": letter}
     return [
         thing

@@ -1,10 +1,10 @@
-"""Scenes: seeded pictures of coloured, lettered shapes whose every box is known exactly.
+"""Scenes: seeded pictures of coloured shapes with letters; every box is known exactly.
 
 A scene is laid out on a 24 x 24 grid of 7-pixel cells, so a picture is 168 x 168 pixels: 12 x 12
 patches of 14 pixels, 144 visual tokens for a Qwen2-VL without spatial merging. The background
 carries a horizontal gradient in red and a vertical one in blue, the same in every picture: a vision
-tower with rotary positions only knows where things stand relative to each other, and reads absolute
-position there.
+tower with rotary positions encodes only relative positions, and can read absolute positions from
+the gradients.
 """
 
 from __future__ import annotations

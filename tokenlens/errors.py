@@ -1,8 +1,8 @@
-"""The errors tokenlens raises: one line each, saying what was wrong, where, and what to do."""
+"""Errors that tokenlens raises: one line each, with what was wrong, where, and what to do."""
 
 
 class TokenlensError(Exception):
-    """Base of every error a user can mend; the commands print its one line and exit with 2."""
+    """Base of every error that a user can correct; commands print one line and exit with code 2."""
 
 
 class ModelError(TokenlensError):
@@ -22,11 +22,11 @@ class ProfileError(TokenlensError):
 
 
 class SelectionError(TokenlensError):
-    """Layers that cannot be chosen as asked, with what could be."""
+    """Layers that cannot be chosen as requested; the message says what can be chosen."""
 
 
 class BudgetError(TokenlensError):
-    """A budget no keep ratio can meet, with the range that can be reached."""
+    """A budget that no keep ratio can meet; the message gives the range that can be reached."""
 
 
 class ScheduleError(TokenlensError):
@@ -42,11 +42,11 @@ class ResultsError(TokenlensError):
 
 
 class OutputError(TokenlensError):
-    """A place that cannot be written to, or that holds another run."""
+    """A file or directory that cannot be written, or a directory that holds another run."""
 
 
 class OptionError(TokenlensError):
-    """An option of a command that cannot be used, or that does not go with another."""
+    """An option whose value cannot be used, or that cannot be combined with another option."""
 
 
 class WorkerError(TokenlensError):
@@ -54,24 +54,24 @@ class WorkerError(TokenlensError):
 
 
 class TokenlensWarning(UserWarning):
-    """What a user should know and can go on with; the command line shows it in one line."""
+    """Base of all warnings; the work continues, and the command line shows one line."""
 
 
 class DamagedAnswersWarning(TokenlensWarning):
-    """A file of kept answers that cannot be read: what it held is asked again."""
+    """A file of cached answers that cannot be read: its answers are generated again."""
 
 
 class DamagedShardWarning(TokenlensWarning):
-    """A file of a run's rows that is not what was written: its rows are made again."""
+    """A file of a run's rows that differs from what was written: its rows are computed again."""
 
 
 class UnknownLayoutWarning(TokenlensWarning):
-    """A family without an adapter: its visual tokens are known, what they cover is not."""
+    """A family without an adapter: the picture area that each visual token covers is unknown."""
 
 
 class SplitWarning(TokenlensWarning):
-    """What the split of a benchmark really holds, or which samples of it were left out and why."""
+    """A benchmark split with unexpected content, or samples of it that were left out and why."""
 
 
 class MissingScriptWarning(TokenlensWarning):
-    """A script that no installed font has, so that figures show boxes for its letters."""
+    """A writing system that no installed font supports: figures show boxes for its letters."""

@@ -16,7 +16,7 @@ from rich.progress import (
 
 
 class Advance(Protocol):
-    """What `progress` yields: call it with the number of items just finished."""
+    """Callback that `progress` yields: call it with the number of items just finished."""
 
     def __call__(self, items: int = 1) -> None:
         """Count `items` more as done."""
@@ -26,7 +26,7 @@ class Advance(Protocol):
 def progress(description: str, total: int, done: int = 0, show: bool = True) -> Iterator[Advance]:
     """Show a bar for `total` items, of which `done` were finished by an earlier run.
 
-    The ETA counts only what this run does. With `show=False` nothing is printed.
+    The ETA is estimated from the items of this run only. With `show=False` nothing is printed.
     """
     bar = Progress(
         TextColumn("{task.description}", markup=False),

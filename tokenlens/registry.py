@@ -1,6 +1,6 @@
-"""What a schedule may name: scorers, disposals and methods, those of other packages included.
+"""Registry of the names a schedule may use: scorers, disposals and methods of any package.
 
-A package adds one by an entry point, and it is as if it had come with tokenlens::
+A package adds an object by an entry point; it is then used like one of tokenlens's own::
 
     [project.entry-points."tokenlens.scorers"]
     centre = "my_package.centre:SCORER"
@@ -22,7 +22,7 @@ from tokenlens.errors import ScheduleError
 
 
 class Entry(Protocol):
-    """What everything in a registry says of itself."""
+    """Attributes that every registered object has."""
 
     @property
     def summary(self) -> str:
@@ -33,11 +33,11 @@ T = TypeVar("T", bound=Entry)
 
 
 class ScoringEntry(Entry, Protocol):
-    """What every scorer says of itself; see `tokenlens.pruning.scoring.Scoring`."""
+    """Attributes that every scorer has; see `tokenlens.pruning.scoring.Scoring`."""
 
     @property
     def macs(self) -> Callable[[Any, Any, int], Any] | None:
-        """What scoring takes beside reading attention."""
+        """MACs of scoring beside reading attention."""
 
     @property
     def tower(self) -> bool:
@@ -49,7 +49,7 @@ class ScoringEntry(Entry, Protocol):
 
 
 class DisposalEntry(Entry, Protocol):
-    """What every disposal says of itself; see `tokenlens.pruning.disposal.Disposal`."""
+    """Attributes that every disposal has; see `tokenlens.pruning.disposal.Disposal`."""
 
     @property
     def apply(self) -> Callable[[Any], Any]:
@@ -57,11 +57,11 @@ class DisposalEntry(Entry, Protocol):
 
     @property
     def merged(self) -> Callable[[int | float, int], int]:
-        """How many merged tokens are made."""
+        """Number of merged tokens."""
 
     @property
     def macs(self) -> Callable[[Any, Any, int], Any]:
-        """What making them takes."""
+        """MACs of merging."""
 
     @property
     def tower(self) -> bool:
@@ -77,11 +77,11 @@ class DisposalEntry(Entry, Protocol):
 
 
 class MethodEntry(Entry, Protocol):
-    """What every method says of itself; see `tokenlens.methods.method.Method`."""
+    """Attributes that every method has; see `tokenlens.methods.method.Method`."""
 
     @property
     def source(self) -> str:
-        """Where it was published."""
+        """Publication that describes the method."""
 
     def build(
         self,
@@ -116,13 +116,13 @@ class Registry(Mapping[str, T], Generic[T]):
     """Objects of one kind by name: tokenlens's own first, then those of other packages.
 
     Args:
-        kind: what one of them is called; the entry points' group is `tokenlens.{kind}s`.
+        kind: name of the kind of object; the entry points' group is `tokenlens.{kind}s`.
         expected: the class of each, as "module:name".
-        own: where tokenlens's own are, by name, as "module:name".
-        summaries: one line on each of them, so that they are listed without being imported.
+        own: location of each of tokenlens's own objects, by name, as "module:name".
+        summaries: one line on each of tokenlens's own, so that listing them imports nothing.
 
-    Looking one up raises `ScheduleError` where another package's cannot be loaded, or is not of the
-    kind; an unknown name is a `KeyError`.
+    A lookup raises `ScheduleError` where an object of another package cannot be loaded or is not of
+    this kind, and `KeyError` for an unknown name.
     """
 
     def __init__(
@@ -198,7 +198,10 @@ _DRAWINGS = {
 
 
 def drawing(name: str) -> Callable[..., Any]:
-    """What draws an object, by name: the object need not know the figures, which are above it."""
+    """The function that draws an object.
+
+    It is imported at the call, because figures import the package that holds the object.
+    """
     found: Callable[..., Any] = _imported(_DRAWINGS[name])
     return found
 

@@ -1,1 +1,1 @@
-"""What the figures share: style, rasters, grids and sheets of pictures."""
+"""Shared parts of the figures: style, rasters, grids and sheets of pictures."""

@@ -8,13 +8,13 @@ from .token_raster import rasterise
 
 _SHADES = " ░▒▓█"
 _TALL = 2.1
-"""How much higher than wide a character is."""
+"""Ratio of a character's height to its width."""
 
 
 def block_map(
     boxes: np.ndarray, values: np.ndarray, size: tuple[int, int], columns: int = 44
 ) -> list[str]:
-    """Lines of block characters, from nothing to the largest of `values` [n], by square roots.
+    """Lines of block characters for `values` [n], from 0 to their maximum, on a square-root scale.
 
     `boxes` [n, 4] are what the tokens cover, normalised xyxy, of a picture of `size` (width,
     height).

@@ -35,11 +35,11 @@ def panels(
         axes: those to draw on, row by row; None makes a figure.
         size: of a new figure, in inches.
         shape: rows and columns.
-        count: how many panels are drawn on, where not all; so many axes are enough then, and they
-            come as one row where they do not fill the shape.
+        count: number of panels that are used, where not all are. At least this many axes must be
+            given; they are returned as one row where they do not fill the shape.
         sharex: as for `Figure.subplots`; where it is true, given axes are joined too.
         sharey: likewise.
-        layout: more for `Figure.subplots`.
+        layout: other arguments of `Figure.subplots`.
 
     Raises `ValueError` where fewer axes are given than there are panels.
     """
@@ -63,7 +63,7 @@ def panels(
 
 
 def root_figure(ax: Axes) -> Figure:
-    """The figure that axes are in, also where a subfigure is between."""
+    """The top figure of axes, also for axes in a subfigure."""
     figure = ax.get_figure(root=True)
     if figure is None:
         raise ValueError("ax: got axes that are in no figure")

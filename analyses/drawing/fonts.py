@@ -1,8 +1,8 @@
 """Fonts for the scripts that questions, tasks and ids are written in.
 
-Matplotlib falls back from one font to the next where it is given several. Here every text of a
-figure gets, beside the usual font, an installed one for each letter that this lacks; scripts that
-no installed font has are named once, and their letters are shown as boxes.
+Matplotlib takes a letter from the next font in a list where the first one lacks it. Here every text
+of a figure gets the usual font and an installed one for each letter that the usual font lacks.
+Scripts that no installed font supports are reported once, and their letters are shown as boxes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from matplotlib.text import Text
 from tokenlens.errors import MissingScriptWarning
 
 USUAL = "DejaVu Sans"
-"""Ships with Matplotlib."""
+"""Usual font; it ships with Matplotlib."""
 _PLACEHOLDERS = "Last Resort"
-"""Draws a box for every letter, and ships with Matplotlib too."""
+"""Font with a box for every letter; it ships with Matplotlib."""
 _UNSEEN = ("C", "Z", "M")
 """Categories of Unicode that are no letters of their own: controls, spaces, marks."""
 _SCRIPTS = {
@@ -93,14 +93,14 @@ def _letters(text: str) -> Iterable[str]:
 
 @cache
 def _family_with(letter: str) -> str | None:
-    """The first installed family that has a letter, the usual one before all others."""
+    """The first installed family that has a letter; the usual one is tried first."""
     found = (font.name for font in _installed() if ord(letter) in _codes(font.fname))
     return next(found, None)
 
 
 @cache
 def _installed() -> tuple[FontEntry, ...]:
-    """Upright fonts that can be drawn at any size, in an order that is the same everywhere."""
+    """Upright scalable fonts, in a deterministic order."""
     fonts = [
         font
         for font in fontManager.ttflist
@@ -122,7 +122,7 @@ def _installed() -> tuple[FontEntry, ...]:
 
 @cache
 def _codes(path: str) -> frozenset[int]:
-    """The code points that a font has; none of one that cannot be read or is of pixels."""
+    """The code points of a font; empty for a font that cannot be read or is a bitmap font."""
     try:
         font = FT2Font(path)
         font.set_size(8, 72)

@@ -1,4 +1,4 @@
-"""The picture of a layers by layers matrix, for the analyses that compare layers."""
+"""Heat map of a layers by layers matrix, for the analyses that compare layers."""
 
 from __future__ import annotations
 

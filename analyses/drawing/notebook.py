@@ -1,4 +1,4 @@
-"""Figures inside what a notebook shows of an object."""
+"""Figures in the notebook view of an object."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import io
 from matplotlib.figure import Figure
 
 _DOTS = 96
-"""Per inch: a screen's."""
+"""Dots per inch of a screen."""
 
 
 def image_tag(figure: Figure, alt: str) -> str:
-    """A figure as an image of HTML that needs no file beside it."""
+    """A figure as an HTML image element with its data inside."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS)
     content = base64.b64encode(buffer.getvalue()).decode()

@@ -1,7 +1,7 @@
-"""How every figure looks: one set of sizes, two themes, colours for colour-blind readers too.
+"""Style of all figures: one set of sizes, two themes, and colours safe for colour-blind readers.
 
-Figures are made without pyplot, so nothing global is left behind. Text is never read as
-mathematics: the names of tasks and schedules are the user's own.
+Figures are made without pyplot, so no global state changes. Text is never read as mathematics,
+because names of tasks and schedules come from the user.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ DARK = Theme(
 
 @contextmanager
 def themed(theme: Theme) -> Iterator[None]:
-    """Draw what is drawn inside in this theme, at the sizes of a paper."""
+    """Context in which figures are drawn in this theme, at the sizes of a paper."""
     with mpl.rc_context(
         {
             **sns.axes_style("ticks"),

@@ -1,4 +1,4 @@
-"""Numbers of visual tokens laid out over the picture that the tokens cover."""
+"""Rasters of per-token values over the picture that the tokens cover."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _FINE = 192
 
 
 def rasterise(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Lay per-token values [..., n] out over the picture: float64 [..., height, width].
+    """Raster of per-token values [..., n] over the picture: float64 [..., height, width].
 
-    `boxes` [n, 4] are what the tokens cover, normalised xyxy. Tokens on a grid give one pixel each;
-    others (crops beside an overview) are drawn finer. Where tokens overlap, their mean; where there
-    is none, not-a-number. Tokens without area (newlines, mere padding) are nowhere.
+    `boxes` [n, 4] are the areas of the tokens, normalised xyxy. Tokens on one grid give one pixel
+    each; others (crops and an overview) get a finer raster. A pixel has the mean of all tokens that
+    cover it, or NaN without any. Tokens without area (newlines, padding) cover no pixel.
 
     >>> boxes = np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [1, 0, 1, 1]])
     >>> rasterise(boxes, np.array([1.0, 2.0, 9.0]))
@@ -72,7 +72,7 @@ def shrunk(picture: Image.Image, side: int = 150) -> Image.Image:
 
 
 def lay_over(picture: Image.Image, colours: np.ndarray) -> Image.Image:
-    """The picture under colours, uint8 [height, width, 4] (RGBA), each of them one flat field."""
+    """The picture under colours, uint8 [height, width, 4] (RGBA), not smoothed between them."""
     layer = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
     return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
 

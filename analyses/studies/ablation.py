@@ -5,11 +5,11 @@
 The paper's Table 3 in kind (SwiftVLM, arXiv 2602.03134): PDrop with kept positions; then its drops
 at the layers chosen from a profile; then merged tokens for what is not kept; then the bypass, which
 is the whole method. One row goes beyond the paper: the bypass without merged tokens. Two tables
-are printed as Markdown: what each retains, and by how much each leads the row before it on the same
-samples.
+are printed as Markdown: what each retains, and the difference of each from the row before it on the
+same samples.
 
-Deviations from the paper: PDrop's own stages cannot reach a small budget, and then the earlier
-ones that its authors give for that are taken; the table shows the layers of every row. The last
+Deviations from the paper: where PDrop's own stages cannot meet a small budget, its authors' earlier
+stages are used; the table shows the layers of every row. The last
 stage of the merging row drops, as the bypass's last stage does, so that the next step adds the
 bypass alone.
 """
@@ -37,9 +37,9 @@ STEPS = {
     "bypass": "+ bypass (SwiftVLM)",
     "unmerged": "\N{MINUS SIGN} merging (bypass alone)",
 }
-"""The arms, each a step from the one before, and what the table calls them."""
+"""Names of the arms and their names in the table; each arm adds one step to the one before."""
 PAIRS = {step: (step, before) for before, step in pairwise(STEPS)}
-"""Each step leads the one before."""
+"""Each step is compared with the one before."""
 
 
 def schedules(

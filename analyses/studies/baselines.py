@@ -1,11 +1,11 @@
-"""Is the bypass worth it? The chosen layers with and without it, against one early drop.
+"""Does the bypass improve the score? Chosen layers with and without it, and one early drop.
 
     python -m tokenlens.analyses.studies.baselines --budget 33% --budget 22%
 
 At every budget (visual tokens entering a layer, mean over layers) five ways of pruning are run on
 the same held-out samples: the chosen layers with bypass, the same without merged tokens, the same
-layers dropping what they do not choose, one drop after layer 2, and one random drop there. Two
-tables are printed as Markdown: what each retains, and by how much the bypass leads each of the
+layers with the other tokens dropped, one drop after layer 2, and one random drop there. Two
+tables are printed as Markdown: what each retains, and the difference of the bypass from each of the
 others on the same samples.
 """
 
@@ -29,10 +29,10 @@ METHODS = {
     "fastv": "one drop after a layer",
     "random": "one random drop after a layer",
 }
-"""The arms and what the table calls them."""
+"""Names of the arms and their names in the table."""
 BYPASS = "swiftvlm"
 PAIRS = {method: (BYPASS, method) for method in METHODS if method != BYPASS}
-"""What the bypass leads."""
+"""Methods that the bypass is compared with."""
 
 
 def schedules(

@@ -28,9 +28,9 @@ class Setting:
     Attributes:
         vlm: the model.
         profile: of the model on calibration samples; made where it was missing.
-        held_out: the samples that choices are judged on.
+        held_out: the samples that choices are evaluated on.
         budgets: visual tokens entering a layer, mean over layers.
-        stages: how many layers are chosen.
+        stages: number of layers to choose.
         batch_size: samples per batch.
         out: directory for the rows.
     """
@@ -45,7 +45,7 @@ class Setting:
 
     @classmethod
     def of(cls, options: argparse.Namespace, kind: str) -> Self:
-        """Load what the options name; by default `out` is called after `kind` and the samples."""
+        """Load what the options name; the default `out` is named after `kind` and the samples."""
         from tokenlens.models.loading import load
         from tokenlens.probing.profile import Profile
         from tokenlens.probing.profiling import profile_samples
@@ -74,7 +74,7 @@ class Setting:
 
 
 def arguments(module: str, description: str) -> argparse.ArgumentParser:
-    """The options from which a `Setting` is made; an analysis adds its own."""
+    """Parser of the options of a `Setting`; a study adds its own options."""
     parser = argparse.ArgumentParser(
         prog=f"python -m tokenlens.analyses.studies.{module}", description=description
     )
@@ -98,7 +98,7 @@ def check_layers(layers: Sequence[int], most: int) -> None:
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], str]) -> None:
-    """Print the result of `work` for the options; a user's error is one line, with exit code 2."""
+    """Print the result of `work`, or an error in one line with exit code 2."""
     options = parser.parse_args()
     with orderly_end():
         try:

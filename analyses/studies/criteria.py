@@ -1,12 +1,12 @@
-"""Does one pass choose layers as well as layers + 1 do? The criteria side by side.
+"""Does one pass choose layers as well as layers + 1 passes do? A comparison of the criteria.
 
     python -m tokenlens.analyses.studies.criteria --model tiny-qwen2-vl --budget 33% --budget 22%
 
 The region criterion reads one profile. The capability criterion, the paper's own, runs the model
-again for every layer (arXiv 2602.03134, Fig. 4). For both and the other cheap ones: the scores of
-the layers, how far they agree, the layers chosen at each budget, what the SwiftVLM schedules of
-these retain on held-out samples, and what it cost to choose. Criteria that choose the same layers
-share their answers.
+again for every layer (arXiv 2602.03134, Fig. 4). For these and for the other criteria that read a
+profile, the study reports: the scores of the layers, their agreement, the layers chosen at each
+budget, the scores that SwiftVLM schedules with these layers retain on held-out samples, and the
+cost of the choice. Criteria that choose the same layers share their answers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def compute(
     Args:
         vlm: the model the layers were chosen for.
         samples: held-out samples.
-        choices: one of them by capability.
+        choices: chosen layers; one choice must be by capability.
         out: directory for the rows; an interrupted run continues there.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
@@ -101,7 +101,7 @@ def _listed(layers: Sequence[int]) -> str:
 def markdown(table: pd.DataFrame) -> str:
     """Held-out scores in per cent: a row per budget and choice, a column per task, then `all`.
 
-    The last column is by how many points the choice leads capability's over all samples.
+    The last column is the difference from capability's choice over all samples, in points.
     """
     table = table[table["task"] != MACRO]
     whole = table[table["criterion"] == UNPRUNED].set_index("task")
@@ -123,10 +123,10 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def costs(reruns: Comparison) -> pd.DataFrame:
-    """What it takes to score the layers: columns criterion, passes, macs (per sample).
+    """Cost of scoring the layers: columns criterion, passes, macs (per sample).
 
-    One recording pass for the criteria that read a profile; that and one run per layer and one
-    unpruned for capability. MACs are of the decoder's prefill, means.
+    Criteria that read a profile need one recording pass; capability needs it too, and one run per
+    layer and one unpruned run. MACs are means over the decoder's prefills.
     """
     rows = [results.rows for results in reruns.arms.values()]
     whole = reruns.arms[UNPRUNED].rows
@@ -138,7 +138,7 @@ def costs(reruns: Comparison) -> pd.DataFrame:
 
 
 def costs_markdown(table: pd.DataFrame) -> str:
-    """A row per criterion; what the first one takes counts as 1."""
+    """A row per criterion; costs are relative to the first one's."""
     one = table.iloc[0]
     rows = [
         [
@@ -153,7 +153,7 @@ def costs_markdown(table: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Measure what is missing, choose by every criterion, run the choices, print the tables."""
+    """Measure what is missing, choose by every criterion, run the choices, and print the tables."""
     parser = command.arguments("criteria", "Layers chosen by one pass and by layers + 1 passes.")
     command.run(parser, _tables)
 

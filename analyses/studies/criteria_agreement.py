@@ -1,7 +1,8 @@
 """Do criteria agree on which layers select well? Spearman's correlation between their scores.
 
-Of the capability x_i of the layers that can be chosen, 3 and deeper, by every two criteria. The
-interval comes from the samples: they are drawn anew within their task, the same for all criteria.
+It is computed between every two criteria, from the capability x_i of the layers that can be chosen
+(3 and deeper). The interval comes from resampling the samples within their task, with the same draw
+for all criteria.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ NAMES = (*CRITERIA, CAPABILITY)
 
 @dataclass(frozen=True)
 class Drawn:
-    """Scores of the layers by every criterion of `NAMES`, and what they are with other samples.
+    """Scores of the layers by every criterion of `NAMES`, also for resampled samples.
 
     Attributes:
-        samples: how many were both profiled and run again.
+        samples: number of samples that were both profiled and run again.
         scores: the capability x_i, float64 [criteria, layers].
-        draws: the same for samples drawn anew within their task, [draws, criteria, layers].
+        draws: the same for samples resampled within their task, [draws, criteria, layers].
     """
 
     samples: int
@@ -52,7 +53,7 @@ def draw(profile: Profile, reruns: Comparison) -> Drawn:
 
     Args:
         profile: importance and regions.
-        reruns: of `tokenlens.evaluation.capability.measure`.
+        reruns: result of `tokenlens.evaluation.capability.measure`.
 
     What counts as 1 in a task (the best layer's mean, or the unpruned model's) is taken as given,
     as in `tokenlens.selection.criteria.layer_scores`.
@@ -112,7 +113,7 @@ def sample_scores(profile: Profile, reruns: Comparison) -> dict[str, Floats]:
 
 
 def _resampled(values: Floats, index: int) -> Floats:
-    """Means over drawn samples, those that are scored: float64 [draws, criteria, layers]."""
+    """Means over the scored samples of each draw: float64 [draws, criteria, layers]."""
     known = ~np.isnan(values)
     sums = resampled_means(np.where(known, values, 0.0), seed=(0, index))
     shares = resampled_means(known.astype(np.float64), seed=(0, index))
@@ -120,7 +121,7 @@ def _resampled(values: Floats, index: int) -> Floats:
 
 
 def _spearman(capability: Floats) -> Floats:
-    """Between criteria, over the layers that can be chosen: [criteria, layers] to a square."""
+    """Correlation over the layers that can be chosen: [criteria, layers] to a square matrix."""
     return sample_rank_correlation(capability[:, FIRST_LAYER - 1 :])
 
 

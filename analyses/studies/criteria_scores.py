@@ -15,7 +15,7 @@ from ..drawing.style import LIGHT, Theme, layer_ticks, themed
 from .paired_difference import markdown_table
 
 Choices = Mapping[str, Mapping[str, Selection]]
-"""What was chosen: by budget, and of each by criterion."""
+"""Choices by budget and criterion."""
 
 
 def compute(choices: Choices) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def compute(choices: Choices) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A row per layer, a column per criterion; an asterisk for each budget that has it chosen."""
+    """A row per layer, a column per criterion; an asterisk per budget at which it is chosen."""
     names = list(table["criterion"].unique())
     rows = []
     for layer, part in table.groupby("layer"):

@@ -1,4 +1,4 @@
-"""Would other samples have chosen the same layers? Choices made again on samples drawn anew."""
+"""Would other samples give the same choice of layers? Choices repeated on resampled samples."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .paired_difference import markdown_table
 
 REDRAWS = 200
 MAX_CORRELATION = 0.9
-"""As `tokenlens.methods.plan.plan` has it by default."""
+"""Default of `tokenlens.methods.plan.plan`."""
 
 
 def compute(drawn: Drawn, choices: Choices, stages: int = 3) -> pd.DataFrame:
-    """How often every set of layers is chosen.
+    """Frequency of every set of chosen layers.
 
     Args:
-        drawn: scores on drawn samples.
-        choices: what was chosen on the samples as they are, with `MAX_CORRELATION`.
-        stages: how many layers were asked for.
+        drawn: scores on resampled samples.
+        choices: choices on the original samples, with `MAX_CORRELATION`.
+        stages: number of layers to choose.
 
     Returns:
         Columns `budget`, `criterion`, `layers` and `share` of the draws, the most frequent first.

@@ -1,8 +1,8 @@
 """Comparison of pruning methods at equal budgets: runs, paired differences, tables, a figure.
 
-One study, whatever its methods: a method has a name, a schedule at every budget, and a place in a
-table; a *lead* is a mean difference of scores between two of them on the same samples. `ablation`
-and `baselines` say which methods, and are its commands.
+The code is shared by studies of different methods. A method has a name, a schedule at every budget,
+and a row in a table. A *lead* is the mean difference of scores between two methods on the same
+samples. `ablation` and `baselines` list their methods and are commands.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from tokenlens.selection.solve import Budget
 
 Schedules = Callable[["VLM", "Budget", Sequence[int], int], Mapping[str, "Schedule"]]
-"""Of a model, a budget, the chosen layers and visual tokens per sample, the methods' schedules."""
+"""Makes the methods' schedules from model, budget, chosen layers and visual tokens per sample."""
 Pairs = Mapping[str, tuple[str, str]]
-"""For a method's row, the two whose difference it shows: the leading one, and the one it leads."""
+"""Per method's row the two methods whose difference it shows, the first minus the second."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Methods to be compared at equal budget, and how their tables are headed.
+    """Methods to be compared at equal budget, and the headings of their tables.
 
     Attributes:
-        kind: name of its command, and of the directory of its rows.
+        kind: name of the study's command, and of the directory of its rows.
         description: of the command, a sentence.
-        names: the methods by their short names, and what the tables call them.
+        names: short names of the methods, with their names in the tables.
         schedules: makes the schedule of each method at a budget.
         pairs: the methods whose rows hold a lead, and of which over which.
         against: heading of the table of leads.
@@ -96,7 +96,7 @@ class Study:
         return f"{self.retained_markdown(table)}\n\n{self.leads_markdown(table)}"
 
     def main(self) -> None:
-        """Profile the model where that was not done yet, choose layers, run, print both tables."""
+        """Profile the model where needed, choose layers, run, and print both tables."""
         command.run(
             command.arguments(self.kind, self.description),
             lambda options: self.markdown(measured(options, self.kind, self.compute)),
@@ -162,7 +162,7 @@ def run(
 
 
 def measured(options: Namespace, kind: str, compute: Callable[..., pd.DataFrame]) -> pd.DataFrame:
-    """What `compute` makes of the options of a command: layers are chosen from the profile."""
+    """Result of `compute` for the options of a command; layers are chosen from the profile."""
     from tokenlens.methods.plan import plan
 
     setting = command.Setting.of(options, kind)

@@ -1,10 +1,10 @@
-"""Does what a method keeps hold what is asked for? The region's share in each method's last choice.
+"""Do the kept tokens cover the region of the answer? The region's share in each last stage.
 
     python -m tokenlens.analyses.studies.kept_regions tokenlens-out/tiny-qwen2-vl/compare-…
 
-Of the answers that `tokenlens run --compare` left: the share of the region's tokens that the last
-stage selects, beside the share of all tokens that it selects, which is what a blind choice would
-hold of the region; and how many regions have a token in it at all. Printed as Markdown.
+From the answers of `tokenlens run --compare`, it computes the share of the region's tokens that the
+last stage selects, the share of all tokens that it selects (a random choice would cover this share
+of the region), and the share of regions with at least one selected token. Printed as Markdown.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def compute(comparison: Comparison, tasks: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _shares(row: dict[str, Any]) -> tuple[float, float] | None:
-    """What the last stage selects of the region and of all tokens; None without either."""
+    """Shares of the region's and of all tokens that the last stage selects; None without either."""
     stages = json.loads(row["selected"])
     boxes = np.asarray(row["boxes"], dtype=np.float64).reshape(-1, 4)
     polygons = [[list(point) for point in polygon] for polygon in row["polygons"]]
@@ -67,7 +67,7 @@ def _shares(row: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def plot(table: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Figure:
-    """A line per arm: what its last stage holds of the region; a tick is a blind choice's share."""
+    """Plot per arm the region's share in its last stage; a tick marks a random choice's share."""
     places = range(len(table))
     with themed(theme):
         figure, axes = single(ax, (theme.width, 0.6 + 0.2 * len(table)))

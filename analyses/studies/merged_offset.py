@@ -1,11 +1,11 @@
-"""Does a merged token change as the tokens it stands for would have?
+"""Does a merged token change like the tokens of its group?
 
     python -m tokenlens.analyses.studies.merged_offset --model tiny-qwen2-vl --budget 33%
 
-SwiftVLM (arXiv 2602.03134, §3.3 and Fig. 7) brings a token back as `h + Δ`, where Δ is what its
-group's merged token went through from the first stage to the next. The model is run unpruned
-beside the pruned run, so that what the group's members would have gone through themselves is known,
-and Δ is held against their mean change; another group of the same picture is the control. The
+SwiftVLM (arXiv 2602.03134, §3.3 and Fig. 7) brings a token back as `h + Δ`, where Δ is the change
+of its group's merged token from the first stage to the next. An unpruned run gives the changes of
+the group's members themselves. Δ is compared with their mean change; another group of the same
+picture is the control. The
 paper shows this as a t-SNE of changes; here it is numbers, with intervals.
 """
 
@@ -62,7 +62,7 @@ MEASURES = {
     "alike": "cosine of a member's hidden state and its seed's",
     "alike_other": "… and another seed's (control)",
 }
-"""What is measured of each group, and what the table calls it; Δ is its merged token's change."""
+"""Measures of each group with their names in the table; Δ is its merged token's change."""
 
 
 def compute(
@@ -74,14 +74,14 @@ def compute(
     seed: int = 0,
     show_progress: bool = False,
 ) -> pd.DataFrame:
-    """Measure every group of the first stage of `schedule`, on its way to the second.
+    """Measure every group of the first stage of `schedule`, between this stage and the second.
 
     Args:
         vlm: a model with its processor.
-        samples: what it is asked.
+        samples: pictures and questions.
         schedule: its first stage is a bypass with merged tokens.
         batch_size: samples per batch.
-        seed: chooses the other group that each is compared with.
+        seed: seed of the choice of each group's control group.
         show_progress: show a bar with an ETA on standard error.
 
     Returns:
@@ -153,9 +153,9 @@ def _grouped(states: Tensor, positions: Tensor, merging: int) -> Groups:
 
 @contextmanager
 def _entering(vlm: VLM, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Keep the states that reach `layers` (counted from 1) while it is open, on the CPU.
+    """Context that keeps the hidden states entering `layers` (counted from 1), on the CPU.
 
-    Entered before `tokenlens.prune`, whose hooks then come after, it sees what a stage is to cut.
+    It must be entered before `tokenlens.prune`: then its hooks run first and see all tokens.
     """
     found: dict[int, Tensor] = {}
 
@@ -243,7 +243,7 @@ _PANELS = {
     "own share of a state": {"own": "before", "own_aligned": "aligned", "own_true": "unpruned"},
     "members of a group": {"members": ""},
 }
-"""Of the figure: title, and the columns drawn with what the legend calls them."""
+"""Panels of the figure: title, and the columns drawn with their names in the legend."""
 
 
 def plot(
@@ -252,7 +252,7 @@ def plot(
     axes: Sequence[Axes] | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """How groups are spread: cosine with its control, members' own share, and sizes; a row each."""
+    """Distributions over groups: cosine with its control, members' own share, and sizes."""
     with themed(theme):
         size = (theme.width, 0.4 + 1.9 * len(tables))
         figure, grid = panels(axes, size, (len(tables), len(_PANELS)), sharex="col")
@@ -282,7 +282,7 @@ def plot(
 
 
 def main() -> None:
-    """Profile the model where that was not done yet, choose layers, measure, print the table."""
+    """Profile the model where needed, choose layers, measure, and print the table."""
     parser = command.arguments(
         "merged_offset", "Merged tokens' changes against those of the tokens they stand for."
     )

@@ -2,9 +2,9 @@
 
     python -m tokenlens.analyses.studies.movement --model tiny-qwen2-vl --limit 64
 
-What freezing leaves out is this change. Where it is small, a model flatters methods that freeze.
-The change is relative: the norm of what a layer adds to a token over that of what it was given,
-the mean over a sample's visual tokens, and beside it over its text tokens, by calibration samples.
+Freezing leaves this change out. Where it is small, methods that freeze score too well.
+The change of a token is the norm of what a layer adds to it, divided by the norm of its input.
+Means over a calibration sample's visual tokens and over its text tokens are reported apart.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _moved(vlm: VLM, samples: Sequence[Sample]) -> list[Tensor]:
-    """Of each sample the changes of its visual and its text tokens: float64 [layers, 2]."""
+    """Per sample the mean changes of its visual and its text tokens: float64 [layers, 2]."""
     inputs = Batch.of(vlm, samples).inputs
     visual = visual_mask(vlm.model, inputs["input_ids"]).cpu()
     kinds = visual, inputs["attention_mask"].bool().cpu() & ~visual

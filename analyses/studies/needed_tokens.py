@@ -2,13 +2,13 @@
 
     python -m tokenlens.analyses.studies.needed_tokens --budget "40% MACs" --budget "30% MACs"
 
-Evenly spaced tokens in all layers; then all of them gone after the last layer that needs any, so
-that more can be there before; then all tokens, updated only where that is needed and readable in
-the other layers; then set aside where they are not even read, which is the preset. Two tables are
-printed as Markdown: what each retains, and by how much it leads the row before it on the same
-samples. What each layer needs is the newest information profile's; one is measured on all
-calibration samples where there is none. Budgets are best given in MACs: readable tokens cost some,
-and are none of those that a budget in tokens counts.
+The steps are: evenly spaced tokens in all layers; then no tokens after the last layer that needs
+any, so that earlier layers can have more; then all tokens, updated only in layers that need it and
+readable in the others; then tokens set aside in layers that do not read them, which is the preset.
+Two tables are printed as Markdown: what each retains, and its difference from the row before on the
+same samples. The needs of each layer come from the newest information profile; without one, it is
+measured on all calibration samples. Budgets should be given in MACs: a budget in tokens does not
+count readable tokens, which also cost MACs.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ STEPS = {
     "freeze": "+ readable where they need no update",
     "aside": "+ set aside where they are not read (tokenlens)",
 }
-"""The arms, each a step from the one before, and what the table calls them."""
+"""Names of the arms and their names in the table; each arm adds one step to the one before."""
 PAIRS = {step: (step, before) for before, step in pairwise(STEPS)}
-"""Each step leads the one before."""
+"""Each step is compared with the one before."""
 
 
 def needs_of_steps(needs: LayerNeeds) -> dict[str, LayerNeeds]:
-    """What the steps after the first take for what each layer needs.
+    """Needs of each layer that the steps after the first assume.
 
     >>> steps = needs_of_steps(LayerNeeds((0.0, 2.0, 0.0, 0.0), (0.0, 2.0, 1.0, 0.0)))
     >>> steps["horizon"].update, steps["horizon"].read
@@ -73,9 +73,9 @@ def schedules(
     """The schedule of every step at one budget, in the order of `STEPS`.
 
     Args:
-        needs: what each layer of the model needs.
+        needs: needs of each layer of the model.
         vlm: the model.
-        budget: to be met by all.
+        budget: budget that every step must meet.
         n_visual: visual tokens per sample that the budget is solved for.
 
     Raises:
@@ -89,7 +89,7 @@ def schedules(
 
 
 def study(needs: LayerNeeds) -> equal_budget.Study:
-    """The study of a model whose layers need so much."""
+    """The study for a model with these needs."""
     return equal_budget.Study(
         kind="needed-tokens",
         description="Each part of the preset tokenlens added in turn, at equal budget.",
@@ -101,7 +101,7 @@ def study(needs: LayerNeeds) -> equal_budget.Study:
 
 
 def main() -> None:
-    """Profile the model where that was not done yet, run, print both tables."""
+    """Profile the model where there is no profile yet, run, and print both tables."""
     parser = command.arguments("needed_tokens", "Each part of the preset tokenlens added in turn.")
     command.run(parser, _tables)
 

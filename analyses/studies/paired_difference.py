@@ -31,7 +31,7 @@ def paired_difference(
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
     """A Markdown table; its first `words` columns are words, the others numbers.
 
-    Headings and words are shown as they are, whatever they hold.
+    Headings and words are escaped, so that they are shown unchanged.
 
     >>> print(markdown_table(["who", "how many"], [["a", "1"]]))
     | who | how many |

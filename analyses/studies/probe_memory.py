@@ -1,9 +1,10 @@
-"""What the probe costs in memory: the peak of a probed prefill against that of a plain one.
+"""Memory cost of the probe: peak memory of a probed prefill against that of a plain one.
 
     python -m tokenlens.analyses.studies.probe_memory
 
 Three arms: the plain prefill under SDPA, the probed one, and for comparison the eager one that
-returns its whole maps. Every arm is a process of its own, so that none sees another's memory. The
+returns its whole maps. Every arm runs in its own process, so that memory is measured separately.
+The
 model is a random Qwen2-VL with a decoder of half Qwen2-VL-2B's width; what is measured is the peak
 above the loaded model, with 4,096 visual tokens in the prompt.
 """
@@ -28,7 +29,7 @@ _STEADY_MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
-"""Freed tensors go back to the system at once; without this the peak wanders by 15 %."""
+"""Freed tensors return to the system at once; without this the peak varies by 15 %."""
 
 
 def compute(visual_tokens: int = 4096, device: str = "cpu") -> pd.DataFrame:
@@ -130,7 +131,7 @@ def _peak(device: str) -> int:
 
 
 def _status(field: str) -> int:
-    """A size of this process as the Linux kernel keeps it, in bytes."""
+    """A size of this process from the Linux kernel's status file, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

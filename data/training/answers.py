@@ -36,9 +36,10 @@ END = "end"
 class Stage:
     """One stage: its depth, its length, its peak rates, and how its attention is supervised.
 
-    At layer `first` (from 1) the answering tokens are taught to attend to a question's first thing,
-    at layer `second` to all of them; the attention losses count `attention_weight` times beside the
-    answers' own loss. A share `blind` of the pictures is hidden before layer `first`. The tower is
+    At layer `first` (from 1) the answering tokens are trained to attend to a question's first
+    thing, at layer `second` to all its things. The attention losses are added to the answers' loss
+    with the factor `attention_weight`. A share `blind` of the pictures is hidden before layer
+    `first`. The tower is
     frozen.
     """
 
@@ -59,9 +60,9 @@ class Stage:
 class Batch:
     """The questions about some pictures.
 
-    pixels: what the tower takes.
+    pixels: input of the tower.
     packed: the questions with their answers.
-    targets: what the answering tokens should look at.
+    targets: visual tokens that the answering tokens should attend to.
     blind: bool [pictures], those that are hidden from the first layers.
     tasks: the task of every answering token, END for the one that ends the answer.
     """
@@ -94,7 +95,7 @@ def make_batch(family: Family, packer: Packer, stage: Stage, step: int) -> Batch
 
 
 def train_answers(family: Family, model: PreTrainedModel, stage: Stage, folder: Path) -> None:
-    """Run one stage on the model in place; what was done before in `folder` is taken up."""
+    """Run one stage on the model in place; continues from the checkpoint in `folder`, if any."""
     device = model.device
     packer = Packer(family)
     decoder = family.decoder(model)

@@ -1,8 +1,7 @@
 """Supervision of the answering tokens' attention: image masking, and an attention loss.
 
-Without supervision a small decoder copies what it needs from the picture in its first layers, and
-after them every pruning method is perfect. Two measures in training, and none at inference, move
-the reading of the picture to deeper layers:
+Without supervision a small decoder reads the picture in its first layers only, and after them every
+pruning method is lossless. Two measures, used in training only, move the reading to deeper layers:
 
 - *image masking*: in some of the pictures no text sees the picture in the first layers, and the
   question's own words never do, so that the answering tokens must be able to read late;
@@ -28,17 +27,17 @@ from .packing import IGNORE, Packed
 from .vision import coverage
 
 INSIDE = 0.5
-"""Share of a visual token from which it belongs to a thing."""
+"""Least covered share of a visual token that belongs to a thing."""
 FLOOR = 1e-3
 """Attention below which the attention loss grows no further."""
 
 
 @dataclass(frozen=True)
 class AttentionTargets:
-    """What every answering token should look at.
+    """Visual tokens that every answering token should attend to.
 
-    first: bool [answering tokens, 144], the thing the question begins with; none where it is not
-        there, which asks for no look at the picture at all.
+    first: bool [answering tokens, 144], the thing the question begins with; none where it is not in
+        the picture: then no attention should go to the picture.
     last: bool [answering tokens, 144], the thing the answer is about, if there is one.
     weight: float32 [answering tokens]; a question's add up to 1.
     """
@@ -49,7 +48,7 @@ class AttentionTargets:
 
     @classmethod
     def of(cls, question: Question, tokens: int) -> AttentionTargets:
-        """The looks of a question whose answer has so many answering tokens."""
+        """Targets of a question for a given number of answering tokens."""
         last = thing_tokens(question.targets)
         first = thing_tokens(question.anchors) if question.anchors else last
         weight = torch.full((tokens,), 1 / tokens)
@@ -57,7 +56,7 @@ class AttentionTargets:
 
     @classmethod
     def join(cls, parts: Sequence[AttentionTargets]) -> AttentionTargets:
-        """The looks of several questions, in order."""
+        """Targets of several questions, in order."""
         return cls(
             torch.cat([part.first for part in parts]),
             torch.cat([part.last for part in parts]),
@@ -69,7 +68,7 @@ class AttentionTargets:
         return AttentionTargets(self.first.to(device), self.last.to(device), self.weight.to(device))
 
     def first_attention_loss(self, attention: torch.Tensor) -> torch.Tensor:
-        """How far attention [answering tokens, 144] is from the first things: a scalar.
+        """Loss of attention [answering tokens, 144] against the first things: a scalar.
 
         Minus the logarithm of the attention on the thing; where there is none, of the attention
         that is not on the picture.
@@ -80,7 +79,7 @@ class AttentionTargets:
         return self._mean(-(mass + FLOOR).log(), torch.ones_like(self.weight))
 
     def all_attention_loss(self, attention: torch.Tensor) -> torch.Tensor:
-        """How far attention is from all the things: the mean of both logarithms."""
+        """Loss of attention against all the things: the mean of both logarithms."""
         first, last = (
             self._mean(-((attention * thing).sum(-1) + FLOOR).log(), thing.any(-1))
             for thing in (self.first, self.last)

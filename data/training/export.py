@@ -16,7 +16,7 @@ def export(
 ) -> None:
     """Save rounded weights, configuration, tokenizer, chat template and image processor.
 
-    The model itself is left as it is.
+    The model itself is not changed.
     """
     rounded = type(model)._from_config(deepcopy(model.config), dtype=dtype)
     rounded.load_state_dict(model.state_dict())

@@ -1,7 +1,7 @@
 """Interface of an architecture for the recipe: how it is built, and how it processes a picture.
 
-Both families have the same decoder width and vocabulary and see a picture of 168 x 168 pixels as
-144 visual tokens, row by row; everything else they have apart is in their own file.
+Both families have the same decoder width and vocabulary, and encode a picture of 168 x 168 pixels
+as 144 visual tokens, row by row. Each family's file has everything in which they differ.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SIDE = SIZE // PATCH
 VISUAL_TOKENS = SIDE * SIDE
 WIDTH = 128
 INITIAL_STD = 0.06
-"""Hugging Face's 0.02 is tiny at this width: nothing is learnt for a long time."""
+"""Hugging Face's 0.02 is too small at this width: training does not progress for a long time."""
 
 
 class Family(ABC):
     """One architecture. Models are float32; draw their weights with `torch.manual_seed`."""
 
     name: str
-    """Of the model that ships."""
+    """Name of the model that ships."""
     image_token: str
     """The placeholder of a visual token."""
     before: str
@@ -52,15 +52,15 @@ class Family(ABC):
 
     @abstractmethod
     def tower(self, model: PreTrainedModel) -> nn.Module:
-        """What makes visual tokens of a picture, projection included."""
+        """The module that computes visual tokens from a picture, projection included."""
 
     @abstractmethod
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """What the tower takes: the numbers of the image processor, for many pictures at once."""
+        """Input of the tower: the values of the image processor, for many pictures at once."""
 
     @abstractmethod
     def see(self, model: PreTrainedModel, pixels: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Visual tokens as the decoder gets them: float32 [pictures x 144, WIDTH]."""
+        """Visual tokens as the decoder receives them: float32 [pictures x 144, WIDTH]."""
 
     @abstractmethod
     def positions(self, place: torch.Tensor, start: int) -> torch.Tensor:

@@ -11,15 +11,15 @@ from .family import Family
 
 
 def grow(family: Family, model: PreTrainedModel, layers: int) -> PreTrainedModel:
-    """A model of `layers` decoder layers with the same logits, each trained one behind new ones.
+    """A model of `layers` decoder layers with the same logits; new layers precede each trained one.
 
     A new layer has random weights but writes nothing into the residual stream yet: its two output
-    projections are zero, and the first gradients they get begin to use it. New layers come *below*
-    the trained ones, so that what is read from the picture is read deeper.
+    projections are zero, and the first gradients they get begin to use it. New layers come *before*
+    the trained ones, so that the picture is read in deeper layers.
 
     Args:
-        family: of the model.
-        model: the trained model; left as it is.
+        family: family of the model.
+        model: the trained model; it is not changed.
         layers: the new depth, `factor` times the old one; layer i becomes layer `factor` x i.
     """
     old = family.decoder(model).layers

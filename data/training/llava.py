@@ -53,7 +53,7 @@ class Llava(Family):
     chat_template = CHAT_TEMPLATE
 
     def build(self, layers: int) -> LlavaForConditionalGeneration:
-        """A LLaVA of so many decoder layers; as in the original, the last tower layer is unused."""
+        """A LLaVA of `layers` decoder layers; the last tower layer is unused, as in LLaVA."""
         ids = vocabulary()
         text = LlamaConfig(
             vocab_size=len(ids),

@@ -15,13 +15,13 @@ LOG_EVERY = 20
 
 
 class Stateful(Protocol):
-    """Anything that can be put into a checkpoint: models, optimisers, a curriculum."""
+    """Object that can be stored in a checkpoint: a model, an optimiser, a curriculum."""
 
     def state_dict(self) -> Any:
-        """What to save."""
+        """State for a checkpoint."""
 
     def load_state_dict(self, state: Any) -> Any:
-        """Take up what was saved."""
+        """Load the state of a checkpoint."""
 
 
 def run_stage(
@@ -35,9 +35,9 @@ def run_stage(
 
     Args:
         name: the stage's name; its checkpoint is `folder/name.pt`.
-        folder: where checkpoints and `log.txt` are.
-        steps: how many steps the whole stage has.
-        parts: what a checkpoint holds, by name.
+        folder: folder of checkpoints and of `log.txt`.
+        steps: number of steps of the whole stage.
+        parts: objects stored in a checkpoint, by name.
         step: does one update and returns figures for the log, averaged over LOG_EVERY steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def run_stage(
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all: a killed run finds its last complete checkpoint."""
+    """Write a checkpoint whole or not at all, so that a killed run can continue."""
     unfinished = path.with_suffix(".unfinished")
     torch.save(state, unfinished)
     unfinished.replace(path)

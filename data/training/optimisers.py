@@ -58,7 +58,7 @@ class Optimisers:
         return [optimiser.state_dict() for _, optimiser in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Take up the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         for (_, optimiser), state in zip(self.parts, states, strict=True):
             optimiser.load_state_dict(state)
 

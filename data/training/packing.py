@@ -2,7 +2,7 @@
 
 The sequence is the prompt's beginning up to the end of the picture, then every question with its
 answer. A question sees the beginning and itself; its positions start over where the picture ended.
-So each token has the very context, and the very positions, it has in an ordinary prompt.
+Each token therefore has the same context and the same positions as in an ordinary prompt.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Packer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model gives at the places with a label.
+    """Outputs of the model at the positions with a label.
 
     logits: [answer tokens, vocabulary].
     labels: int64 [answer tokens].

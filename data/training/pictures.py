@@ -1,4 +1,4 @@
-"""Training pictures: fresh scenes without end, every one seeded by its stage, step and place."""
+"""Training pictures: an endless series of new scenes, each seeded by stage, step and index."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Qwen2VL(Family):
     chat_template = CHAT_TEMPLATE
 
     def build(self, layers: int) -> Qwen2VLForConditionalGeneration:
-        """A Qwen2-VL of so many decoder layers."""
+        """A Qwen2-VL with `layers` decoder layers."""
         ids = vocabulary()
         text = {
             "vocab_size": len(ids),

@@ -1,4 +1,4 @@
-"""The recipe in order: the tower, the words, a core that reads, and the layers below it."""
+"""The recipe in order: tower, word embeddings, a core of layers, and the layers before it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STAGES = (
 def train(
     family: Family, folder: Path, device: torch.device, *, pace: float = 1.0, seed: int = 0
 ) -> PreTrainedModel:
-    """Run every stage, taking up what is in `folder` already; returns the trained model.
+    """Run every stage, or continue from the checkpoints in `folder`; returns the trained model.
 
     `pace` is the share of every stage's steps that are made; the bundled `tiny-llava` took 0.7.
     """

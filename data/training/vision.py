@@ -1,7 +1,7 @@
 """First stage: the vision tower alone, with linear heads.
 
-Every visual token that lies at least half inside a thing must tell the thing's colour, shape,
-letter and box. A tower trained with the decoder from scratch stays unused for a very long time.
+Heads predict the colour, shape, letter and box of a thing from every visual token at least half
+inside it. A decoder trained with an untrained tower ignores it for a very long time.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def token_labels(scene: Scene) -> torch.Tensor:
 
 
 def train_tower(family: Family, model: PreTrainedModel, steps: int, folder: Path) -> Heads:
-    """Train the tower in place; what was done before in `folder` is taken up. Returns the heads."""
+    """Train the tower in place, or continue from the checkpoint in `folder`. Returns the heads."""
     tower = family.tower(model)
     heads = Heads(WIDTH).to(model.device)
     both = nn.ModuleDict({"tower": tower, "embed_heads": heads})

@@ -1,8 +1,8 @@
 """Initial word embeddings, taken from the heads of the vision stage.
 
 The heads' rows are directions of the visual tokens: "red", "circle", "K", and the four numbers of a
-box. As the first embeddings of those words they make question and picture comparable, and since the
-output projection is tied to the embeddings, a visual token that is merely copied already spells the
+box. As initial embeddings of those words they make question and picture comparable. The output
+projection is tied to the embeddings, so a copied visual token already gives the logits of the
 answer.
 """
 

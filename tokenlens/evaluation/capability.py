@@ -1,8 +1,9 @@
-"""Capability by re-runs: how well the model answers on what each layer ranks highest.
+"""Capability by re-runs: how well the model answers with the tokens that each layer ranks highest.
 
-The selection-capability profile of SwiftVLM (arXiv 2602.03134, Fig. 4): the unpruned model is
-recorded; then, once per layer, it is run with all visual tokens in layers 1 and 2 and only that
-layer's highest fifth from layer 3 on. The score of such a run, relative to the unpruned score, is
+This is the selection-capability profile of SwiftVLM (arXiv 2602.03134, Fig. 4). The importance of
+the unpruned model is recorded. Then the model is run once per layer, with all visual tokens in
+layers 1 and 2 and only the fifth that this layer ranks highest from layer 3 on. The score of such a
+run, relative to the unpruned score, is
 the layer's capability; `tokenlens.selection.criteria` normalises and averages it.
 """
 
@@ -40,18 +41,21 @@ _MAX_NEW_TOKENS = 32
 
 
 def left_from(model: ModelRef, layer: int, keep: Keep, scorer: Scorer) -> Schedule:
-    """Of the visual tokens, what `keep` and `scorer` say enters `layer` (from 2) and later ones."""
+    """Schedule by which only the tokens of `keep` and `scorer` enter `layer` (from 2) and later."""
     stage = Stage(score_layer=layer - 1, when="after", keep=keep, disposal="drop")
     return Schedule(schema=1, method="knock-out", model=model, scorer=scorer, stages=[stage])
 
 
 def own_left(model: ModelRef, layer: int, share: float = SHARE) -> Schedule:
-    """What `layer` of the unpruned model ranks highest enters layer 3 and later ones."""
+    """Schedule by which only the tokens that `layer` ranks highest enter layer 3 and later ones."""
     return left_from(model, FIRST_PRUNED, share, Scorer(query="recorded", layer=layer))
 
 
 def reruns(model: ModelRef) -> dict[str, Schedule]:
-    """One run per layer, 1 and 2 included: the height before the first stage is layer 2's."""
+    """Schedules of the re-runs, one per layer, layers 1 and 2 included.
+
+    Layer 2's capability is the one before the first stage.
+    """
     return {_arm(layer): own_left(model, layer) for layer in range(1, model.layers + 1)}
 
 
@@ -67,7 +71,7 @@ def measure(
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> Comparison:
-    """Answer all samples unpruned and once per layer: layers + 1 runs; see `compare`.
+    """Answer all samples unpruned and once per layer, in layers + 1 runs; see `compare`.
 
     An interrupted run continues where it stopped.
     """
@@ -84,10 +88,11 @@ def measure(
 
 
 def rerun_scores(comparison: Comparison) -> pd.DataFrame:
-    """Scores of re-runs that `measure` made, a row per sample with ground truth, by its id.
+    """Scores of the re-runs of `measure`: one row per sample with ground truth, indexed by its id.
 
-    Of a task without any, all samples: the unpruned model's own answers are then taken as right
-    (`evaluation.agreement`). Columns: `task`, `unpruned`, and the number of every layer, counted
+    A task without ground truth has a row per sample: the score is then the agreement with the
+    unpruned model's answers (`evaluation.metrics.agreement`). Columns: `task`, `unpruned`, and the
+    number of every layer, counted
     from 1.
     """
     whole = comparison.arms[UNPRUNED].rows
@@ -105,7 +110,7 @@ def rerun_scores(comparison: Comparison) -> pd.DataFrame:
 
 
 def capability_of(comparison: Comparison, data: str) -> Capability:
-    """The scores of re-runs that `measure` made, as selection takes them; `data` is their source.
+    """The scores of the re-runs of `measure` in the form selection uses; `data` names their source.
 
     Raises `SelectionError` where the unpruned model scores in no task at all.
     """
@@ -129,10 +134,10 @@ def capability_of(comparison: Comparison, data: str) -> Capability:
 
 
 def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Comparison | None:
-    """The re-runs of a profile's model over `samples` where `out` holds all; needs no model.
+    """The finished re-runs in `out` of a profile's model over `samples`; no model is loaded.
 
-    None where any of them is missing, unfinished or of another model or other samples: `measure`
-    then continues, or says what is in the way.
+    None where one of them is missing, unfinished, or of another model or other samples. `measure`
+    then continues them or raises the error.
     """
     try:
         comparison = Comparison.load(out)
@@ -158,14 +163,14 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `measure` will take, before it begins.
+    """Estimated cost of `measure`.
 
     Attributes:
-        runs: over all samples: unpruned, and once per layer.
-        samples: of each run.
-        done: answers that are there already, of runs x samples.
-        measured: samples that were answered to find out the rest.
-        seconds: for the answers that are missing.
+        runs: number of runs over all samples: one unpruned, and one per layer.
+        samples: number of samples in each run.
+        done: number of answers that exist already, out of runs x samples.
+        measured: number of samples answered for the estimate.
+        seconds: time for the missing answers.
         passes: prefill MACs of all runs and of the recording, in passes of the unpruned model over
             the samples; a profile takes one.
     """
@@ -179,15 +184,15 @@ class Estimate:
 
     @property
     def answers(self) -> int:
-        """Of all runs together."""
+        """Number of answers of all runs together."""
         return self.runs * self.samples
 
 
 def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
-    """Answer the first batch by every run, in a folder that is thrown away, and reckon from that.
+    """Estimate the cost from the first batch, which every run answers in a temporary folder.
 
-    The seconds are those of prefill and decoding; in `measure` the runs share the vision tower,
-    which makes up for its bookkeeping. MACs are of the decoder's prefill.
+    The seconds are those of prefill and decoding; in `measure` the runs share the vision tower's
+    output, which offsets the time for other work. MACs are of the decoder's prefill.
     """
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
     first = samples[:batch_size]

@@ -1,4 +1,4 @@
-"""The samples and the model that a profile was made of, found again."""
+"""Loading of the samples and the model that a profile was made from."""
 
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def profiled_samples(
     profile: Profile, data: "Path | str | None" = None, limit: int | None = None
 ) -> Samples:
-    """The samples of a profile; other calibration samples where `data` names them.
+    """The samples of a profile, or the calibration samples that `data` names.
 
     Args:
-        profile: finished.
+        profile: a finished profile.
         data: see `load_samples`.
-        limit: take at most this many, the tasks in turn.
+        limit: maximum number of samples, taken from the tasks in turn.
 
     Raises:
-        SampleError: the profile's data are no longer there, or not as they were.
+        SampleError: the profile's data are missing or have changed.
     """
     if data is not None:
         return load_samples(data, "calibration", limit)
@@ -50,9 +50,9 @@ def profiled_samples(
 def profiled_model(
     profile: Profile, model: str | None = None, revision: str | None = None
 ) -> tuple[str, str | None]:
-    """Name and revision to load a profile's model by, unless others are given.
+    """Name and revision of a profile's model; given values take precedence.
 
-    Raises `ModelError` where the profile is of a wrapped model, which has no name.
+    Raises `ModelError` where the profile is of a wrapped model, because it has no name.
     """
     then = profile.manifest["identity"]["model"]
     name = model or then["id"]
@@ -65,7 +65,7 @@ def profiled_model(
 
 
 def require_profiled(vlm: VLM, profile: Profile) -> None:
-    """Raise `ModelError` where `vlm` is not the model of the profile, wherever it lies now."""
+    """Raise `ModelError` where `vlm` is not the model of the profile; its path does not matter."""
     then = profile.manifest["identity"]["model"]
     now = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
     if not same_model(then, now):

@@ -102,6 +102,7 @@ class PrunedLayer(DynamicLayer):
         later = max(0, first - self.later_from) if gone == len(self._latest) else 0
         if gone + later == 0 or self.keys is None or self.values is None:
             return
+        # [batch, heads, stored, size] → [batch, heads, stored - gone - later, size]
         self.keys = self.keys[:, :, gone + later :]
         self.values = self.values[:, :, gone + later :]
         self._forget_slots(gone)
@@ -109,7 +110,7 @@ class PrunedLayer(DynamicLayer):
         self.window_from = first
 
     def _forget_slots(self, first: int, last: int | None = None) -> None:
-        self.index = self.index[:, first:last]
+        self.index = self.index[:, first:last]  # [batch, stored] → [batch, last - first]
         self.present = None if self.present is None else self.present[:, first:last]
         self.whole = self.whole and first == 0
         self._latest = self._latest[first:last]
@@ -128,7 +129,7 @@ class PrunedLayer(DynamicLayer):
             return None
         first = self.full_length - self.last_index
         steps = torch.arange(first, first + count, device=self.last_number.device)
-        return self.last_number[:, None] + steps
+        return self.last_number[:, None] + steps  # [batch, 1] + [count] → [batch, count]
 
     def reset(self) -> None:
         """Delete everything; the next forward pass is a prefill."""
@@ -150,7 +151,7 @@ class PrunedLayer(DynamicLayer):
         into_prompt = self.prompt_length - remaining
         if into_prompt > 0:
             columns = self.index.shape[1]
-            tail = self.index[:, columns - min(into_prompt, columns) :]
+            tail = self.index[:, columns - min(into_prompt, columns) :]  # [batch, ≤ into_prompt]
             expected = torch.arange(remaining, self.prompt_length, device=tail.device)
             there = tail.shape[1] == into_prompt and torch.equal(tail, expected.expand_as(tail))
             if not there:

@@ -31,6 +31,7 @@ class Deepstack:
             return
         arguments["deepstack_visual_embeds"] = None
         self._features = list(features)
+        # [batch, tokens] → [batch * tokens] → [batch, tokens]: index of the feature row
         self._rows = (places.flatten().cumsum(0) - 1).view_as(places)
         self._places = places
 
@@ -48,10 +49,11 @@ class Deepstack:
         """The output of layer `number` (counted from 1) with its features added."""
         if number > len(self._features) or self._rows is None:
             return hidden
-        index = slots.index.to(hidden.device)
+        index = slots.index.to(hidden.device)  # int64 [batch, slots]
+        # [batch, tokens] → [batch, slots]; the mask then selects rows [visual tokens left]
         places = self._places.to(hidden.device).gather(1, index) & slots.present.to(hidden.device)
         rows = self._rows.to(hidden.device).gather(1, index)[places]
         features = self._features[number - 1].to(hidden.device, hidden.dtype)
-        hidden = hidden.clone()
-        hidden[places] = hidden[places] + features[rows]
+        hidden = hidden.clone()  # [batch, slots, hidden]
+        hidden[places] = hidden[places] + features[rows]  # [visual tokens left, hidden]
         return hidden

@@ -1,4 +1,4 @@
-"""Cautions about what a report's samples cannot show."""
+"""Cautions about conclusions that a report's samples do not support."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from tokenlens.wording import cautions
 
 
 def inputs_cautions(inputs: Inputs) -> list[str]:
-    """Sentences on the profile, on the choice of layers and on the results, each once."""
+    """Sentences on the profile, on the choice of layers and on the results, without repeats."""
     said: list[str] = []
     if inputs.profile is not None:
         said += [f"Of the profile: {sentence}" for sentence in _of_profile(inputs.profile)]

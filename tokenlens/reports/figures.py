@@ -16,7 +16,7 @@ FORMATS = (".png", ".svg")
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure as the page holds it: SVG data URIs, light and dark, and what it shows in words."""
+    """A figure in the page: SVG data URIs, light and dark, and a description in words."""
 
     light: str
     dark: str

@@ -1,4 +1,4 @@
-"""Inputs of a report, read and checked to belong together."""
+"""Inputs of a report, with a check that they belong together."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +45,15 @@ NO_REGION = Missing(
 
 @dataclass(frozen=True)
 class Inputs:
-    """A report's inputs; sections whose input is None say that it is missing.
+    """A report's inputs; a section whose input is None says that it is missing.
 
     Attributes:
-        profile: of the model.
-        schedule: the one the report is about.
-        comparison: results of the unpruned and pruned model.
+        profile: profile of the model.
+        schedule: schedule that the report describes.
+        comparison: results of the unpruned and the pruned model.
         arm: the comparison's arm that ran the schedule; None where there is no pruned arm.
         results: the directory of the comparison.
-        results_versions: what the comparison was made with.
+        results_versions: package versions that made the comparison.
     """
 
     profile: Profile | None
@@ -65,7 +65,7 @@ class Inputs:
 
     @property
     def chosen(self) -> tuple[int, ...]:
-        """The layers that score, counted from 1."""
+        """The scoring layers of the schedule, counted from 1."""
         stages = self.schedule.stages if self.schedule else ()
         return tuple(stage.score_layer for stage in stages if stage.score_layer)
 
@@ -86,7 +86,7 @@ class Inputs:
 
     @property
     def model_name(self) -> str:
-        """The model's name for a reader: its id, or else its architecture."""
+        """The model's name in the page: its id, or else its architecture."""
         models: list[dict[str, Any]] = []
         if self.profile:
             models.append(self.profile.manifest["identity"]["model"])
@@ -99,7 +99,7 @@ class Inputs:
 
 
 def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path | None) -> Inputs:
-    """Open the given inputs, and refuse inputs that do not belong together.
+    """Open the given inputs; raises an error where they do not belong together.
 
     Raises:
         ProfileError: no finished profile in that directory.

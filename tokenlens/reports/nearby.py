@@ -1,4 +1,4 @@
-"""Paths as a page shows them: relative where possible, so that the home folder is not named."""
+"""Paths in a page: relative where possible, so that the home folder's name is not shown."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def near(text: str) -> str:
-    """`text` with every path below the working directory relative to it, others below home by ~."""
+    """`text` with paths relative to the working directory, or with ~ for the home folder."""
     for folder, short in ((str(Path.cwd()), ""), (str(Path.home()), "~/")):
         if folder != "/":
             text = re.sub(rf"(?<![\w/.~-]){re.escape(folder)}/+", short, text)

@@ -1,4 +1,4 @@
-"""Pictures for the page: small data URIs it lays over each other, outlines in their coordinates."""
+"""Pictures for the page: small data URIs in layers, and outlines in the same coordinates."""
 
 import base64
 import io
@@ -16,26 +16,26 @@ from tokenlens.samples.benchmarks.stored import find_picture
 from tokenlens.samples.pictures import open_picture
 
 LONGEST = 360
-"""Pixels along the longer side of a picture on the page."""
+"""Length in pixels of the longer side of a picture on the page."""
 _GREY = "#8a8f98"
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """One picture of the page. Coordinates are pixels of the picture as the model was shown it."""
+    """One picture of the page. Coordinates are pixels of the picture as the model received it."""
 
     width: int
     height: int
     picture: str
     """Data URI of the picture in colour."""
     backdrop: str
-    """Data URI of the picture as importance is painted on it."""
+    """Data URI of the picture as a background for importance maps."""
     regions: tuple[str, ...]
     """The outlines of the region, as SVG `points`."""
 
 
 def read_picture(image: str, size: tuple[int, int]) -> tuple[Image.Image, str | None]:
-    """The picture that the model was shown, or plain grey and the reason why it cannot be had."""
+    """The picture that the model received, or plain grey and the reason why it cannot be read."""
     try:
         if not image:
             raise SampleError(
@@ -54,7 +54,7 @@ def read_picture(image: str, size: tuple[int, int]) -> tuple[Image.Image, str | 
 
 
 def overlay(picture: Image.Image, outlines: Iterable[Outline]) -> Overlay:
-    """A picture made ready for the page, where it appears once however many maps lie on it."""
+    """Prepare a picture for the page; it is stored once, for any number of maps on it."""
     small = shrunk(picture, LONGEST)
     points = tuple(" ".join(f"{x:g},{y:g}" for x, y in outline) for outline in outlines)
     return Overlay(*picture.size, _jpeg(small), _jpeg(backdrop(small)), points)
@@ -68,12 +68,12 @@ def png_uri(pixels: np.ndarray) -> str:
 
 
 def colour_bar_uri(scale: Scale, steps: int = 64) -> str:
-    """Data URI of a scale from 0 to its top, left to right, to be laid on a dark ground."""
+    """Data URI of a colour scale from 0 to its top, left to right, for a dark background."""
     return png_uri(scale.paint(np.linspace(0, scale.top, steps)[None, :]))
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Content as the page can hold it in an attribute.
+    """Data URI of content, for an attribute of the page.
 
     >>> data_uri("text/plain", b"hello")
     'data:text/plain;base64,aGVsbG8='

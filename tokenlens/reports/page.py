@@ -55,7 +55,7 @@ class ReportFiles:
     Attributes:
         html: the page.
         figures: the figures beside it, each as SVG and PNG.
-        cautions: what the samples cannot tell, a sentence each, as the page says it.
+        cautions: the cautions of the page, one sentence each.
     """
 
     html: Path
@@ -187,7 +187,7 @@ def _outcomes(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str,
 
 
 def _summary(inputs: Inputs) -> list[str]:
-    """What was measured, on what, and what was chosen, a sentence each."""
+    """Sentences on the measurement, its samples, and the chosen layers."""
     sentences = []
     if inputs.profile:
         data = inputs.profile.manifest["identity"]["data"]

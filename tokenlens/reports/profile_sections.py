@@ -1,4 +1,4 @@
-"""The sections about the profile: how layers agree, what they see, and their maps on pictures."""
+"""Sections about the profile: rank correlation, region overlap, and importance maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from tokenlens.wording.figures import percent, percent_interval
 
 @dataclass(frozen=True)
 class FigureSection:
-    """A figure, what it says in words, and the numbers behind it where they fit in a table."""
+    """A figure, its finding in words, and its numbers where they fit in a table."""
 
     plate: Plate
     finding: str
@@ -63,13 +63,13 @@ class MapSection:
     unit: str
     bar: str
     ticks: list[tuple[float, str]]
-    """Place along the bar, 0 to 1, and what is written there."""
+    """Position along the bar, 0 to 1, and its label."""
 
 
 def correlation_section(
     profile: Profile, chosen: Sequence[int], figures: FigureFolder
 ) -> FigureSection:
-    """How alike every two layers rank the visual tokens."""
+    """Rank correlation of importance between every two layers."""
     frame = rank_correlation.compute(profile)
     values = frame.to_numpy()
     neighbours = np.diag(values, 1)
@@ -116,7 +116,7 @@ def overlap_section(
 
 
 def _best_layers(overall: pd.DataFrame, top: str) -> str:
-    """Which layer covers the region best, or that several do alike."""
+    """Sentence on the layer that covers the region best, or on several that do so equally."""
     best = overall[overall["mean"] == overall["mean"].max()]
     first = best.iloc[0]
     share = f"{percent(first['mean'], 1)} of its tokens"
@@ -146,7 +146,7 @@ def _overlap_table(frame: pd.DataFrame, chosen: Sequence[int]) -> list[dict[str,
 def shallow_deep_section(
     profile: Profile, chosen: Sequence[int], figures: FigureFolder
 ) -> FigureSection:
-    """How much of what a deep layer wants a shallow layer would have thrown away."""
+    """Share of a deep layer's important tokens that a shallow layer would remove."""
     frame = shallow_deep_overlap.compute(profile)
     values = np.triu(frame.to_numpy(), k=1)
     pairs = list(pairwise(chosen))
@@ -173,7 +173,7 @@ def map_section(
 ) -> MapSection | None:
     """Importance of every layer on some of the profile's pictures, all on one colour scale.
 
-    None where no sample is to be shown, or none's visual tokens are placed in its picture.
+    None where no sample is to be shown, or where the positions of all visual tokens are unknown.
     """
     rows = chosen_rows(profile, count)
     if not rows:

@@ -20,7 +20,7 @@ class Provenance:
     Attributes:
         tables: facts as (name, value), one table per source.
         commands: in order, ready for a shell.
-        rebuilt: a text on the inputs whose commands were not stored; empty where all were.
+        rebuilt: a text on inputs whose commands were not stored; empty where all were stored.
     """
 
     tables: list[tuple[str, list[tuple[str, str]]]]
@@ -54,7 +54,7 @@ def provenance(inputs: Inputs) -> Provenance:
 
 
 def schedule_text(schedule: Schedule) -> str:
-    """A schedule as its file has it, with paths as `near` shows them."""
+    """A schedule as in its file, with paths as `near` shows them."""
     return near(readable_json(schedule.as_json()))
 
 
@@ -81,7 +81,7 @@ def _versions(versions: dict[str, str]) -> tuple[str, str]:
 
 
 def _facts(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested keys as words; what is None is left out."""
+    """Nested keys as words; values of None are left out."""
     facts: list[tuple[str, str]] = []
     for key, item in value.items():
         name = f"{prefix}{key.replace('_', ' ')}"

@@ -14,13 +14,13 @@ from tokenlens.storage.run_directory import profile_options
 
 
 def profile_command(identity: dict[str, Any]) -> list[str]:
-    """The words that would make this profile."""
+    """Words of the command that makes this profile."""
     words = ["tokenlens", "profile", *_run_options(identity)]
     return [*words, *profile_options(identity["options"])]
 
 
 def select_command(profile: str, schedule: Schedule) -> list[str]:
-    """The words that would choose these layers by the profile again."""
+    """Words of the command that chooses these layers from the profile."""
     words = ["tokenlens", "select-layers", profile, "--stages", str(len(schedule.stages))]
     if schedule.why and schedule.why.criterion:
         words += ["--criterion", schedule.why.criterion]
@@ -30,12 +30,12 @@ def select_command(profile: str, schedule: Schedule) -> list[str]:
 
 
 def run_command(identity: Any, plan: Plan | None) -> list[str]:
-    """The words that would make these results; a schedule file has its default name."""
+    """Words of the command that makes these results; a schedule file has its default name."""
     return ["tokenlens", "run", *_what_ran(plan), *_run_options(dict(identity))]
 
 
 def report_command(inputs: Inputs) -> list[str]:
-    """The words that would make this page."""
+    """Words of the command that makes this page."""
     folders = [str(inputs.profile.directory)] if inputs.profile else []
     folders += [str(inputs.results)] if inputs.results else []
     return ["tokenlens", "report", *folders]
@@ -61,7 +61,7 @@ def _run_options(identity: dict[str, Any]) -> list[str]:
 
 
 def _budget(note: BudgetNote) -> str:
-    """As a user writes it."""
+    """A budget in the form of the command line."""
     target, unit = (note.average, "") if note.macs is None else (note.macs, " MACs")
     ratio = isinstance(target, float) and target <= 1
     return f"{100 * target:.4g}%{unit}" if ratio else f"{target}{unit}"

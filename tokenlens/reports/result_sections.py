@@ -46,10 +46,10 @@ class BudgetView:
 
 @dataclass(frozen=True)
 class ResultSection:
-    """The tables of results and their figures; `budgets` stand in for `scores` where there are any.
+    """The tables of results and their figures; where `budgets` exist, they replace `scores`.
 
-    A figure comes with what is said below it; `scoring` says what is measured where samples have no
-    ground truth, and is empty where all have.
+    Each figure has a text below it. `scoring` says what is measured where samples lack ground
+    truth; it is empty where none does.
     """
 
     scores: list[tuple[str, list[dict[str, Any]]]]
@@ -94,7 +94,7 @@ def headline_stats(comparison: Comparison, arm: str) -> list[Stat]:
 
 
 def _retained(before: pd.Series, after: pd.Series) -> tuple[str, str]:
-    """What an arm retains, and its interval or why there is nothing to retain."""
+    """Share that an arm retains, with its interval or the reason why it is not defined."""
     if not isnan(after["retained"]):
         ends = percent_interval(after["retained_low"], after["retained_high"])
         return percent(after["retained"], 1), f"{ends}, 95 % interval"
@@ -138,7 +138,7 @@ def result_section(
 def _few_figures(
     comparison: Comparison, chosen: Sequence[int], figures: FigureFolder
 ) -> list[tuple[Plate, str]]:
-    """A line and a point per arm, which can be told apart while they are few."""
+    """Figures with a line and a point per arm, for a small number of arms."""
     tokens, quality = tokens_per_layer.compute(comparison), retained.compute(comparison)
     averages = ", ".join(
         f"{arm}: {part['tokens'].mean():.1f}" for arm, part in tokens.groupby("arm", sort=False)
@@ -172,7 +172,7 @@ def _few_figures(
 
 
 def _many_figures(comparison: Comparison, figures: FigureFolder) -> list[tuple[Plate, str]]:
-    """A row per method, budgets apart."""
+    """Figures with a row per method and the budgets side by side, for many arms."""
     averages, shares = methods_at_budgets.compute(comparison), layers_by_method.compute(comparison)
     found = []
     if not averages["retained"].dropna().empty:
@@ -230,7 +230,7 @@ def _cost_row(row: dict[str, Any], baseline: pd.Series) -> dict[str, Any]:
 
 
 def _agreed(row: pd.Series) -> Stat:
-    """What is measured where no sample has ground truth."""
+    """Sentences on agreement, where no sample has ground truth."""
     return Stat(
         "agreement",
         percent(row["agreement"], 1),

@@ -18,7 +18,7 @@ from tokenlens.reports.templating import environment
 from tokenlens.wording.figures import percent
 
 MOST_BYTES = 3_000_000
-"""How large the page gets at most, where one photograph is shown."""
+"""Greatest size of a page with one photograph."""
 _PHOTO_BYTES, _MAP_BYTES = 450_000, 1_500_000
 """Of a page, before they are written as text, which takes a third more: for all its photographs,
 and for all its maps."""
@@ -49,11 +49,11 @@ def show_page(shown: Sequence[ShownAnswer], model: str, schedule: str | None = N
     """The whole page as HTML.
 
     Args:
-        shown: what was answered, a photograph each.
-        model: what the model is called.
-        schedule: what the schedule is called; None without one.
+        shown: the answers, one per photograph.
+        model: name of the model.
+        schedule: name of the schedule; None without one.
 
-    Everything is inside; scripts and styles are allowed by their hashes alone.
+    The page loads no other file; only scripts and styles with listed hashes may run.
     """
     templates = environment()
     style = assets(templates, "maps.css", "show.css")

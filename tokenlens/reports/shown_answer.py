@@ -1,4 +1,4 @@
-"""One photograph and one question: what the model answers, and where each word of it looks."""
+"""The answer about one photograph, with an attention map of each word."""
 
 import json
 from collections.abc import Sequence
@@ -22,26 +22,27 @@ from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 
 _MOST_VALUES = 2**26
-"""Numbers of every head's maps that are held at once; beyond, heads are averaged."""
+"""Greatest count of numbers in the maps of all heads; above it, heads are averaged."""
 _NO_LATIN = 0x2E80
-"""From here on, scripts write without spaces between words."""
+"""First code point of the scripts written without spaces between words."""
 
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """What the page shows of one photograph.
+    """Content of the page for one photograph.
 
     Attributes:
-        name: of the photograph's file.
-        question: as the model got it.
-        image: RGB as displayed.
-        boxes: float64 [n_visual, 4], what each visual token covers, xyxy as shares.
-        answer: of the unpruned model.
-        words: of the answer.
+        name: name of the photograph's file.
+        question: the question as the model received it.
+        image: the photograph in RGB, as displayed.
+        boxes: float64 [n_visual, 4], the area that each visual token covers, xyxy as fractions.
+        answer: answer of the unpruned model.
+        words: words of the answer.
         maps: float32 [words, layers, 1 + heads, n_visual], the mean of the heads first; [words,
             layers, 1, n_visual] where there would be too many.
-        pruned: the pruned model's answer; None without a schedule.
-        stages: the fate of every token at every stage, as `kept_tokens.compute` makes it; likewise.
+        pruned: answer of the pruned model; None without a schedule.
+        stages: the fate of every token at every stage, in the form of `kept_tokens.compute`; None
+            without a schedule.
     """
 
     name: str
@@ -71,7 +72,7 @@ def answer_photos(
     any_model: bool = False,
     show_progress: bool = False,
 ) -> list[ShownAnswer]:
-    """Ask the same about several photographs; see `answer_photo`."""
+    """Ask the same question about several photographs; see `answer_photo`."""
     shown = []
     with progress("show", len(photos), show=show_progress and len(photos) > 1) as advance:
         for photo in photos:
@@ -98,7 +99,7 @@ def answer_photo(
     max_new_tokens: int = 32,
     any_model: bool = False,
 ) -> ShownAnswer:
-    """Ask about a photograph, and see where each word of the answer looked.
+    """Ask about a photograph, and record the attention map of each word of the answer.
 
     With a schedule the pruned model answers too. Raises `SampleError` for a photograph that cannot
     be used, `ModelError` for a family whose visual tokens cannot be placed in the picture, and
@@ -139,7 +140,7 @@ def answer_photo(
 
 
 def join_pieces(pieces: Sequence[str]) -> list[list[int]]:
-    """The tokens of each word: pieces of letters that follow on each other are one.
+    """The tokens of each word: consecutive pieces without a space between them form one word.
 
     >>> join_pieces([" a", " red", "dish", " (83", ",", "12"])
     [[0], [1, 2], [3], [4], [5]]
@@ -164,7 +165,7 @@ def _heads(vlm: VLM, layout: Layout, tokens: int) -> bool:
 
 
 def _words(recording: Recording, heads: bool) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """The words of the answer, and of each the mean map of its tokens."""
+    """The words of the answer, and for each word the mean map of its tokens."""
     (pieces,), (ids,) = recording.tokens, recording.token_ids
     special = recording.special_ids
     shown = [index for index, token in enumerate(ids) if token not in special]

@@ -1,4 +1,4 @@
-"""Which samples a report shows pictures of."""
+"""Choice of the samples whose pictures a report shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample that could be shown: its place, its task, its picture, whether it has a region."""
+    """A sample that can be shown: its index, its task, its picture, and whether it has a region."""
 
     place: int
     task: str
@@ -15,7 +15,7 @@ class Candidate:
 
 
 def choose_samples(candidates: Iterable[Candidate], count: int) -> list[int]:
-    """Places of `count` samples: the tasks in turn, other pictures each time, with a region first.
+    """Indices of `count` samples: tasks in turn, new pictures first, samples with a region first.
 
     >>> scenes = [Candidate(i, task, f"{i // 2}.jpg", True) for i, task in enumerate("abab")]
     >>> choose_samples(scenes, 2), choose_samples(scenes, 9)

@@ -1,4 +1,4 @@
-"""The section about stages: what every stage of a schedule kept of some pictures."""
+"""Section about stages: the visual tokens that every stage of a schedule kept, on some pictures."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from tokenlens.schedule import Schedule
 
 @dataclass(frozen=True)
 class StageTile:
-    """What one stage did to one picture; `back` are (x, y, width, height), `seeds` (x, y)."""
+    """Result of one stage on one picture; `back` are (x, y, width, height), `seeds` (x, y)."""
 
     caption: str
     summary: str
@@ -44,9 +44,9 @@ class StageCase:
 def stage_cases(
     comparison: Comparison, arm: str, schedule: Schedule, count: int, figures: FigureFolder
 ) -> list[StageCase]:
-    """What every stage kept, on some of the pictures that the arm answered about.
+    """Tokens kept by every stage, on some of the pictures of the arm's samples.
 
-    Only on those whose visual tokens are placed in the picture.
+    Only pictures on which the positions of visual tokens are known are used.
     """
     results = comparison.arms[arm].rows
     unpruned = next(iter(comparison.arms.values())).rows
@@ -93,7 +93,7 @@ def chosen_places(rows: pd.DataFrame, count: int) -> list[int]:
 
 
 def stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:
-    """What one stage did to a picture of `size` (width, height): its part of `kept_tokens`."""
+    """Result of one stage on a picture of `size` (width, height), from `kept_tokens` rows."""
     fates = stage["fate"].to_numpy()
     boxes = stage[["x0", "y0", "x1", "y1"]].to_numpy()
     pixels = boxes * [*size, *size]

@@ -21,7 +21,7 @@ def environment() -> Environment:
 
 
 def _plain(value: Any) -> Any:
-    """What users wrote, without control characters; line breaks are space to a page."""
+    """A user's text without control characters; a line break becomes a space."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value, lines=True)
     return value

@@ -12,7 +12,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def signed(value: float) -> str:
-    """A correlation, with a minus that is one.
+    """A correlation as text, with a real minus sign.
 
     >>> signed(-0.286)
     '−0.29'
@@ -21,7 +21,7 @@ def signed(value: float) -> str:
 
 
 def amount(value: float, unit: str = "", base: int = 1000) -> str:
-    """A large number, in three figures, with a prefix.
+    """A large number as text, with three figures and a unit prefix.
 
     >>> amount(1.4e12), amount(2048, "B", 1024), amount(0)
     ('1.4\N{NO-BREAK SPACE}T', '2\N{NO-BREAK SPACE}KiB', '0')
@@ -34,7 +34,7 @@ def amount(value: float, unit: str = "", base: int = 1000) -> str:
 
 
 def saving(share: float) -> str:
-    """How much less than all of it a share is.
+    """The difference of a share from 100 %, as text.
 
     >>> saving(0.42), saving(1.02)
     ('−58\N{NO-BREAK SPACE}%', '+2\N{NO-BREAK SPACE}%')
@@ -44,7 +44,7 @@ def saving(share: float) -> str:
 
 
 def listed(items: list[str]) -> str:
-    """Words in a row.
+    """Words as a list in a sentence.
 
     >>> listed(["3"]), listed(["3", "8", "10"])
     ('3', '3, 8 and 10')
@@ -53,7 +53,7 @@ def listed(items: list[str]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things.
+    """A number with its noun, singular or plural.
 
     >>> counted(1, "sample"), counted(20, "sample")
     ('1 sample', '20 samples')
@@ -62,7 +62,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def kept_words(keep: Keep) -> str:
-    """What a stage keeps.
+    """The tokens that a stage keeps, in words.
 
     >>> kept_words(0.25), kept_words(24), kept_words("none")
     ('25.0\N{NO-BREAK SPACE}% of the visual tokens', '24 tokens', 'no visual token')
@@ -80,7 +80,7 @@ def kept_words(keep: Keep) -> str:
 
 
 def rest_words(stage: Stage) -> str:
-    """What a stage does with the tokens it does not keep.
+    """The disposal of a stage, in words.
 
     >>> rest_words(Stage(score_layer=3, when="after", keep=0.5, disposal="merge", merge=8))
     'merged into 8'

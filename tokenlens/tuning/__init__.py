@@ -1,1 +1,1 @@
-"""Finding the schedule: a space of schedules, a search through it, and what it found."""
+"""Search for a schedule: the space of schedules, the search, and its result."""

@@ -1,6 +1,6 @@
-"""What is to be found: the best schedule within a budget, or the cheapest one that is good enough.
+"""Goal of a search: the best schedule within a budget, or the cheapest one that is good enough.
 
-Read from what the user writes, before anything heavy is imported.
+It is read from the command line before large packages are imported.
 """
 
 import re
@@ -19,7 +19,7 @@ OBJECTIVES: dict[Objective, str] = {
     "prefill-time": "time of the prefill",
     "kv": "bytes of the KV cache",
 }
-"""What a schedule is to save, each a share of the unpruned model's."""
+"""Kinds of cost that a schedule can reduce, each a share of the unpruned model's."""
 MISSING = "tuning needs Optuna, which is not installed: pip install 'tokenlens[tune]'"
 _LADDER = (1.0, 0.85, 0.7, 0.55)
 _SHARES = (0.75, 0.6, 0.5, 0.42, 0.35, 0.3, 0.25, 0.2)
@@ -27,15 +27,15 @@ _SHARES = (0.75, 0.6, 0.5, 0.42, 0.35, 0.3, 0.25, 0.2)
 
 @dataclass(frozen=True)
 class Goal:
-    """A budget to be used best, or a share of the unpruned model to be kept at the least cost.
+    """A budget to be met, or a share of the unpruned model's score to be retained at least cost.
 
     Attributes:
-        budget: what a schedule may cost at most; None where `least` is set.
-        least: the low end of the 95 % interval of what is retained is to be this much; None where
-            there is a budget.
-        objective: what a schedule is to save.
-        labels: whether answers are scored where samples have right ones; else, and where they have
-            none, an answer is right that is the unpruned model's own.
+        budget: greatest cost of a schedule; None where `least` is set.
+        least: least value of the low end of the retained share's 95 % interval; None where there is
+            a budget.
+        objective: kind of cost that a schedule reduces.
+        labels: whether answers are scored by ground truth where samples have it. Otherwise, and
+            where they have none, agreement with the unpruned model's answer is measured.
     """
 
     budget: Budget | None = None
@@ -53,12 +53,12 @@ class Goal:
         objective: str = "macs",
         labels: bool = True,
     ) -> "Goal":
-        """Read a goal as a user writes it.
+        """Read a goal from the values of a command line or a call.
 
         Raises:
-            OptionError: not exactly one of the first three, a share that is none, an unknown
+            OptionError: not exactly one of the first three arguments, an invalid share, an unknown
                 objective, or `min_retained` without labels.
-            BudgetError: a budget that is none.
+            BudgetError: an invalid budget.
         """
         given = {
             "--budget": budget,
@@ -87,19 +87,19 @@ class Goal:
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """What schedules are solved for, the largest first and, if there is a budget, within it."""
+        """Budgets that schedules are solved for, the largest first; none above the goal's."""
         if self.budget is None:
             return tuple(Budget(share, "MACs ratio") for share in _SHARES)
         return tuple(Budget(self.budget.amount * part, self.budget.unit) for part in _LADDER)
 
     @property
     def start_budgets(self) -> tuple[Budget, ...]:
-        """Those that presets begin with: the budget itself, or every second one."""
+        """Budgets of the starting points: the goal's budget, or every second one of `budgets`."""
         return self.budgets[:1] if self.budget is not None else self.budgets[::2]
 
     @property
     def words(self) -> str:
-        """As a person says it.
+        """The goal in words.
 
         >>> Goal.of("33% MACs").words, Goal.of(min_agreement="98%").words
         ('the best within 33 % MACs', 'the least MACs of the prefill that keeps 98 % agreement')
@@ -111,7 +111,7 @@ class Goal:
 
     @property
     def folder(self) -> str:
-        """A part of the name of a search's folder.
+        """Part of the name of a search's folder.
 
         >>> Goal.of("33% MACs").folder, Goal.of(min_retained=0.98, objective="kv").folder
         ('33 % MACs macs', 'retained 98 % kv')
@@ -122,7 +122,7 @@ class Goal:
         return f"{what} {self.objective}{unlabelled}"
 
     def as_json(self) -> dict[str, Any]:
-        """What makes it this goal."""
+        """The goal as JSON values, for the identity of a search."""
         return {
             "budget": None if self.budget is None else str(self.budget),
             "least": self.least,
@@ -132,7 +132,7 @@ class Goal:
 
 
 def check_extent(trials: int, timeout: float | None) -> None:
-    """Raise `OptionError` for a number of trials or of seconds that makes no sense."""
+    """Raise `OptionError` for a number of trials or of seconds out of range."""
     if trials < 0:
         raise OptionError(f"--trials: got {trials}, expected a number from 0")
     if timeout is not None and not timeout > 0:
@@ -140,7 +140,7 @@ def check_extent(trials: int, timeout: float | None) -> None:
 
 
 def require_optuna() -> None:
-    """Raise `OptionError` where Optuna, which searches, is not installed."""
+    """Raise `OptionError` where Optuna, which the search uses, is not installed."""
     if find_spec("optuna") is None:
         raise OptionError(MISSING)
 

@@ -1,4 +1,4 @@
-"""How good a schedule is on some samples, and what it costs: more samples step by step."""
+"""Score and cost of a schedule on samples, with more samples in each step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ from tokenlens.tuning.goal import Goal, Objective
 
 Floats = NDArray[np.float64]
 _COLUMNS: dict[Objective, str] = {"macs": "macs", "kv": "kv_bytes", "prefill-time": "macs"}
-"""What is read of the rows; times are none of theirs, so MACs stand in until a trial is timed."""
+"""Column of the rows with the cost. Rows hold no times, so MACs are used until a trial is timed."""
 STEPS = (0.125, 0.25, 0.5, 1.0)
 """Shares of the samples after which a trial may be given up."""
 _ENOUGH = 4
-"""Samples of every task before the first of these: intervals of fewer say nothing."""
+"""Least number of samples of every task in the first step: intervals of fewer mean little."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Judgement:
     """A schedule on the samples of a step.
 
     Attributes:
-        values: per sample, by their places in the step: the score, or agreement.
-        cost: mean, as a share of the unpruned model's.
+        values: score or agreement of each sample of the step, float64 [samples].
+        cost: mean cost, as a share of the unpruned model's.
     """
 
     values: Floats
@@ -47,14 +47,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judge:
-    """Answers samples under schedules; what was answered before is read from the kept answers.
+    """Evaluates schedules on samples; earlier answers are read from the answer cache.
 
     Attributes:
         vlm: a model with its processor.
-        samples: all that a schedule is judged by.
-        goal: says by what.
-        options: how samples are answered.
-        answers: directory of the kept answers.
+        samples: all samples that schedules are evaluated on.
+        goal: determines the score and the cost.
+        options: options for answering samples.
+        answers: directory of the answer cache.
     """
 
     vlm: VLM
@@ -65,7 +65,7 @@ class Judge:
 
     @cached_property
     def steps(self) -> tuple[tuple[int, ...], ...]:
-        """Places of the samples of every step, the tasks in turn; each holds those before it."""
+        """Indices of the samples of every step, tasks in turn; a step includes the step before."""
         total = len(self.samples)
         enough = min(total, _ENOUGH * len({sample.task for sample in self.samples}))
         counts = sorted({max(enough, ceil(total * share)) for share in STEPS})
@@ -84,16 +84,16 @@ class Judge:
         return tuple(self._rows([None], step)[0] for step in range(len(self.steps)))
 
     def baseline(self, step: int) -> Floats:
-        """What the unpruned model's answers are worth, per sample of a step."""
+        """Score or agreement of the unpruned model, per sample of a step."""
         rows = self._unpruned[step]
         return self._values(rows, rows)
 
     def judge(self, schedule: Schedule, step: int) -> Judgement:
-        """A schedule on the samples of a step. Raises what a run of it raises."""
+        """Evaluate a schedule on the samples of a step. Raises the errors of `Run`."""
         return self.judge_all([schedule], step)[0]
 
     def judge_all(self, schedules: Sequence[Schedule], step: int) -> list[Judgement]:
-        """Several of them, which share the samples' preparation."""
+        """Evaluate several schedules, which share the samples' preparation."""
         whole, column = self._unpruned[step], _COLUMNS[self.goal.objective]
         return [
             Judgement(self._values(rows, whole), float(rows[column].mean() / whole[column].mean()))
@@ -101,27 +101,27 @@ class Judge:
         ]
 
     def time_share(self, schedule: Schedule) -> float:
-        """The prefill's time, of the unpruned model's beside it on the same batches."""
+        """Prefill time as a share of the unpruned model's, both timed on the same batches."""
         options = replace(self.options, max_new_tokens=1, show_progress=False, timed=True)
         arms: Mapping[str, Schedule | None] = {"unpruned": None, "pruned": schedule}
         times = time_arms(self.vlm, self.samples, arms, options).of("prefill_s", list(arms))
         return float(np.median(times[:, 1] / times[:, 0]))
 
     def retained(self, values: Floats, step: int) -> Resampled:
-        """What `values` retain of the unpruned model's: means over tasks, drawn in pairs."""
+        """Share of the unpruned score that `values` retain: mean over tasks, paired bootstrap."""
         pairs = np.stack([self.baseline(step), values], axis=1)
         drawn = Resampled.of(self.strata(pairs, step))
         return drawn[1] / drawn[0]
 
     def difference(self, values: Floats, others: Floats, step: int) -> Resampled:
-        """What `values` retain less what `others` do, of the same samples, drawn together."""
+        """Paired difference of the shares that `values` and `others` retain, same samples."""
         drawn = Resampled.of(
             self.strata(np.stack([self.baseline(step), values, others], axis=1), step)
         )
         return drawn[1] / drawn[0] - drawn[2] / drawn[0]
 
     def at_step(self, values: Sequence[float], step: int) -> Floats:
-        """Of values of all samples those of a step's samples."""
+        """Select a step's samples from values of all samples."""
         return np.asarray(values, dtype=np.float64)[list(self.steps[step])]
 
     def mean(self, values: Floats, step: int) -> float:
@@ -129,7 +129,7 @@ class Judge:
         return float(np.mean([one.mean() for one in self.strata(values, step)]))
 
     def at_most(self, values: Floats, step: int) -> float:
-        """What is retained where all samples that a step has not are answered right."""
+        """Retained share if all samples outside the step were answered right."""
         last = len(self.steps) - 1
         best = np.ones(len(self.samples))
         best[list(self.steps[step])] = values
@@ -141,11 +141,11 @@ class Judge:
         return [values[[other == task for other in tasks]] for task in dict.fromkeys(tasks)]
 
     def check(self, schedule: Schedule | None = None) -> None:
-        """Raise what a run with this schedule would be refused for."""
+        """Raise the error of a run that cannot use this schedule."""
         self._runs[0].check([schedule])
 
     def require_score(self) -> None:
-        """Raise `ResultsError` where the unpruned model scores nothing, so that nothing is lost."""
+        """Raise `ResultsError` where the unpruned model scores 0, because no share is defined."""
         last = len(self.steps) - 1
         if isnan(float(self.retained(self.baseline(last), last).mean)):
             raise ResultsError(
@@ -154,7 +154,7 @@ class Judge:
             )
 
     def _places(self, count: int) -> tuple[int, ...]:
-        """Those of the first `count` samples in turn, with whole groups."""
+        """Indices of the first `count` samples, tasks in turn, with whole groups."""
         largest = max(map(len, _groups(self.samples)), default=1)
         return tuple(choose_subset(self.samples, max(count, largest)))
 
@@ -170,7 +170,7 @@ class Judge:
 
 
 def _groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """Places of the samples that are scored together."""
+    """Indices of the samples of each group that is scored together."""
     found: dict[tuple[str, str], list[int]] = {}
     for place, sample in enumerate(samples):
         found.setdefault((sample.task, sample.group or str(place)), []).append(place)

@@ -1,4 +1,4 @@
-"""The search: trials one after the other, each given up as soon as it is hopeless."""
+"""The search: one trial after the other; a trial stops early where it cannot become the best."""
 
 import time
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Search:
-    """What is tried, and how it is judged.
+    """A search: its goal, space, starting points and evaluation.
 
     Attributes:
-        goal: what is looked for.
-        space: what can be proposed.
-        starts: what is tried first.
-        judge: answers the tuning samples.
-        seed: of the proposals.
+        goal: goal of the search.
+        space: space of the proposals.
+        starts: starting points, tried first.
+        judge: evaluates schedules on the tuning samples.
+        seed: seed of the proposals.
     """
 
     goal: Goal
@@ -39,12 +39,12 @@ class Search:
     def run(
         self, study: Study, trials: int, timeout: float | None = None, show_progress: bool = False
     ) -> list[Trial]:
-        """Try the starting points and `trials` more, those of earlier calls included.
+        """Try the starting points and `trials` proposals, trials of earlier calls included.
 
         Args:
-            study: where they are kept; other processes may add to it at the same time.
-            trials: proposals beside the starting points.
-            timeout: seconds after which no other trial begins.
+            study: stores the trials; other processes may add to it at the same time.
+            trials: number of proposals, besides the starting points.
+            timeout: seconds after which no new trial begins.
             show_progress: show a bar with an ETA on standard error.
         """
         total = len(self.starts) + trials
@@ -66,7 +66,7 @@ class Search:
         return study.trials
 
     def trial(self, place: int, before: Sequence[Trial]) -> Trial:
-        """Run number `place`, where the trials of smaller numbers ended like `before`."""
+        """Run the trial with number `place`; `before` are the ended trials of smaller numbers."""
         if place < len(self.starts):
             start = self.starts[place]
             parameters = self.space.parameters(start.schedule, start.budget)
@@ -83,7 +83,7 @@ class Search:
             return replace(trial, reason=str(error))
 
     def rank(self, trial: Trial) -> tuple[float, ...]:
-        """By this finished trials are ordered, the best first."""
+        """Sort key of finished trials, the best first."""
         least = self.goal.least
         if least is None:
             return (-trial.score, trial.price)
@@ -91,10 +91,10 @@ class Search:
         return (0.0, trial.price) if met else (1.0, -(trial.low or 0.0))
 
     def _judged(self, trial: Trial, schedule: Schedule, before: Sequence[Trial]) -> Trial:
-        """The trial on more and more samples, to the end or until it is given up."""
+        """Evaluate the trial on more samples in each step, until it ends or is given up."""
         used = self.space.used(schedule) if self.goal.budget is not None else None
         last = len(self.judge.steps) - 1
-        whole = bool(trial.name) and self.goal.least is None  # it is not given up
+        whole = bool(trial.name) and self.goal.least is None  # this trial is not given up
         for step in range(last if whole else 0, last + 1):
             judgement = self.judge.judge(schedule, step)
             drawn = self.judge.retained(judgement.values, step)
@@ -117,10 +117,10 @@ class Search:
     def _hopeless(
         self, trial: Trial, judgement: Judgement, step: int, before: Sequence[Trial]
     ) -> str:
-        """Why a trial need not go on; empty where it must.
+        """Reason to give up a trial; empty where it continues.
 
-        A starting point is given up only where it cannot reach the goal whatever it answers to the
-        other samples; what was proposed, where its interval says so.
+        A starting point is given up only where no answers to the other samples could reach the
+        goal. A proposal is given up by its interval.
         """
         least, count = self.goal.least, len(judgement.values)
         if least is not None:

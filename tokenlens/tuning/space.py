@@ -1,4 +1,4 @@
-"""The space of schedules: from a few parameters to stages, and back where a schedule is in it."""
+"""The space of schedules: conversion of a few parameters to stages, and back where possible."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from tokenlens.schedule.disposal_kinds import disposal_kind
 from tokenlens.selection.solve import solved_schedule
 
 METHOD = "tuned"
-"""What schedules of the space are called."""
+"""Method name of the schedules of the space."""
 MOST_STAGES = 3
 _DISPOSALS = ("drop", "merge", "bypass", "freeze")
 _MERGES = (0.0, 0.05, 0.1, 0.2)
@@ -30,14 +30,14 @@ _SCORERS = {
     "diverse": Scorer(query="diverse"),
     "vision": Scorer(query="vision"),
 }
-"""Ways to score, by the name of the parameter's value."""
+"""Scorers by the parameter's value."""
 _UNATTENDED = {"uniform", "diverse", "vision"}
-"""Those that read no attention of the decoder, so that they can score before its first layer."""
+"""Scorers that read no attention of the decoder and can score before its first layer."""
 _LEAST_POWER, _MOST_POWER = 0.25, 6.0
 
 
 class Suggesting(Protocol):
-    """What proposes a value for every parameter: an Optuna trial."""
+    """Interface that proposes a value for every parameter: an Optuna trial."""
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
         """A whole number."""
@@ -51,7 +51,7 @@ class Suggesting(Protocol):
 
 @dataclass(frozen=True)
 class Draft:
-    """Stages that keep everything, the power of each, and the budget that λ is solved for."""
+    """Stages with a keep ratio of 1, the power of each, and the budget that λ is solved for."""
 
     stages: tuple[Stage, ...]
     powers: tuple[float, ...]
@@ -66,14 +66,15 @@ class Space:
     keeps λ^p of the tokens, and λ is solved for the budget. The first stage's power is 1.
 
     Attributes:
-        model: what the schedules are for.
-        meter: counts MACs in it, for prompts of so many text tokens.
-        n_visual: visual tokens of the prompt that budgets are solved for.
-        budgets: what schedules are solved for; the parameter `budget` is a place in it.
-        disposals: those to choose from.
-        scorers: likewise.
-        favour: how many values of that parameter stand for the first budget, beside its own.
-        deepest: the deepest layer that can be the first on fewer tokens within the first budget.
+        model: model of the schedules.
+        meter: counts MACs of the model, for prompts of a given number of text tokens.
+        n_visual: number of visual tokens of the prompt that budgets are solved for.
+        budgets: budgets that schedules are solved for; the parameter `budget` is an index into
+            them.
+        disposals: disposals to choose from.
+        scorers: scorers to choose from.
+        favour: number of extra values of `budget` that mean the first budget.
+        deepest: deepest layer that can be the first on fewer tokens within the first budget.
     """
 
     model: ModelRef
@@ -87,7 +88,7 @@ class Space:
 
     @classmethod
     def of(cls, vlm: VLM, budgets: Sequence[Budget], favour: int = 0) -> "Space":
-        """What can be tried in a model: its vision tower scores only where it can be read."""
+        """The space for a model; the vision tower is a scorer only where it can be read."""
         meter = DecoderMacs.of(vlm)
         scorers = [name for name in _SCORERS if name != "vision" or _has_tower(vlm)]
         disposals = [name for name in _DISPOSALS if name in DISPOSALS]
@@ -103,7 +104,7 @@ class Space:
         )
 
     def draft(self, trial: Suggesting) -> Draft:
-        """The stages that `trial` suggests, and the budget they are to meet."""
+        """The stages that `trial` suggests, and their budget."""
         drawn = trial.suggest_int("budget", 0, len(self.budgets) - 1 + self.favour)
         budget = self.budgets[max(0, drawn - self.favour)]
         count = trial.suggest_int("stages", 1, MOST_STAGES)
@@ -140,11 +141,11 @@ class Space:
         )
 
     def used(self, schedule: Schedule) -> float:
-        """Of the largest budget, the share that a schedule uses on the prompt it is solved for."""
+        """Share of the largest budget that a schedule uses on the prompt it is solved for."""
         return _used(schedule, self.meter, self.budgets[0])
 
     def parameters(self, schedule: Schedule, budget: Budget) -> dict[str, Any]:
-        """The parameters that propose nearly this schedule; none where it is not in the space."""
+        """Parameters that give nearly this schedule; empty where it is not in the space."""
         stages = schedule.stages
         if not 0 < len(stages) <= MOST_STAGES or schedule.image_scale is not None:
             return {}
@@ -167,11 +168,11 @@ class Space:
         return found if self._holds(found, stages) else {}
 
     def _span(self, place: int) -> int:
-        """How many layers a stage's first one may be behind the first one of the stage before."""
+        """Greatest distance in layers between the first layers of two consecutive stages."""
         return self.deepest if place == 1 else max(1, self.model.layers // 2)
 
     def _holds(self, found: Mapping[str, Any], stages: Sequence[Stage]) -> bool:
-        """Whether every parameter is within its range, and nothing else makes the stages."""
+        """Whether every parameter is in its range and the parameters determine the stages."""
         plain = all(stage.stride is None and stage.positions == "keep" for stage in stages)
         return (
             plain
@@ -189,7 +190,7 @@ class Space:
 def _stage(
     first: int, scorer: str, disposal: str, merge: float, is_first: bool, is_last: bool
 ) -> Stage:
-    """A stage that keeps everything; the last one brings nothing back, unless it is readable."""
+    """A stage with a keep ratio of 1; the last one has no bypass unless tokens stay readable."""
     kind = disposal_kind(disposal)
     if is_last and kind.returns and not kind.readable:
         disposal, kind = "drop", disposal_kind("drop")
@@ -205,7 +206,7 @@ def _stage(
 
 
 def _used(schedule: Schedule, meter: DecoderMacs, budget: Budget) -> float:
-    """Of a budget, the share that a schedule uses on the prompt that `meter` counts for."""
+    """Share of a budget that a schedule uses on the prompt of `meter`."""
     n_visual, layers = meter.prompt.visual, schedule.model.layers
     if budget.in_macs:
         whole = meter.macs((), schedule.scorer, n_visual)
@@ -218,7 +219,7 @@ def _used(schedule: Schedule, meter: DecoderMacs, budget: Budget) -> float:
 
 
 def _deepest(model: ModelRef, meter: DecoderMacs, budget: Budget) -> int:
-    """The deepest layer before which everything but one token may go and meet the budget."""
+    """The deepest layer before which removal of all tokens but one still meets the budget."""
     found = 1
     for layer in range(1, model.layers + 1):
         stage = Stage(
@@ -243,7 +244,7 @@ def _by_powers(stages: Sequence[Stage], share: float, powers: Sequence[float]) -
 
 
 def _power(stage: Stage, first: Stage) -> float | None:
-    """The power by which a stage keeps less than the first; None where there is none in range."""
+    """The power of a stage's keep ratio relative to the first one's; None where out of range."""
     if not isinstance(stage.keep, float) or not isinstance(first.keep, float):
         return None
     if not stage.keep < 1 or not first.keep < 1:

@@ -1,4 +1,4 @@
-"""What a search begins with: every preset, and the plan of a profile where there is one."""
+"""Starting points of a search: every preset, and the layers of a profile where there is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Start:
     """A schedule that is tried before anything is proposed.
 
     Attributes:
-        name: the preset, and whose layers it has.
-        schedule: fitted to the budget.
-        budget: what it was fitted to.
+        name: the preset and the source of its layers.
+        schedule: schedule solved for the budget.
+        budget: budget of the schedule.
     """
 
     name: str
@@ -34,8 +34,9 @@ def starting_points(
 ) -> list[Start]:
     """Every preset at every budget that it can meet, in the order of the budgets given.
 
-    With a profile, the presets whose layers it chooses come with these too: the first of them is
-    what `tokenlens select-layers` makes. A preset that the engine refuses for this model is left
+    With a profile, presets that take its layers are included with these too; the first of them is
+    the schedule of `tokenlens select-layers`. A preset that the engine refuses for this model is
+    left
     out.
 
     Raises `BudgetError` where no preset can meet any of the budgets.

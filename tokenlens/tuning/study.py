@@ -1,10 +1,10 @@
-"""The trials at rest, in one file of Optuna's, and what it proposes next.
+"""The stored trials of a search, in one Optuna journal file, and the next proposals.
 
-The file is an Optuna journal: one line per finished trial, written under a lock, so that several
-processes may add to one study and a killed one leaves nothing half done. A trial that runs is in no
-file: its process holds a lock on its number, which the system releases however the process ends, so
-that the next process runs the same number again. What is proposed for a number depends on the seed,
-on the number, and on the finished trials of smaller numbers, and on nothing else.
+The file is an Optuna journal with one line per finished trial, written under a lock. Several
+processes may add to one study, and a killed process leaves no partial trial. A running trial is not
+in the file: its process holds a lock on its number. The system releases the lock when the process
+ends, and the next process can run the same number again. A proposal depends only on the seed, on
+its number, and on the finished trials of smaller numbers.
 """
 
 import os
@@ -38,22 +38,22 @@ except ImportError as missing:
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows, where one process alone may run a study
+except ImportError:  # Windows: only one process may run a study
     fcntl = None
 
 FILE = "study.journal"
 NAME = "tokenlens"
 _DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
-"""Of what is retained, and of the cost."""
+"""Directions of the retained share and of the cost."""
 _STATES = {
     "finished": TrialState.COMPLETE,
     "hopeless": TrialState.PRUNED,
     "refused": TrialState.PRUNED,
 }
 _DRAWS = 40
-"""Proposals that are drawn until one is a schedule that was not tried yet."""
+"""Greatest number of proposals drawn to find a schedule that was not tried yet."""
 _KEPT, _PARENTS = 0.8, 5
-"""Chance by which a parameter is the parent's, and how many of the best are parents."""
+"""Probability that a parameter is the parent's, and number of the best trials that are parents."""
 _WAIT_S = 0.5
 
 Parameters = dict[str, object]
@@ -61,22 +61,22 @@ Rank = Callable[[Trial], tuple[float, ...]]
 
 
 class _Lock:
-    """The system's own lock on a file, which nobody holds who has ended."""
+    """Lock of the operating system on a file; it is released when its process ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle: int | None = None
 
     def acquire(self) -> bool:
-        """Wait for it."""
+        """Wait for the lock, and take it."""
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         if fcntl is not None:
             fcntl.flock(self._handle, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
-        """Let another process have it."""
-        handle, self._handle = self._handle, None  # first, so that a signal closes nothing twice
+        """Release the lock."""
+        handle, self._handle = self._handle, None  # first: a signal must not close it twice
         if handle is not None:
             os.close(handle)
 
@@ -84,7 +84,7 @@ class _Lock:
 class Study:
     """The finished trials of a search in a directory.
 
-    Raises `OutputError` where the file cannot be written or is no study.
+    Raises `OutputError` where the file cannot be written or does not hold a study.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -116,7 +116,7 @@ class Study:
 
     @property
     def trials(self) -> list[Trial]:
-        """All that have ended, by their numbers; of a number that was run twice, the first."""
+        """All finished trials by their numbers; of a number that was run twice, the first."""
         found: dict[int, Trial] = {}
         for one in self._stored.get_trials(deepcopy=False):
             if "trial" in one.user_attrs:
@@ -125,14 +125,14 @@ class Study:
         return [found[place] for place in sorted(found)]
 
     def add(self, trial: Trial, space: Space) -> None:
-        """Keep a trial that has ended: one line of the file."""
+        """Store a finished trial as one line of the file."""
         self._stored.add_trial(_frozen(trial, space))
 
     def claim(self, total: int, over: Callable[[], bool]) -> tuple[int, DirectoryLock] | None:
-        """The first number below `total` that no trial has and no process runs, locked.
+        """Lock the first number below `total` that is neither finished nor running.
 
-        Waits where all that are left are run by others. None when all have ended, or `over` says
-        that time is.
+        Waits where other processes run all that are left. None when all have finished, or when
+        `over` returns True.
         """
         while not over():
             ended = {trial.place for trial in self.trials}
@@ -152,7 +152,7 @@ class Study:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other process is in here, and be the one that is."""
+        """Context that only one process at a time can enter."""
         while True:
             try:
                 lock = DirectoryLock(self._claims / "end")
@@ -166,17 +166,18 @@ class Study:
 def propose(
     space: Space, before: Sequence[Trial], place: int, seed: int, rank: Rank
 ) -> tuple[Schedule | None, Parameters, str]:
-    """The schedule to be tried as number `place`, its parameters, and why there is none.
+    """The schedule for trial number `place`, its parameters, and the reason where there is none.
 
-    Every third one is Optuna's own (multi-objective TPE); the others change some parameters of one
-    of the best, drawn likewise. Where all of these are known or too dear, the rest is drawn evenly.
+    Every third proposal comes from Optuna's multi-objective TPE; the others change some parameters
+    of one of the best trials, also by TPE. Where all of these were tried before or exceed the
+    budget, proposals are drawn uniformly.
 
     Args:
-        space: what can be tried.
+        space: space of the proposals.
         before: the finished trials of smaller numbers, in order.
-        place: the number.
-        seed: of the search.
-        rank: orders the finished trials, the best first.
+        place: number of the trial.
+        seed: seed of the search.
+        rank: sort key of finished trials, the best first.
     """
     known = {hash_json(effective_schedule(one.schedule)) for one in before if one.schedule}
     history = [_frozen(trial, space) for trial in before]
@@ -202,7 +203,7 @@ def propose(
 
 
 def _parent(before: Sequence[Trial], rank: Rank, rng: np.random.Generator) -> Parameters:
-    """Some parameters of one of the best; none while nothing in the space has finished."""
+    """Some parameters of one of the best trials; empty while no trial in the space has finished."""
     found = [trial for trial in before if trial.finished and trial.parameters]
     best = sorted(found, key=lambda one: (*rank(one), one.place))[:_PARENTS]
     best += [trial for trial in pareto(found) if trial not in best]
@@ -213,7 +214,7 @@ def _parent(before: Sequence[Trial], rank: Rank, rng: np.random.Generator) -> Pa
 
 
 def _sampler(seed: int, kept: Parameters, learns: bool) -> optuna.samplers.BaseSampler:
-    """Optuna's TPE, with some parameters kept; one that draws evenly where nothing is learnt."""
+    """Optuna's TPE with some parameters fixed, or a uniform sampler."""
     if not learns:
         return optuna.samplers.RandomSampler(seed=seed)
     sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=False, multivariate=False)
@@ -223,7 +224,7 @@ def _sampler(seed: int, kept: Parameters, learns: bool) -> optuna.samplers.BaseS
 
 
 def _frozen(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
-    """A trial as Optuna keeps it."""
+    """A trial in Optuna's form."""
     state = _STATES[trial.outcome]
     return optuna.trial.create_trial(
         state=state,
@@ -235,7 +236,7 @@ def _frozen(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
 
 
 def _distributions(space: Space, trial: Trial) -> dict[str, BaseDistribution]:
-    """Of the parameters of a trial: as `space` asks for them."""
+    """Optuna's distributions of a trial's parameters, recorded from the requests of `space`."""
     if not trial.parameters:
         return {}
     asked = optuna.trial.FixedTrial(dict(trial.parameters))
@@ -244,7 +245,7 @@ def _distributions(space: Space, trial: Trial) -> dict[str, BaseDistribution]:
 
 
 def _drop_half_a_line(path: Path) -> None:
-    """Cut off what a process that was killed while it wrote has left at the end."""
+    """Delete an incomplete last line, which a process that was killed while writing leaves."""
     if not path.exists():
         return
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A trial: a schedule that was tried, and what came of it."""
+"""A trial: a schedule that was tried, and its outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +14,19 @@ class Trial:
     """One trial of a study.
 
     Attributes:
-        place: its number, from 0; the starting points come first.
-        name: of a starting point; empty for what was proposed.
+        place: number of the trial, from 0; starting points come first.
+        name: name of a starting point; empty for a proposal.
         outcome: "finished" on all samples; "hopeless", given up after some; "refused", not run.
-        schedule: what was tried; None where no stages could be had.
-        parameters: by which it was proposed; none for a starting point outside the space.
-        values: per sample that was answered, of its step: the score, or agreement.
-        retained: of the unpruned model's mean over tasks, on these samples; None where refused.
-        low: low end of the 95 % paired bootstrap interval of it.
+        schedule: schedule that was tried; None where no stages were found.
+        parameters: parameters of the proposal; empty for a starting point outside the space.
+        values: score or agreement of each sample of the last step that was answered.
+        retained: share of the unpruned model's mean over tasks, on these samples; None where
+            refused.
+        low: low end of the 95 % paired bootstrap interval of `retained`.
         high: high end.
-        cost: as a share of the unpruned model's.
-        used: of the budget, on the prompt it was solved for; None without a budget.
-        reason: why it was given up or refused.
+        cost: cost as a share of the unpruned model's.
+        used: share of the budget used on the prompt it was solved for; None without a budget.
+        reason: reason why it was given up or refused.
     """
 
     place: int
@@ -48,21 +49,21 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """What is retained; 0 where nothing is known."""
+        """The retained share; 0 where it is unknown."""
         return self.retained or 0.0
 
     @property
     def price(self) -> float:
-        """What it costs; infinite where nothing is known."""
+        """The cost; infinite where it is unknown."""
         return float("inf") if self.cost is None else self.cost
 
     @property
     def title(self) -> str:
-        """How it is called among the others."""
+        """Name of the trial in tables."""
         return self.name or f"trial {self.place}"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the parameters, which a study keeps."""
+        """The trial as JSON values without its parameters, which the study stores."""
         plain = {name: value for name, value in vars(self).items() if name != "parameters"}
         return {
             **plain,
@@ -72,7 +73,7 @@ class Trial:
 
     @classmethod
     def read(cls, content: Mapping[str, Any], parameters: Mapping[str, Any]) -> "Trial":
-        """What `as_json` wrote."""
+        """Read a trial from the values of `as_json`."""
         schedule = content["schedule"]
         return cls(
             **{
@@ -85,10 +86,10 @@ class Trial:
 
 
 def pareto(trials: Sequence[Trial], step: float = 0.005) -> list[Trial]:
-    """The finished trials that none beats in both, from the cheapest to the dearest.
+    """Pareto front: finished trials that no other beats in both, ordered by increasing cost.
 
-    Costs that differ by less than `step` of the unpruned model's are taken as equal, and of equal
-    ones the first is taken.
+    Costs that differ by less than `step` of the unpruned model's count as equal; of equal ones the
+    first is taken.
     """
     front: list[Trial] = []
     found = [trial for trial in trials if trial.finished]
@@ -103,7 +104,7 @@ def pareto(trials: Sequence[Trial], step: float = 0.005) -> list[Trial]:
 
 
 def chosen_within(trials: Sequence[Trial], slack: float = 0.01) -> Trial | None:
-    """Of the finished trials within the budget the one that retains most, then the cheapest."""
+    """The finished trial within the budget that retains most; of equal ones the cheapest."""
     found = [one for one in trials if one.finished and (one.used or 0.0) <= 1 + slack]
     return min(found, key=lambda one: (-one.score, one.price, one.place), default=None)
 
@@ -115,9 +116,9 @@ def chosen_above(trials: Sequence[Trial], least: float) -> Trial | None:
 
 
 def nearest(trials: Sequence[Trial]) -> Trial | None:
-    """The trial whose interval's low end is the highest, then the cheapest.
+    """The trial with the highest low end of its interval; of equal ones the cheapest.
 
-    Of the finished ones, or where there is none, of those that were given up.
+    It is chosen from the finished trials, or where there is none, from those given up.
     """
     found = [one for one in trials if one.finished] or [one for one in trials if one.values]
     return min(found, key=lambda one: (-(one.low or 0.0), one.price, one.place), default=None)

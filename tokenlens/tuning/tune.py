@@ -1,4 +1,4 @@
-"""Finding a schedule for a model and its samples."""
+"""Search for a schedule for a model and its samples."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -38,10 +38,10 @@ from tokenlens.wording import cautions
 
 KIND = "tuning"
 TRIALS = 100
-"""Schedules that are proposed beside the starting points, unless the user says otherwise."""
+"""Default number of proposed schedules, besides the starting points."""
 
 _FAVOUR = 9
-"""Draws of the whole budget, beside one for each of its parts."""
+"""Extra values of the parameter `budget` that mean the whole budget."""
 
 
 def tune(
@@ -67,33 +67,32 @@ def tune(
     """Find the best schedule within a budget, or the cheapest that keeps a share of the score.
 
     Exactly one of `budget`, `min_retained` and `min_agreement` is given. Nothing is chosen by
-    `held_out`: once the choice is made, the front, the chosen schedule and the best starting point
-    answer it, and the difference is reported.
+    `held_out`. After the choice, the front, the chosen schedule and the best starting point answer
+    these samples, and the difference is reported.
 
     Args:
         vlm: a model with its processor.
-        samples: what schedules are judged by.
-        budget: what a schedule may cost at most: see `Schedule.preset`.
+        samples: samples that schedules are evaluated on.
+        budget: greatest cost of a schedule: see `Schedule.preset`.
         min_retained: a share of the unpruned model's score, "98%" or 0.98, that the low end of the
-            95 % paired bootstrap interval is to reach.
-        min_agreement: likewise, of answers that are the unpruned model's own.
-        objective: what is saved: "macs" of the prefill, "prefill-time" or "kv" (cache bytes).
-        labels: whether right answers are looked at; samples that have none are judged by agreement
-            in any case.
-        trials: how many schedules are proposed, beside the starting points.
-        timeout: seconds after which no other trial begins.
-        seed: of the proposals.
-        held_out: other samples, to say how far the choice is flattered.
-        profile: of this model; the plan that `select-layers` makes of it is tried too.
-        out: directory of the study, in which a search goes on; several processes may work on one.
-            None keeps nothing.
+            95 % paired bootstrap interval must reach.
+        min_agreement: likewise, the share of answers that agree with the unpruned model's.
+        objective: the cost to reduce: "macs" of the prefill, "prefill-time" or "kv" (cache bytes).
+        labels: whether ground truth is used; samples without it are always evaluated by agreement.
+        trials: number of proposed schedules, besides the starting points.
+        timeout: seconds after which no new trial begins.
+        seed: seed of the proposals.
+        held_out: other samples, which show the optimism of figures on the tuning samples.
+        profile: profile of this model; the schedule of `select-layers` for it is tried too.
+        out: directory of the study, in which an interrupted search continues; several processes may
+            work on one. None keeps no files.
         answers: directory in which answers are kept; None keeps them in `out`.
         batch_size: samples per batch; it does not change the answers.
         max_new_tokens: tokens after which an answer is cut off.
         show_progress: show a bar with an ETA on standard error.
 
     Raises:
-        OptionError: a goal that contradicts itself, or an option out of range.
+        OptionError: a goal with options that exclude each other, or an option out of range.
         BudgetError: a budget that no preset can meet.
         ResultsError: the unpruned model scores 0.
         SampleError: no samples, or a picture that cannot be used.
@@ -124,7 +123,7 @@ def tune(
 
 
 def require_met(tuning: Tuning) -> None:
-    """Raise `ResultsError`, with the nearest, where no trial meets the goal."""
+    """Raise `ResultsError`, with the nearest trial, where none meets the goal."""
     if tuning.chosen is not None:
         return
     near = tuning.nearest
@@ -142,7 +141,7 @@ def require_met(tuning: Tuning) -> None:
 
 
 def _held(tuning: Tuning, judge: Judge, held_out: Sequence[Sample], show_progress: bool) -> Tuning:
-    """The same, with what the shown trials retain of the held-out samples."""
+    """The result with the shares that the shown trials retain on the held-out samples."""
     if not held_out:
         return tuning
     options = replace(judge.options, show_progress=show_progress)
@@ -163,7 +162,7 @@ def _held(tuning: Tuning, judge: Judge, held_out: Sequence[Sample], show_progres
 
 
 def _explained(tuning: Tuning, judge: Judge) -> Tuning:
-    """The same, whose trials' schedules say where they come from."""
+    """The result with the source of each trial's schedule written into it."""
     why = Why(
         criterion=f"tune: {tuning.goal.words}",
         relative_to="the unpruned model",
@@ -203,7 +202,7 @@ def _cautions(tuning: Tuning, judge: Judge, starts: int) -> tuple[str, ...]:
 
 
 def _identity(judge: Judge, starts: Sequence[Start], seed: int) -> dict[str, Any]:
-    """What makes a search this one; trials and timeout are not among it."""
+    """Identity of a search; the number of trials and the timeout are no part of it."""
     return {
         "model": {**model_identity(judge.vlm), "architecture": judge.vlm.architecture},
         "data": {
@@ -228,7 +227,7 @@ def _identity(judge: Judge, starts: Sequence[Start], seed: int) -> dict[str, Any
 
 
 def _claim(directory: Path, identity: Mapping[str, Any]) -> None:
-    """Make a directory one of this search, or find that it is."""
+    """Mark a directory as this search's, or check that it is marked so."""
     path = directory / MANIFEST
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory} is a file, not a directory; choose another with --out")

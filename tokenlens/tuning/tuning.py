@@ -1,4 +1,4 @@
-"""What a search found: the front, the chosen schedule, and how both hold on held-out samples."""
+"""Result of a search: the front and the chosen schedule, with their scores on held-out samples."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A share of the unpruned model's on the held-out samples, with its 95 % interval's ends."""
+    """Retained share of the unpruned score on held-out samples, with its 95 % interval's ends."""
 
     retained: float
     low: float
@@ -34,19 +34,20 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials of a study, and what is chosen of them by the tuning samples alone.
+    """The trials of a study, and the choice among them by the tuning samples alone.
 
     Attributes:
-        goal: what was looked for.
-        trials: by their numbers.
-        samples: how many each finished trial was judged by.
-        held_out: by the number of a trial, what it retains there; of the front, the chosen one and
-            the best starting point.
-        held_out_samples: how many; 0 where there are none.
-        margin: there, what the chosen (or nearest) trial retains less what the best starting point
-            does, in pairs; None without held-out samples, or where the two are one.
-        cautions: what the figures cannot tell, a sentence each.
-        source: model, data and seed, as JSON.
+        goal: goal of the search.
+        trials: trials in the order of their numbers.
+        samples: number of samples each finished trial was evaluated on.
+        held_out: retained share on held-out samples, by a trial's number, for the front, the chosen
+            trial and the best starting point.
+        held_out_samples: number of held-out samples; 0 where there are none.
+        margin: paired difference on held-out samples: retained share of the chosen (or nearest)
+            trial minus that of the best starting point; None without held-out samples, or where
+            both are one trial.
+        cautions: limits of what the figures show, one sentence each.
+        source: model, data and seed, as JSON values.
     """
 
     goal: Goal
@@ -60,7 +61,7 @@ class Tuning:
 
     @property
     def front(self) -> list[Trial]:
-        """The trials that none beats in both score and cost, from the cheapest on."""
+        """The trials that no other beats in both score and cost, ordered by increasing cost."""
         return pareto(self.trials)
 
     @property
@@ -72,12 +73,12 @@ class Tuning:
 
     @property
     def nearest(self) -> Trial | None:
-        """The chosen trial, or else the one that comes nearest to the goal."""
+        """The chosen trial, or else the one nearest to the goal."""
         return self.chosen or nearest(self.trials)
 
     @property
     def schedule(self) -> Schedule | None:
-        """That of the chosen trial."""
+        """Schedule of the chosen trial."""
         return None if self.chosen is None else self.chosen.schedule
 
     @property
@@ -90,24 +91,24 @@ class Tuning:
 
     @property
     def shown(self) -> list[Trial]:
-        """The front, the chosen or nearest one and the best start, by their cost."""
+        """The front, the chosen or nearest trial and the best starting point, ordered by cost."""
         others = [one for one in (self.nearest, self.best_start) if one is not None]
         found = {trial.place: trial for trial in (*self.front, *others)}
         return sorted(found.values(), key=lambda one: (one.price, one.place))
 
     def optimism(self, trial: Trial) -> float:
-        """What a trial retains on the tuning samples less what it retains on held-out ones."""
+        """Retained share of a trial on the tuning samples minus that on the held-out samples."""
         held = self.held_out.get(trial.place)
         return nan if held is None or trial.retained is None else trial.retained - held.retained
 
     @property
     def mean_optimism(self) -> float:
-        """Mean over the front; NaN without held-out samples."""
+        """Mean optimism over the front; NaN without held-out samples."""
         found = [self.optimism(trial) for trial in self.front]
         return float(np.mean(found)) if found else nan
 
     def table(self, trials: Iterable[Trial] | None = None) -> pd.DataFrame:
-        """One row per trial, by default of all, with the columns `COLUMNS`."""
+        """One row per trial, with the columns `COLUMNS`; all trials by default."""
         front, chosen = {one.place for one in self.front}, self.chosen
         rows = []
         for trial in self.trials if trials is None else trials:
@@ -157,7 +158,7 @@ class Tuning:
 
 
 def describe(schedule: Schedule) -> str:
-    """The stages in a line.
+    """The stages of a schedule in one line.
 
     >>> describe(Schedule(schema=1, method="x", model={"architecture": "A", "layers": 8}, stages=[
     ...     {"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "freeze"},
@@ -181,13 +182,13 @@ def _stage(schedule: Schedule, stage: Stage) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: NaN is null."""
+    """A value for JSON; NaN becomes null."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many trials ended how."""
+    """Number of trials by outcome."""
     return {
         name: sum(trial.outcome == name for trial in trials)
         for name in ("finished", "hopeless", "refused")

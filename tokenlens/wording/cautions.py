@@ -1,4 +1,4 @@
-"""Cautions about what a set of samples cannot show, a sentence each.
+"""Cautions about conclusions that a set of samples does not support, one sentence each.
 
 Intervals are less certain than they seem where samples are few or similar, or where the layers were
 chosen on the same samples. Terminal, report and JSON use these sentences.

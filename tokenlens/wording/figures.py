@@ -7,7 +7,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def percent(share: float, digits: int | None = 0) -> str:
-    """A share in per cent, as all text and figures write it; three figures where `digits` is None.
+    """A share in per cent, as text; three significant figures where `digits` is None.
 
     >>> percent(0.333), percent(0.9871, 1), percent(0.00025, None)
     ('33\N{NO-BREAK SPACE}%', '98.7\N{NO-BREAK SPACE}%', '0.025\N{NO-BREAK SPACE}%')
@@ -19,7 +19,7 @@ def percent(share: float, digits: int | None = 0) -> str:
 def value_and_interval(
     value: float, low: float, high: float, *, scale: float = 100.0, digits: int = 1
 ) -> tuple[str, str]:
-    """A value and its interval in brackets, both times `scale`; a dash and nothing where it is NaN.
+    """A value and its interval in brackets, both times `scale`; a dash and an empty text for NaN.
 
     >>> value_and_interval(0.973, 0.959, 1.0), value_and_interval(*3 * [float("nan")])
     (('97.3', '[95.9, 100.0]'), ('–', ''))

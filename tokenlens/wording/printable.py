@@ -32,7 +32,7 @@ def printable(text: str, *, lines: bool = False) -> str:
     r"""`text` with every control character as its escape, such as \u001b; JSON reads it back.
 
     Args:
-        text: anything.
+        text: any text.
         lines: whether line breaks belong to the text and are kept.
 
     >>> printable("a\x1b[2Jb\nc"), printable("a\nb", lines=True)
@@ -64,7 +64,7 @@ def one_line(message: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def shown(value: object, limit: int = _VALUE_LIMIT) -> str:
-    """A value inside a message, as Python writes it, with the middle of a long one left out.
+    """The `repr` of a value for a message; the middle of a long one is left out.
 
     >>> shown("33%"), len(shown("9" * 400))
     ("'33%'", 80)

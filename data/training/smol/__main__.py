@@ -23,7 +23,7 @@ from .projector import Vision, train_vision
 
 
 def train(base: Path, folder: Path, device: torch.device, pace: float = 1.0) -> None:
-    """Train on a base and write what ships into `folder/smol-llava`; run again, it goes on."""
+    """Train on a base and write what ships into `folder/smol-llava`; a second call continues."""
     torch.manual_seed(0)
     words = folder / "tokenizer"
     words.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ class Batch:
 
 
 def box_letters(box: Box) -> str:
-    """A box in letters of grid lines, left, top, right, bottom: a token each.
+    """A box as letters of grid lines (left, top, right, bottom), one token each.
 
     >>> box_letters((3, 5, 12, 24))
     'd f m y'
@@ -106,7 +106,7 @@ def answer_logits(
 
 
 def mean_over_questions(logits: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
-    """Cross-entropy with every question weighing the same, however long its answer."""
+    """Cross-entropy with the same weight for every question, whatever the length of its answer."""
     loss = functional.cross_entropy(logits, labels, reduction="none")
     return (loss / asked.bincount()[asked]).sum() / (asked.max() + 1)
 
@@ -131,7 +131,7 @@ def train_answers(
     folder: Path,
     steps: int = STEPS,
 ) -> None:
-    """Train the adapters in place; what was done before in `folder` is taken up."""
+    """Train the adapters in place; continues from the checkpoint in `folder`, if any."""
     packer, curriculum = Packer(family), Curriculum()
     decoder = model.model.language_model
     trained = list(adapters_of(decoder).values())
@@ -193,6 +193,6 @@ class _Trained:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take them up."""
+        """Load the adapters by name."""
         for name, value in adapters_of(self._decoder).items():
             value.copy_(state[name])

@@ -1,10 +1,10 @@
-"""What a visual token should look like to a decoder that knows words: words of what it shows.
+"""Target vectors of visual tokens for a pretrained decoder: sums of word embeddings.
 
 A token inside a thing is the sum of the embeddings of its colour, its shape and its letter, and of
 three weaker vectors for its box: the letters of its left and top lines, and the word "small"
 or "large". Any other token is the embedding of "empty" plus small codes of its row and its column.
-A pretrained decoder already looks words up in its context and can copy them into its answer; random
-vectors in their place, and words that the answer does not hold, it did not read.
+A pretrained decoder can already find words in its context and copy them into its answer. It did not
+learn to read random vectors, or words that do not occur in the answer.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _GROUPS = [len(COLOURS), len(SHAPES), len(LETTERS)]
 
 @dataclass(frozen=True)
 class TokenCodes:
-    """The vectors that tokens are sums of.
+    """Vectors whose sums are the targets of tokens.
 
     words: float32 [23, width], colours, shapes, letters and "empty".
-    left, top, size: float32 [25 or 2, width], of a box. Left and top are the letters as an answer
-        begins with them and goes on with them: two tokens of the vocabulary. What they share with
-        the letters on things is taken out, so that neither is read for the other.
+    left, top, size: float32 [25 or 2, width], of a box. Left and top use two tokens of the
+    vocabulary: the letter at the start of an answer, and the letter after a space. Their common
+    part with the letters on things is removed, so that the two are not confused.
     places: float32 [2, 12, width], of rows and of columns.
     """
 
@@ -63,7 +63,7 @@ class TokenCodes:
         return cls(words, left, top, _of_size(_centred(rows(SIZE_WORDS))), places)
 
     def tokens(self, labels: Tensor) -> Tensor:
-        """The tokens that labels call for: int64 [..., 144, 7] to float32 [..., 144, width].
+        """Target tokens of labels: int64 [..., 144, 7] to float32 [..., 144, width].
 
         Labels are those of `vision.token_labels`.
         """
@@ -78,9 +78,9 @@ class TokenCodes:
         return torch.where(inside(labels)[..., None], thing + box, empty)
 
     def read(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Scores of what tokens of things say, each [n, classes]; tokens [n, width].
+        """Scores of the classes of each property, each [n, classes], from tokens [n, width].
 
-        The largest is of the nearest vector of its group.
+        The largest score belongs to the nearest vector of its group.
         """
         colours, shapes, letters = torch.split(self.words[:-1], _GROUPS)
         groups = {"colour": colours, "shape": shapes, "letter": letters}
@@ -88,7 +88,7 @@ class TokenCodes:
         return {name: _nearness(tokens, rows) for name, rows in groups.items()}
 
     def loss(self, tokens: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy of the box words, and the share read right per property; of things only.
+        """Cross-entropy of the box words, and the share read right per property, on things only.
 
         tokens [n, width], labels int64 [n, 7].
         """
@@ -121,7 +121,7 @@ def _of_size(rows: Tensor) -> Tensor:
 
 
 def _apart(rows: Tensor, others: Tensor) -> Tensor:
-    """Rows without their mean and without their part in the space of others, of the box's size."""
+    """Rows without their mean and without their part in the span of others, scaled for boxes."""
     basis = torch.linalg.qr(others.T)[0]
     own = _centred(rows)
     return _of_size(own - own @ basis @ basis.T)

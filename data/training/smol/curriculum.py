@@ -1,7 +1,8 @@
-"""Which questions about which scenes come when.
+"""Curriculum: the kinds of questions and the number of things per training step.
 
-All kinds at once on full scenes stay at chance; two or three things first do not. Perfect tokens
-come before real ones only because they show within minutes whether the decoder learns at all.
+Training on all kinds with full scenes does not get above chance; it does where scenes first have
+two or three things. Ideal tokens come before real ones only because they show within minutes
+whether the decoder learns.
 """
 
 from __future__ import annotations
@@ -48,24 +49,24 @@ def ask_kind(scene: Scene, task: str, rng: random.Random) -> Question | None:
 
 @dataclass
 class Curriculum:
-    """Where training stands: the level of `COUNTS`, and the step at which full scenes came."""
+    """State of training: the level of `COUNTS`, and the step of the first full scenes."""
 
     level: int = 0
     full_since: int | None = None
 
     def kinds(self, step: int) -> tuple[str, ...]:
-        """What may be asked at a step."""
+        """Kinds of questions at a step."""
         if self.full_since is None:
             return FIRST
         return SECOND if step < self.full_since + STAGE_STEPS else LAST
 
     def counts(self, step: int, picture: int, pictures: int) -> tuple[int, int]:
-        """Things in one of a step's pictures."""
+        """Number of things in one of a step's pictures."""
         small = self.kinds(step) is LAST and picture < pictures // 2
         return SMALL if small else COUNTS[self.level]
 
     def move(self, step: int, right: Mapping[str, float]) -> None:
-        """Go on where letters and attributes of fresh pictures are right often enough."""
+        """Move to the next level where letters and attributes are right often enough."""
         if min(right.get("text", 0.0), right.get("attribute", 0.0)) <= PASSED:
             return
         if self.level + 1 < len(COUNTS):
@@ -74,11 +75,11 @@ class Curriculum:
             self.full_since = step
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """State for a checkpoint."""
         return {"level": self.level, "full_since": self.full_since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         self.level, self.full_since = state["level"], state["full_since"]
 
 

@@ -1,4 +1,4 @@
-"""Writing the parts of `smol-llava` that ship: all of its directory but what is the base's."""
+"""Export of the parts of `smol-llava` that ship: its directory without the base's files."""
 
 from __future__ import annotations
 

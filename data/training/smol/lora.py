@@ -1,4 +1,4 @@
-"""Adapters under training: every matrix of the decoder frozen, a low-rank change beside it."""
+"""Adapters in training: every decoder matrix is frozen and gets a low-rank change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANK = 16
 
 
 class Adapted(nn.Module):
-    """A frozen linear map (kept in bfloat16) plus `SCALE · up · down`, which starts at nothing."""
+    """A frozen linear map (kept in bfloat16) plus `SCALE · up · down`, which starts at zero."""
 
     def __init__(self, linear: nn.Linear, rank: int = RANK) -> None:
         super().__init__()

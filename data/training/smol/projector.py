@@ -1,4 +1,4 @@
-"""First stage: tower and projector, so that visual tokens are near the words of what they show.
+"""First stage: tower and projector, trained so that visual tokens are near their target words.
 
 The decoder takes no part in it. The projector's second layer is fitted by least squares on random
 features of the trained tower of `tiny-llava`; then tower and projector train together.
@@ -55,7 +55,7 @@ class Vision:
         return states[:, 1:]
 
     def freeze(self) -> None:
-        """No gradients for tower and projector from now on."""
+        """Switch off gradients of tower and projector."""
         self.tower.requires_grad_(False)
         self.projector.requires_grad_(False)
 
@@ -86,7 +86,7 @@ def fit_projector(vision: Vision, codes: TokenCodes, ridge: float = 1e-5) -> Non
 
 
 def train_vision(vision: Vision, codes: TokenCodes, folder: Path, steps: int = STEPS) -> None:
-    """Fit, then train in place; what was done before in `folder` is taken up."""
+    """Fit, then train in place; continues from the checkpoint in `folder`, if any."""
     if not (folder / "smol-vision.pt").exists():
         fit_projector(vision, codes)
     both = nn.ModuleDict({"tower": vision.tower, "projector": vision.projector})

@@ -12,7 +12,7 @@ EVERY = "all"
 
 
 def budgets_of(text: str) -> list[Budget]:
-    """Budgets with commas between, each once; `BudgetError` for one that is none.
+    """Budgets separated by commas, without repeats; raises `BudgetError` for invalid text.
 
     >>> [str(budget) for budget in budgets_of("33%, 0.33,48 tokens")]
     ['33 %', '48 tokens']
@@ -21,9 +21,9 @@ def budgets_of(text: str) -> list[Budget]:
 
 
 def sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Methods and schedule files, each once, in the order given.
+    """Methods and schedule files, without repeats, in the order given.
 
-    Raises `ScheduleError` for a name that is neither, and for a file called like a method.
+    Raises `ScheduleError` for a name that is neither, and for a file with the name of a method.
     """
     methods: dict[str, None] = {}
     files: dict[Path, None] = {}

@@ -22,9 +22,9 @@ from tokenlens.selection.solve import Budget
 from tokenlens.storage.output_paths import newest_information_of, newest_profile_of, same_model
 
 OWN = "their own budgets"
-"""Of schedule files that meet none of the budgets."""
+"""Heading of the table of schedule files that meet none of the budgets."""
 _NEAR = 0.01
-"""A share of the unpruned by which a schedule file may miss a budget and be compared at it."""
+"""Greatest distance of a schedule file from a table's budget, as a share of the unpruned cost."""
 _REFUSALS = (BudgetError, PruningError, ScheduleError, SelectionError)
 
 
@@ -33,9 +33,9 @@ class Arms:
     """The arms of a comparison.
 
     Attributes:
-        schedules: by the name of their arm.
-        budgets: per budget its table's rows: the method's name and its arm.
-        left_out: per budget the methods that cannot be run at it, and why, a line each.
+        schedules: schedules by the name of their arm.
+        budgets: per budget the rows of its table: the method's name and its arm.
+        left_out: per budget the methods that cannot be run at it, each with the reason in one line.
         layers: per budget a sentence on the layers of the methods that have none of their own.
     """
 
@@ -46,17 +46,17 @@ class Arms:
 
     @property
     def plan(self) -> Plan | None:
-        """What is compared with what; None where the arms are of no budget."""
+        """The arms of each table; None where no arm has a budget."""
         return Plan(self.budgets, self.left_out, self.layers) if self.budgets else None
 
     def add(self, budget: str, method: str, schedule: Schedule) -> None:
-        """Enter a method into the table of a budget."""
+        """Add a method to the table of a budget."""
         arm = f"{method} {budget}" if budget != OWN else method
         self.schedules[arm] = schedule
         self.budgets.setdefault(budget, {})[method] = arm
 
     def add_layer_note(self, budget: Budget, sentence: str) -> None:
-        """Add a sentence on layers to what is said of a budget."""
+        """Add a sentence on layers to the notes of a budget."""
         said = self.layers.get(str(budget))
         self.layers[str(budget)] = f"{said}; {sentence}" if said else sentence
 
@@ -66,9 +66,9 @@ class Arms:
 
 
 def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
-    """The profile in `directory`, or else the newest there is of this very model, if any.
+    """The profile in `directory`, or else the newest one of this model, if any.
 
-    Raises `ProfileError` where the directory holds none, or that of another model.
+    Raises `ProfileError` where the directory holds no profile, or one of another model.
     """
     here = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
     if directory is None:
@@ -86,7 +86,7 @@ def profile_for(vlm: VLM, directory: Path | None) -> Profile | None:
 
 
 def information_for(vlm: VLM) -> Information | None:
-    """The newest information profile there is of this very model, if any."""
+    """The newest information profile of this model, if any."""
     here = {"config_hash": vlm.config_hash, "weights": vlm.weights_hash}
     found = newest_information_of(here)
     return Information.load(found) if found else None
@@ -105,25 +105,28 @@ def comparison_arms(
     """The schedule of every method at every budget that it can meet.
 
     A method that cannot meet a budget, or that the engine refuses for this model, is left out of
-    that budget and noted. So that a refusal costs no run, every schedule answers one sample first.
+    that budget and recorded. Every schedule answers one sample first, so that a refusal is found
+    before the run.
 
     Args:
-        vlm: what is pruned.
-        names: methods, `all` for every one there is, and paths of schedule files.
-        budgets: for the methods. A schedule file joins the table of the budget that it meets,
+        vlm: the model that is pruned.
+        names: methods, `all` for every method, and paths of schedule files.
+        budgets: budgets of the methods. A schedule file joins the table of the budget that it
+            meets,
             within 1 % of the visual tokens (of the unpruned prefill's MACs where it is in MACs), or
             else that of `OWN`.
-        samples: the first is what schedules are tried on.
-        profile: chooses the layers of methods that have none of their own (`swiftvlm`, `drop`), and
-            its samples' visual tokens are what budgets are solved for. None takes the published
+        samples: schedules are tried on the first one.
+        profile: chooses the layers of methods that have none of their own (`swiftvlm`, `drop`).
+            Budgets are solved for the number of visual tokens of its samples. None takes the
+            published
             layers at the same relative depth and the tokens of a square picture.
-        information: says what each layer needs to the methods that go by it (`tokenlens`,
-            `shortv`). None takes what they assume.
+        information: gives what each layer needs to the methods that use it (`tokenlens`, `shortv`).
+            None takes these methods' own assumptions.
         any_model: run schedule files that were made for a model of another id.
 
     Raises:
         ScheduleError: no such method, or a schedule file that cannot be used.
-        BudgetError: no method at all can be run; the first one's reason.
+        BudgetError: no method can be run; the message gives the first one's reason.
     """
     arms, first = Arms(), Prepared(vlm, samples[:1])
     one_token = RunOptions(max_new_tokens=1, any_model=any_model)
@@ -159,7 +162,7 @@ def _preset(
     selection: Selection | None,
     information: Information | None,
 ) -> Schedule:
-    """A method at a budget; by its layers for small budgets where its own cannot meet this one."""
+    """A method at a budget, by its layers for small budgets where the usual ones cannot meet it."""
     method = find_method(name)
     n_visual = selection.n_visual if selection else None
     if method.layers_from == "information" and information is not None:
@@ -183,7 +186,7 @@ def _preset(
 def _add_needs_note(
     arms: Arms, budget: Budget, methods: Sequence[str], information: Information | None
 ) -> None:
-    """Say where what each layer needs comes from, for the methods that go by it."""
+    """Note the source of the layers' needs, for the methods that use them."""
     told = ", ".join(name for name in methods if find_method(name).layers_from == "information")
     if not told:
         return
@@ -247,4 +250,4 @@ def _matching_budget(vlm: VLM, schedule: Schedule, budgets: Sequence[Budget]) ->
 
 
 _SOME_TOKENS = 576
-"""Visual tokens that a schedule file is judged by where it names none: those of LLaVA-1.5."""
+"""Visual tokens assumed for a schedule file that gives no number: those of LLaVA-1.5."""

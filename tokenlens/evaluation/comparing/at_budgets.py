@@ -40,22 +40,22 @@ def compare(
         vlm: a model with its processor.
         samples: at least one.
         methods: presets by name, "all" of them, and paths of schedule files.
-        budgets: what every method is to meet: see `Schedule.preset`.
+        budgets: budgets that every method must meet: see `Schedule.preset`.
         profile: of this model; chooses the layers of methods that have none of their own. None
             takes the published layers at the same relative depth.
-        information: of this model (`tokenlens.information`); says what each layer needs to the
-            methods that go by it. None takes what they assume.
+        information: of this model (`tokenlens.information`); gives what each layer needs to the
+            methods that use it. None takes these methods' own assumptions.
         out: directory for the rows, in which an interrupted run continues; None keeps no files.
         answers: directory in which answers are kept for later runs of the same model.
         batch_size: samples per batch; it does not change the answers.
         max_new_tokens: tokens after which an answer is cut off.
         any_model: run schedule files that were made for a model of another id.
         show_progress: show a bar with an ETA on standard error.
-        timed: measure what the arms take, side by side, on a few batches.
+        timed: measure the times of the arms, side by side, on a few batches.
 
     Returns:
-        The arms' rows and their tables. A method that cannot meet a budget is left out of it, with
-        the reason in `Comparison.plan`.
+        The arms' rows and their tables. A method that cannot meet a budget is left out of its
+        table, with the reason in `Comparison.plan`.
 
     Raises:
         ScheduleError: no method, no such method, or a schedule file that cannot be used.

@@ -13,8 +13,8 @@ def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
     """Cautions about the scores.
 
     Args:
-        table: of `Comparison.table`, the unpruned model first.
-        images: the picture of each sample, an empty name for one in memory.
+        table: result of `Comparison.table`, the unpruned model first.
+        images: file name of each sample's picture; empty for a picture in memory.
     """
     tasks = table[~table["task"].isin([ALL, MACRO])]
     unpruned = tasks[tasks["arm"] == table["arm"].iloc[0]]
@@ -35,12 +35,12 @@ def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
 def choice_cautions(
     schedules: Iterable[Schedule | None], source: str | None, split: str | None
 ) -> list[str]:
-    """Cautions about the choice of layers, also where it is judged on the data it was made on.
+    """Cautions about the choice of layers, also where it is evaluated on the data it was made on.
 
     Args:
-        schedules: what was run.
+        schedules: schedules that were run.
         source: the samples' data set; None for samples in memory.
-        split: of the data set; None where it has none.
+        split: split of the data set; None where it has no splits.
     """
     said: list[str] = []
     for schedule in schedules:

@@ -46,13 +46,13 @@ def compare(
 ) -> Comparison:
     """Answer all samples with the unpruned model and by every schedule, and compare.
 
-    Under `out` every arm has a directory of rows of its own, and `summary.json` holds the table. An
-    interrupted run continues where it stopped, and an arm that is added later is all that is run.
+    Every arm has its own directory of rows under `out`, and `summary.json` holds the table. An
+    interrupted run continues where it stopped. Where an arm is added later, only that arm is run.
 
     Args:
         vlm: a model with its processor.
         samples: at least one.
-        schedules: by the name of their arm; `unpruned` is the arm without one, which always runs.
+        schedules: schedules by the name of their arm; `unpruned`, the arm without one, always runs.
         out: directory for the rows, made where missing.
         batch_size: samples per batch; it does not change the answers.
         max_new_tokens: tokens after which an answer is cut off; a box of Qwen2-VL takes about 20.
@@ -108,7 +108,7 @@ def compare(
 
 
 def _free_directory(wanted: Path, run: Run, arms: Mapping[str, Schedule | None]) -> Path:
-    """`wanted`, or where that holds another comparison, a directory beside it for this one alone.
+    """`wanted`, or where that holds another comparison, a directory next to it for this one.
 
     The same comparison always gets the same directory.
     """
@@ -133,7 +133,7 @@ def _cautions(
 
 
 def _check_names(arms: Mapping[str, Any]) -> None:
-    """Refuse arms that would share a directory, and a schedule in the unpruned model's place."""
+    """Raise an error for arms that would share a directory, and for a schedule named `unpruned`."""
     slugs = [slug(name) for name in arms]
     clash = next((name for name in arms if slugs.count(slug(name)) > 1), None)
     if clash is not None or arms[UNPRUNED] is not None:

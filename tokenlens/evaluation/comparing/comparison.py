@@ -36,11 +36,11 @@ class Comparison:
 
     Attributes:
         arms: results by the arm's name, the unpruned model's first.
-        timing: what the arms took, side by side; None where that was not measured.
-        plan: what was compared with what; None where the arms were given by name alone.
-        cautions: what the samples cannot tell, a sentence each.
-        command: the words of the command line that made it; None where a Python program did.
-        directory: where its files are; None where it was put together in memory.
+        timing: times of the arms, measured side by side; None where they were not measured.
+        plan: the arms of each table; None where the arms were given by name alone.
+        cautions: limits of what the samples can show, one sentence each.
+        command: words of the command line that made it; None where a Python program made it.
+        directory: directory of its files; None where it was made in memory.
     """
 
     arms: Mapping[str, Results]
@@ -53,7 +53,7 @@ class Comparison:
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read what a finished `compare` wrote; `ResultsError` where there is none."""
+        """Read a finished comparison; raises `ResultsError` where there is none."""
         directory = Path(directory)
         if kind_of(directory) != KIND:
             raise ResultsError(
@@ -105,18 +105,18 @@ class Comparison:
 
         Columns: `task` (each task, then `all` and `macro`), `arm`, `samples`, `unscored` (samples
         without ground truth), `score` and `retained` of those with ground truth and `agreement`
-        with the unpruned model's answers of all (`evaluation.agreement`; `macro` is over all
-        tasks), each with the ends of its paired bootstrap interval (`_low`, `_high`, 95 %), and
+        with the unpruned model's answers of all (`evaluation.metrics.agreement`; `macro` is over
+        all tasks), each with the ends of its paired bootstrap interval (`_low`, `_high`, 95 %), and
         means per sample: `tokens` (visual tokens entering a
         layer, mean over layers), `macs` (scoring and merging included), `scoring_macs`,
         `merging_macs`, `kv_bytes`, `prefill_s`, `decode_s`. The two times are those of `timing`,
-        which has batches of all tasks: they are the same in every task's row, and NaN where nothing
-        was timed. It is computed once; what is given is a copy.
+        whose batches hold all tasks: they are the same in every task's row, and NaN where nothing
+        was timed. The table is computed once; every call returns a copy.
         """
         return self.once("table", Comparison._table).copy()
 
     def once(self, name: str, make: Callable[[Self], Computed]) -> Computed:
-        """What `make` computes of this comparison, computed at the first call for `name` alone.
+        """The result of `make` for this comparison, computed only at the first call for `name`.
 
         Bootstraps take time, so the terminal, the files and the report share them.
         """
@@ -151,7 +151,7 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def agreement(self, arm: str) -> pd.Series:
-        """Whether an arm's answers are the unpruned model's, 1.0 or 0.0 per sample.
+        """Agreement of an arm's answers with the unpruned model's: 1.0 or 0.0 per sample.
 
         NaN where the rows do not hold the answers.
         """
@@ -184,7 +184,7 @@ class Comparison:
         return score_statistics(self.scores(strata), len(self.arms))
 
     def _costs(self, arm: str) -> pd.DataFrame:
-        """What every sample of an arm cost, and the arm's times in every row."""
+        """The cost of every sample of an arm, with the arm's times in every row."""
         rows = self.arms[arm].rows
         costs = rows[list(_COSTS)].copy()
         costs.insert(0, "tokens", [tokens.mean() for tokens in rows["tokens_per_layer"]])
@@ -192,14 +192,14 @@ class Comparison:
         for name in ("prefill_s", "decode_s"):
             if timing is not None and arm in timing.arms:
                 costs[name] = timing.of(name, [arm]).mean()
-            else:  # Before arms were timed apart, rows were answered side by side.
+            else:  # Without separate timing, the rows hold the times, if any.
                 costs[name] = rows[name].astype(float)
         return costs
 
     def figures(self) -> pd.DataFrame:
-        """What benchmarks report of a whole set of answers, as columns task, figure, arm, value.
+        """Benchmark figures of the whole set of answers, with columns task, figure, arm, value.
 
-        Empty for samples that ask for nothing but their mean score.
+        Empty where the benchmarks of the samples report only their mean score.
         """
         rows = [
             (task, figure, arm, value)
@@ -209,7 +209,7 @@ class Comparison:
         return pd.DataFrame(rows, columns=["task", "figure", "arm", "value"])
 
     def reported(self) -> list[tuple[str, str, list[str]]]:
-        """`figures` as people write them: task, figure, and its value for every arm in turn."""
+        """`figures` as text: task, figure, and its value for each arm in order."""
         return [
             (task, name, [Figure(task, name, value).text for value in part["value"]])
             for (task, name), part in self.figures().groupby(["task", "figure"], sort=False)
@@ -225,12 +225,12 @@ class Comparison:
 
 
 def _json_value(value: Any) -> Any:
-    """NaN as null."""
+    """A value for JSON; NaN becomes null."""
     return None if isinstance(value, float) and isnan(value) else value
 
 
 def _macro_mean(strata: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Mean of the strata's means, a value per column; nothing where there is no stratum."""
+    """Mean of the strata's means, one value per column; empty where there is no stratum."""
     means = [stratum.mean() for stratum in strata]
     by_metric: dict[str, float] = pd.DataFrame(means).mean().to_dict()
     return by_metric

@@ -14,8 +14,8 @@ class Origin:
 
     Attributes:
         model: bundled name, hub id or directory.
-        revision: of the model, where the schedules say it.
-        data: what layers were chosen on; the held-out split of it is what a run takes.
+        revision: revision of the model, where the schedules give it.
+        data: data set on which layers were chosen; a run uses its held-out split.
     """
 
     model: str | None
@@ -26,7 +26,7 @@ class Origin:
 def made_for(
     schedules: Mapping[Path, Schedule], *, model: str | None = None, data: str | None = None
 ) -> Origin:
-    """The one model and the one data set of all schedules, unless the caller names them.
+    """The model and the data set that all schedules share; given values take precedence.
 
     Raises `ScheduleError` where two schedules name different ones.
     """

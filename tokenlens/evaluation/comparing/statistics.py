@@ -14,18 +14,19 @@ Floats = NDArray[np.float64]
 def score_statistics(
     strata: Sequence[Floats], arms: int, *, confidence: float = 0.95
 ) -> list[dict[str, float]]:
-    """Score of each arm and what it retains of the first one's, each with its interval.
+    """Score of each arm and the share it retains of the first one's, each with its interval.
 
     Args:
         strata: per stratum the scores [samples, arms], every arm's over the same samples. Figures
             are means of the strata's means: one stratum gives the plain mean, one per task the
-            macro average. Samples are drawn anew within their stratum, the same for all arms.
-        arms: how many there are; the first is the baseline.
-        confidence: of the intervals.
+            macro average. Samples are resampled within their stratum, with the same draw for all
+            arms.
+        arms: number of arms; the first is the baseline.
+        confidence: level of the intervals, 0 to 1.
 
     Returns:
         Per arm `score` and `retained` (the ratio of the mean scores), each with `_low` and `_high`.
-        All are NaN without samples, and `retained` is where the baseline's mean is 0.
+        All values are NaN without samples. `retained` is NaN where the baseline's mean is 0.
 
     >>> found = score_statistics([np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])], 2)
     >>> found[1]["score"], found[1]["retained"], found[1]["retained_high"]

@@ -17,7 +17,7 @@ class Plan:
 
     Attributes:
         budgets: per budget the rows of its table: the method's name and its arm.
-        left_out: per budget the methods that could not be run at it, and why.
+        left_out: per budget the methods that could not be run at it, with the reason.
         layers: per budget a sentence on layers that were chosen for the model.
     """
 
@@ -27,9 +27,9 @@ class Plan:
 
 
 def read_summary(directory: Path) -> dict[str, Any]:
-    """The summary of a finished comparison; `ResultsError` where there is none, or a damaged one.
+    """Read the summary of a comparison; raises `ResultsError` for a missing or damaged one.
 
-    Its keys `arms`, `versions` and, where there is one, `plan` are what they should be.
+    Its keys `arms`, `versions` and, where it exists, `plan` have the expected types.
     """
     path = directory / SUMMARY
     if not path.exists():

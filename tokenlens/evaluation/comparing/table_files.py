@@ -56,7 +56,7 @@ def headings(table: BudgetTable) -> list[str]:
 
 
 def lines(table: BudgetTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """Per row its name, and per cell the figure, its interval in brackets, and whether it is best.
+    """Per row its name; per cell the figure, its interval in brackets, and whether it is best.
 
     Scores, MACs and times are per cent of the unpruned model's; its own are per cent (scores),
     G (MACs) and ms (times).
@@ -76,7 +76,7 @@ def lines(table: BudgetTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:
 
 
 def notes(table: BudgetTable) -> list[str]:
-    """Notes on how to read a table, a sentence or two each."""
+    """Notes on how to read a table, one or two sentences each."""
     units = {
         "score": "its own scores in %",
         "tokens": "visual tokens",
@@ -119,7 +119,7 @@ def own_notes(table: BudgetTable) -> list[str]:
 
 
 def markdown(tables: Sequence[BudgetTable]) -> str:
-    """The tables in Markdown, with what must be said under each."""
+    """The tables in Markdown, each with its notes below it."""
     parts = []
     for table in tables:
         rows = [headings(table), ["---", *["---:"] * len(table.columns)]]
@@ -189,13 +189,13 @@ def latex(tables: Sequence[BudgetTable]) -> str:
 
 
 def _heading(column: Column) -> str:
-    """A task is followed by its number of samples."""
+    """Heading of a column; a task's heading includes its number of samples."""
     named = (LOCALISATION, OTHER, TOKENS, MACS, TIME)
     return column.name if column.name in named else f"{column.name} ({column.samples})"
 
 
 def _texts(cell: Cell, column: Column, *, own: bool) -> tuple[str, str]:
-    """A figure and its interval as people read them."""
+    """A figure and its interval as text."""
     shares = {"score": 100.0, "agreement": 100.0, "tokens": 1.0, "macs": 1e-9, "time": 1e3}
     scale = shares[column.kind] if own or column.kind == "tokens" else 100.0
     return value_and_interval(*_numbers(cell), scale=scale, digits=_digits(column, own))
@@ -216,5 +216,5 @@ def _printed(figure: str, interval: str, best: bool) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Text escaped so that LaTeX prints it unchanged."""
     return printable(text).translate(_ESCAPES)

@@ -6,16 +6,16 @@ from tokenlens.wording.printable import printable
 
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _MARKS = r"[\\*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])"
-"""What Markdown takes for a mark; an underscore inside a word is none."""
+"""Characters with a meaning in Markdown; an underscore inside a word has none."""
 _FORMULA = ("=", "+", "-", "@")
 
 
 def markdown_text(text: str, *, code: bool = False) -> str:
-    r"""A name or a sentence that Markdown shows as it is, on one line with single spaces.
+    r"""A text escaped so that Markdown shows it unchanged, on one line with single spaces.
 
     Args:
-        text: anything.
-        code: whether backticks are the sentence's own and stay.
+        text: any text.
+        code: whether backticks mark code and are not escaped.
 
     >>> markdown_text("<b>a|b</b> *c*\n")
     '&lt;b&gt;a\\|b&lt;/b&gt; \\*c\\*'
@@ -25,9 +25,9 @@ def markdown_text(text: str, *, code: bool = False) -> str:
 
 
 def csv_text(text: str) -> str:
-    """A name that no spreadsheet takes for a formula: it gets an apostrophe in front.
+    """A name that no spreadsheet reads as a formula: such a name gets a leading apostrophe.
 
-    Spreadsheets hide that apostrophe; a program takes it off where =, +, - or @ follows.
+    Spreadsheets hide the apostrophe; a program removes it where =, +, - or @ follows.
 
     >>> csv_text("=1+1"), csv_text("text")
     ("'=1+1", 'text')

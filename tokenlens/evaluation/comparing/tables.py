@@ -21,7 +21,7 @@ AGREEMENT = "agreement"
 TOKENS, MACS, TIME = "visual tokens per layer", "MACs", "prefill time"
 Kind = Literal["score", "agreement", "tokens", "macs", "time"]
 _BETTER: Mapping[str, int] = {"score": 1, "agreement": 1, "time": -1}
-"""Kinds of columns that can be won, by a high (1) or by a low figure (-1). A budget sets the
+"""Kinds of columns with a best figure, the highest (1) or the lowest (-1). A budget sets the
 tokens, and all but sets the MACs."""
 
 
@@ -49,13 +49,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """What the figures of a column are.
+    """A column of a table and the kind of its figures.
 
     Attributes:
-        name: its heading.
+        name: heading of the column.
         kind: `score`, `agreement`, `tokens`, `macs` or `time`.
-        samples: how many it is taken over; batches for a time.
-        tasks: whose scores or agreements are averaged.
+        samples: number of samples it is computed from; number of batches for a time.
+        tasks: tasks whose scores or agreements are averaged.
     """
 
     name: str
@@ -69,15 +69,15 @@ class BudgetTable:
     """Methods at one budget.
 
     Attributes:
-        budget: its heading; empty for arms that are of no budget.
-        columns: what is told of each.
+        budget: heading of the table; empty for arms without a budget.
+        columns: columns of the table.
         unpruned: the unpruned model's own figures: scores from 0 to 1, tokens, MACs per sample,
             seconds per sample.
-        rows: per method its figures: tokens as they are, all others as shares of the unpruned
+        rows: per method its figures: tokens as counts, all others as shares of the unpruned
             model's.
-        left_out: methods that could not be run at this budget, and why.
-        layers: a sentence on layers that were chosen for the model, or nothing.
-        timed: how times were measured, or nothing.
+        left_out: methods that could not be run at this budget, with the reason.
+        layers: a sentence on layers that were chosen for the model, or an empty text.
+        timed: a sentence on how times were measured, or an empty text.
     """
 
     budget: str
@@ -92,9 +92,9 @@ class BudgetTable:
 def budget_tables(comparison: Comparison) -> list[BudgetTable]:
     """The tables of a comparison, in the order of its budgets.
 
-    The averages are macro averages over tasks, of the unpruned model and of a method, put into
-    proportion; `LOCALISATION` is over the tasks that are scored by the overlap of boxes. Samples
-    are drawn anew within their task, and the same for all arms.
+    Each average is the ratio of two macro averages over tasks: the method's and the unpruned
+    model's. `LOCALISATION` covers the tasks that are scored by the overlap of boxes. Samples are
+    resampled within their task, with the same draw for all arms.
 
     The best figure of a column of scores or of times is marked where, for every other method of the
     table, the interval of the difference between the two excludes zero.
@@ -123,7 +123,7 @@ def _budget_tables(comparison: Comparison) -> list[BudgetTable]:
 
 
 def _drawn(comparison: Comparison) -> list[tuple[Column, Resampled]]:
-    """Every column with its figures of all arms, resampled together: means of [arms]."""
+    """Every column with its resampled means of all arms: [arms]."""
     unpruned = next(iter(comparison.arms.values())).rows
     tasks = {
         task: strata[0]
@@ -167,7 +167,7 @@ def _drawn(comparison: Comparison) -> list[tuple[Column, Resampled]]:
 def _rows(
     places: Mapping[str, int], drawn: Sequence[tuple[Column, Resampled]]
 ) -> dict[str, tuple[Cell, ...]]:
-    """The cells of every method of one table, whose arms stand at `places`."""
+    """The cells of every method of one table; `places` are the indices of the methods' arms."""
     columns = []
     for column, figures in drawn:
         best = _winner(column, {name: figures[place] for name, place in places.items()})
@@ -184,7 +184,7 @@ def _rows(
 
 
 def _winner(column: Column, figures: Mapping[str, Resampled]) -> str | None:
-    """The method that is better than every other beyond doubt, where there are two or more."""
+    """The method whose difference from every other has an interval without zero, if any."""
     sign = _BETTER.get(column.kind, 0)
     if not sign or len(figures) < 2:
         return None

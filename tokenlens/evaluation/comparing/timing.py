@@ -1,7 +1,7 @@
 """Times of the arms, measured side by side in one run.
 
-Answers are cached between runs; times are not, since a machine's load changes. Therefore all arms
-answer a few fixed batches in turn, only to be timed.
+Answers are cached between runs. Times are not cached, because a machine's load changes. Therefore
+all arms answer a few fixed batches in turn, only for the timing.
 """
 
 import statistics
@@ -30,7 +30,7 @@ from tokenlens.storage.seals import read_sealed, require, write_sealed
 FILE = "timing.json"
 _BATCHES, _BATCH_SIZE, _REPEATS = 4, 8, 3
 _ENOUGH_S = 25.0
-"""After so many seconds no batch is repeated any more."""
+"""Seconds after which no batch is repeated again."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Timing:
     """Times of all arms for the same batches.
 
     Attributes:
-        arms: per arm what it does (a hash), and `prefill_s` and `decode_s`: for every batch the
-            seconds per sample, the median of the repeats. The vision tower is part of the prefill.
-        samples: per batch.
-        repeats: of every batch, after a warm-up.
-        machine: the device, and the threads it had.
+        arms: per arm a hash of its schedule's effect, and `prefill_s` and `decode_s`: for every
+            batch the seconds per sample, the median of the repeats. The vision tower is part of the
+            prefill.
+        samples: number of samples per batch.
+        repeats: number of timed repeats of every batch, after a warm-up.
+        machine: the device and the number of threads.
     """
 
     arms: Mapping[str, Mapping[str, Any]]
@@ -52,7 +53,7 @@ class Timing:
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:
-        """What `save` wrote into a directory of results; None where nothing was timed."""
+        """Read the times from a directory of results; None where nothing was timed."""
         if not (directory / FILE).exists():
             return None
         path = directory / FILE
@@ -62,15 +63,15 @@ class Timing:
         return cls(**{key: content[key] for key in keys})
 
     def save(self, directory: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the times to a file, whole or not at all."""
         write_sealed(directory / FILE, asdict(self))
 
     def of(self, name: str, arms: Sequence[str]) -> NDArray[np.float64]:
-        """`prefill_s` or `decode_s` of some arms: [batches, arms]."""
+        """Values of `prefill_s` or `decode_s` for some arms: seconds, float64 [batches, arms]."""
         return np.array([self.arms[arm][name] for arm in arms], dtype=np.float64).T
 
     def covers(self, schedules: Mapping[str, Schedule | None]) -> bool:
-        """Whether all these arms were timed as they are now."""
+        """Whether all these arms were timed with the schedules they have now."""
         return all(
             self.arms.get(arm, {}).get("schedule") == _hash(schedule)
             for arm, schedule in schedules.items()
@@ -85,14 +86,14 @@ def time_arms(
 ) -> Timing:
     """Time all arms on a few batches of samples of all tasks.
 
-    Every batch is answered by all arms in turn, in the opposite order each time, after a warm-up,
-    so that their times can be compared though the machine's speed drifts.
+    After a warm-up, all arms answer every batch in turn, and the order is reversed each time. The
+    times can then be compared although the machine's speed changes slowly.
 
     Args:
         vlm: a model with its processor.
-        samples: at least one; up to 32 of them are asked, the tasks in turn.
+        samples: at least one; up to 32 of them are used, taken from the tasks in turn.
         schedules: by the name of their arm; None is the unpruned model.
-        options: how they are answered; batches are of a size of their own.
+        options: options for answering; the batch size for timing is fixed.
     """
     chosen = [samples[place] for place in _subset(samples, _BATCHES * _BATCH_SIZE)]
     size = min(_BATCH_SIZE, len(chosen))
@@ -136,7 +137,7 @@ def time_arms(
 
 
 def _subset(samples: Sequence[Sample], count: int) -> list[int]:
-    """Places of up to `count` samples, the tasks in turn: every batch has all of them alike."""
+    """Indices of up to `count` samples, taken from the tasks in turn, so that batches are alike."""
     places = list(range(len(samples))) if len(samples) <= count else choose_subset(samples, count)
     turns: dict[str, int] = {}
     keyed = []

@@ -1,15 +1,15 @@
-"""What is taken from the model at a layer, one arm per curve and layer.
+"""Arms of the information curves: one way to withhold visual tokens per curve and layer.
 
-- `horizon`: every visual token is gone from the layer on. Where nothing changes any more, the model
-  has read its picture: the information horizon (arXiv 2512.07580).
-- `contribution`: the layer alone leaves visual tokens as they were; they stay readable, by the keys
-  and values it makes of them (layer contribution; ShortV, arXiv 2504.00502).
-- `aside`: the layer alone has no visual tokens; they come back behind it as they were. Where a
-  model adds features to visual tokens between layers (deepstack) nothing can come back before the
-  last of these, and they are gone from the layer on, as in `horizon`.
-- `capability`: what the layer of the unpruned model ranks highest stays from layer 3 on (SwiftVLM,
-  arXiv 2602.03134, Fig. 4, with agreement instead of a score).
-- `random`: a random share stays from the layer on.
+- `horizon`: all visual tokens are removed from the layer on. From the information horizon on (arXiv
+2512.07580), this no longer changes the output.
+- `contribution`: only this layer does not update visual tokens; text can still read their keys and
+values (layer contribution; ShortV, arXiv 2504.00502).
+- `aside`: only this layer runs without visual tokens; they return unchanged after it. Where a model
+adds features to visual tokens between its first layers (deepstack), tokens cannot return within
+these layers; they are then removed from the layer on, as in `horizon`.
+- `capability`: only the tokens that the unpruned model's layer ranks highest are kept from layer 3
+on (SwiftVLM, arXiv 2602.03134, Fig. 4, with agreement instead of a score).
+- `random`: a random share is kept from the layer on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,9 +34,9 @@ class Arms:
     """The arms of a model.
 
     Attributes:
-        vlm: what runs.
-        share: of the visual tokens, that stays where some do.
-        seed: of the random arms.
+        vlm: a model with its processor.
+        share: share of the visual tokens that is kept, in the arms that keep some.
+        seed: seed of the random arms.
     """
 
     vlm: VLM
@@ -46,7 +46,7 @@ class Arms:
     def open(
         self, curve: str, layer: int, input_ids: Tensor, recorded: Sequence[Tensor]
     ) -> AbstractContextManager[Any]:
-        """The context within which a forward pass of `input_ids` is the arm's.
+        """Context in which a forward pass of `input_ids` runs as the arm of `curve` and `layer`.
 
         `recorded` is the unpruned model's importance of every sample; `layer` counts from 1.
         """
@@ -63,7 +63,7 @@ class Arms:
 
 
 def aside_in(model: ModelRef, layer: int) -> Schedule:
-    """No visual token enters `layer` (from 1, not the last), and all of them the next one."""
+    """Schedule without visual tokens in `layer` (from 1, not the last); all enter the next one."""
     set_aside = Stage(score_layer=layer, when="before", keep="none", disposal="bypass")
     back = Stage(score_layer=layer + 1, when="before", keep=1.0, disposal="drop")
     scorer = Scorer(query="uniform")
@@ -72,10 +72,10 @@ def aside_in(model: ModelRef, layer: int) -> Schedule:
 
 @contextmanager
 def frozen_in(vlm: VLM, layer: int, input_ids: Tensor) -> Iterator[None]:
-    """Within, layer `layer` (from 1) does not update the visual tokens of `input_ids`.
+    """Context in which `layer` (from 1) does not update the visual tokens of `input_ids`.
 
-    All rows run, and those of visual tokens are put back behind the layer. What a family adds to
-    visual tokens between layers (deepstack) is added as ever.
+    All tokens run through the layer; then the hidden states of visual tokens are restored. Features
+    that a family adds to visual tokens between layers (deepstack) are still added.
     """
     visual = visual_mask(vlm.model, input_ids)
 

@@ -1,4 +1,4 @@
-"""The curves that were measured: means over samples with their intervals."""
+"""Measured information curves: means over samples with their intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Information:
-    """What a model loses, in how sure it is of its own answer, by layer (`information.arms`).
+    """Change of a model's confidence in its own answer, by layer and curve (`information.arms`).
 
     `horizon`, `contribution`, `aside`, `capability` and `random` are the divergences, float64
     [layers], in nats per answer token; `interval` gives them, and the agreements, with intervals.
 
     Attributes:
         identity: model, data and options.
-        tasks: of each sample.
+        tasks: task of each sample.
         values: per curve and measure, float64 [samples, layers], means over answer tokens.
-        answer_tokens: of each sample.
+        answer_tokens: number of answer tokens of each sample.
     """
 
     identity: dict[str, Any]
@@ -48,7 +48,7 @@ class Information:
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read a finished directory. Raises `ResultsError` where it is none or not finished."""
+        """Read a finished directory; raises `ResultsError` for any other directory."""
         reader = ShardReader(directory, KIND)
         if not reader.complete:
             raise ResultsError(
@@ -73,12 +73,12 @@ class Information:
 
     @property
     def layers(self) -> int:
-        """Of the decoder."""
+        """Number of decoder layers."""
         return int(self.values["horizon", "kl"].shape[1])
 
     @property
     def horizon(self) -> Floats:
-        """Divergence with all visual tokens gone from each layer on: [layers]."""
+        """Divergence with all visual tokens removed from each layer on: [layers]."""
         return self._mean("horizon")
 
     @property
@@ -93,7 +93,7 @@ class Information:
 
     @property
     def needs(self) -> LayerNeeds:
-        """What each layer loses without visual tokens, or without updating them.
+        """Divergence caused by each layer without visual tokens, or without updating them.
 
         In nats per answer token, the mean over samples of the task that loses most.
         """
@@ -102,7 +102,7 @@ class Information:
 
     @property
     def why(self) -> Why:
-        """What a schedule says of where its layers come from."""
+        """The record of how layers were chosen, for a schedule."""
         data = self.identity["data"]
         return Why(
             criterion=KIND,
@@ -116,12 +116,12 @@ class Information:
 
     @property
     def capability(self) -> Floats:
-        """Divergence on what each layer ranks highest, from layer 3 on: [layers]."""
+        """Divergence with only each layer's highest-ranked tokens from layer 3 on: [layers]."""
         return self._mean("capability")
 
     @property
     def random(self) -> Floats:
-        """Divergence on a random share from each layer on: [layers]."""
+        """Divergence with a random share of tokens from each layer on: [layers]."""
         return self._mean("random")
 
     def interval(
@@ -133,8 +133,8 @@ class Information:
             curve: one of `arms.CURVES`.
             measure: "kl" in nats per answer token, or "agreement", the share of answer tokens that
                 stay the most likely.
-            task: only its samples; all where not given.
-            seed: of the bootstrap.
+            task: restricts to the samples of this task; None takes all.
+            seed: seed of the bootstrap.
         """
         values = self.values[curve, measure]
         chosen = values if task is None else values[[one == task for one in self.tasks]]
@@ -143,7 +143,7 @@ class Information:
     def table(self) -> pd.DataFrame:
         """`task` (each, then `all`), `samples`, `curve`, `measure`, `layer`, `mean`, `low`, `high`.
 
-        A sample counts as much as another, however long its answer is.
+        Every sample has the same weight, whatever the length of its answer.
         """
         rows = []
         for name in (*dict.fromkeys(self.tasks), None):
@@ -156,9 +156,9 @@ class Information:
         return pd.DataFrame(rows, columns=names)
 
     def as_capability(self) -> Capability:
-        """Agreement on each layer's own choice, as selection takes a capability.
+        """Agreement with each layer's own choice of tokens, in the form of a capability.
 
-        Raises `SelectionError` where no layer's choice gives a single answer token again.
+        Raises `SelectionError` where the agreement is 0 for every layer.
         """
         agreed = self.values["capability", "agreement"]
         if not agreed.any():
@@ -188,7 +188,7 @@ class Information:
 
 
 def horizon_layer(agreement_low: Sequence[float], least: float = 0.99) -> int | None:
-    """The first layer from which on agreement never falls below `least` any more; None without.
+    """The first layer from which agreement is `least` or more in all later ones; None without one.
 
     >>> horizon_layer([0.2, 0.9, 0.995, 1.0]), horizon_layer([0.0, 0.5])
     (3, None)

@@ -1,4 +1,4 @@
-"""Measuring the curves: one forward pass per arm over prompt and answer, stored per sample."""
+"""Measurement of the curves: one forward pass per arm over prompt and answer, stored per sample."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -36,17 +36,17 @@ _COLUMNS: dict[str, pa.DataType] = {
     "answer_tokens": pa.int32(),
     **{f"{curve}_{name}": pa.list_(pa.float64()) for curve in CURVES for name in MEASURES},
 }
-"""Lists are [layers * answer tokens], a layer after the other."""
+"""Lists are [layers * answer tokens], one layer after the other."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the curves are measured.
+    """Options of the measurement.
 
     Attributes:
-        share: of the visual tokens, that stays in the arms that keep some; in (0, 1).
-        max_new_tokens: after which an answer is cut off.
-        seed: of the random arms.
+        share: share of the visual tokens kept in the arms that keep some; in (0, 1).
+        max_new_tokens: tokens after which an answer is cut off.
+        seed: seed of the random arms.
     """
 
     share: float = SHARE
@@ -54,7 +54,7 @@ class Options:
     seed: int = 0
 
     def check(self, batch_size: int) -> None:
-        """Raise `ResultsError` for a value that makes no sense."""
+        """Raise `ResultsError` for a value out of range."""
         if not 0 < self.share < 1:
             raise ResultsError(f"share: got {self.share}, expected a share above 0 and below 1")
         for name, value in (("batch_size", batch_size), ("max_new_tokens", self.max_new_tokens)):
@@ -64,13 +64,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `information` will take.
+    """Estimated cost of `information`.
 
     Attributes:
-        arms: forward passes per batch, those that are compared with others included.
-        samples: of the run.
-        done: of them stored already.
-        seconds: for the rest, from one batch that was answered and run once.
+        arms: forward passes per batch, the unpruned reference pass included.
+        samples: number of samples of the run.
+        done: number of samples that are stored already.
+        seconds: time for the other samples, extrapolated from one batch.
     """
 
     arms: int
@@ -90,23 +90,23 @@ def information(
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> Information:
-    """Measure, without labels, what each layer does with the picture (see `information.arms`).
+    """Measure without labels how each layer uses the picture (see `information.arms`).
 
     The model answers greedily, unpruned. Then its next-token distributions along that answer are
     compared with those of every arm, one forward pass each over prompt and answer.
 
     Args:
         vlm: a model with its processor.
-        samples: pictures and questions; answers and boxes are not looked at.
-        out: directory of the rows; an interrupted run continues there. None keeps nothing.
+        samples: pictures and questions; answers and boxes are not used.
+        out: directory of the rows; an interrupted run continues there. None keeps no files.
         share: see `Options`.
         max_new_tokens: see `Options`.
         seed: see `Options`.
-        batch_size: prompts in one forward pass.
+        batch_size: samples per forward pass.
         show_progress: show a bar with an ETA on standard error.
 
     Raises:
-        ResultsError: no samples, or an option that makes no sense.
+        ResultsError: no samples, or an option out of range.
         OutputError: `out` cannot be written to or holds another run.
         SampleError: a picture that cannot be used.
     """
@@ -129,7 +129,7 @@ def estimate(
     options: Options = Options(),
     batch_size: int = 8,
 ) -> Estimate:
-    """What `information` would take, from answering the first batch and running it once more.
+    """Estimate the cost of `information` by answering the first batch and running it once more.
 
     Raises `OutputError` where `out` holds another run.
     """
@@ -143,7 +143,7 @@ def estimate(
     answers = answer_tokens(vlm, batch.inputs, options.max_new_tokens)
     answering = time.perf_counter() - began
     forced = ForcedBatch.of(batch.inputs, answers)
-    forced.logits(vlm)  # the first of its shape is slower than those after it
+    forced.logits(vlm)  # the first pass of a shape is slower than later ones
     began = time.perf_counter()
     forced.logits(vlm)
     forward = time.perf_counter() - began
@@ -224,7 +224,7 @@ def _check_finite(sample: Sample, curve: str, layer: int, logits: torch.Tensor) 
 
 
 def _identity(vlm: VLM, samples: Sequence[Sample], options: Options) -> dict[str, Any]:
-    """What makes two runs one; the batch size only shifts the last bits."""
+    """Identity of a run; the batch size is no part, as it only changes the last bits."""
     keys = [sample_key(sample) for sample in samples]
     ids = [[sample.id, sample.task] for sample in samples]
     return {

@@ -1,4 +1,4 @@
-"""Prompts with an answer behind them, run in one forward pass."""
+"""Teacher forcing: prompts followed by a given answer, run in one forward pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ class ForcedBatch:
     """A batch of prompts, each followed by an answer, padded on the left.
 
     Attributes:
-        inputs: the model's inputs; what is per token is [batch, longest prompt and answer].
-        lengths: tokens of each answer, at least one.
+        inputs: the model's inputs; those with a value per token are [batch, tokens], where `tokens`
+            is the greatest length of prompt and answer.
+        lengths: number of tokens of each answer, at least one.
     """
 
     inputs: Mapping[str, Any]
@@ -51,7 +52,7 @@ class ForcedBatch:
         """Per sample the logits that predict its answer: float32 [answer tokens, vocabulary].
 
         One forward pass; it is pruned where the caller has opened `tokenlens.prune`. As in
-        decoding, the tokens that stand for pictures are the least likely.
+        decoding, tokens that stand for pictures get the lowest logit.
         """
         keep = max(self.lengths) + 1
         with torch.inference_mode():

@@ -19,7 +19,7 @@ NAMES = ("agreement", "agreement_low", "agreement_high")
 
 
 def agreement(predictions: pd.Series, reference: pd.Series) -> pd.Series:
-    """1.0 for every prediction that is the reference's, else 0.0, by their common index.
+    """1.0 for every prediction that agrees with the reference, else 0.0, matched by their index.
 
     >>> agreement(pd.Series(["Red.", "two"]), pd.Series(["red", "three"])).to_list()
     [1.0, 0.0]
@@ -34,10 +34,10 @@ def agreement_statistics(
 
     Args:
         strata: per stratum the agreement [samples, arms] of every arm over the same samples.
-        arms: how many there are.
+        arms: number of arms.
 
     Returns:
-        NaN throughout where any agreement is not known.
+        All values are NaN where any agreement is unknown.
     """
     if not all(np.isfinite(stratum).all() for stratum in strata):
         return [dict.fromkeys(NAMES, nan)] * arms
@@ -46,7 +46,7 @@ def agreement_statistics(
 
 
 def unscored_tasks(rows: pd.DataFrame) -> list[str]:
-    """The tasks of which no sample has ground truth, from the rows of a result."""
+    """Tasks in which no sample has ground truth, from the rows of a result."""
     scored = rows["score"].notna().groupby(rows["task"], sort=False).any()
     return [str(task) for task, has_any in scored.items() if not has_any]
 
@@ -60,7 +60,7 @@ def scores_or_agreement(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def scoring_note(rows: pd.DataFrame) -> str:
-    """What is measured where samples have no ground truth, a sentence; empty where all have."""
+    """A sentence on what is measured where samples lack ground truth; empty where none does."""
     without = int(rows["score"].isna().sum())
     if not without:
         return ""
@@ -76,7 +76,7 @@ def scoring_note(rows: pd.DataFrame) -> str:
 
 
 def reference_note(rows: pd.DataFrame) -> str:
-    """Which tasks are measured by agreement instead of a score, a sentence; empty where none is."""
+    """A sentence on the tasks that are measured by agreement; empty where all have scores."""
     tasks = unscored_tasks(rows)
     if not tasks:
         return ""

@@ -7,10 +7,10 @@ _SAID = re.compile(r"(?i:answer is|answer:|option|choice) \(?([A-Z])\b(?! \w)")
 
 
 def is_yes_in_pope(answer: str) -> bool:
-    """Whether POPE takes an answer for a yes: its first sentence does not say no or not.
+    """Whether an answer counts as yes in POPE: its first sentence contains neither no nor not.
 
-    The rule of AoiDragon/POPE `evaluate.py`, by which any other answer is a yes; unlike there, NO
-    in capitals is a no.
+    The rule of AoiDragon/POPE `evaluate.py`: any other answer is a yes. Deviation: NO in capitals
+    is a no here.
 
     >>> is_yes_in_pope("Yes, there is."), is_yes_in_pope("No."), is_yes_in_pope("There is not one")
     (True, False, False)
@@ -20,7 +20,7 @@ def is_yes_in_pope(answer: str) -> bool:
 
 
 def yes_or_no_in_mme(answer: str) -> str:
-    """What MME takes an answer for: "yes", "no" or "other", by its first four characters.
+    """How an answer counts in MME: "yes", "no" or "other", by its first four characters.
 
     The rule of MME's `eval_tool/calculation.py`.
 
@@ -36,8 +36,8 @@ def yes_or_no_in_mme(answer: str) -> str:
 def letter(answer: str) -> str | None:
     """The option that an answer names by its letter, or None.
 
-    The letter comes first (`B`, `(B)`, `B. a cat`) or is said to be the answer, as the published
-    scripts of ScienceQA and LLaVA read it.
+    The letter comes first (`B`, `(B)`, `B. a cat`) or follows words such as "the answer is", as in
+    the published scripts of ScienceQA and LLaVA.
 
     >>> [letter(text) for text in ("B", "(B) a cat", "B. a cat", "The answer is B.", "A cat")]
     ['B', 'B', 'B', 'B', None]

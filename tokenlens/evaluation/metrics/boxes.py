@@ -1,4 +1,4 @@
-"""Parsers of boxes in each model family's format, to fractions of the picture."""
+"""Parsers of boxes in each model family's format; boxes become fractions of the picture."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class Shown:
 
     Attributes:
         size: (width, height) in pixels after resizing; None where the family's tokens do not say.
-        view: the part of the original picture that its visual tokens cover, xyxy as fractions.
+        view: the part of the original picture that the visual tokens cover, xyxy as fractions.
     """
 
     size: tuple[int, int] | None = None
@@ -33,7 +33,7 @@ class Shown:
 
     @classmethod
     def of(cls, vlm: "VLM", layout: "Layout") -> "Shown":
-        """What the visual tokens of a sample with one picture say of it."""
+        """Size and view of a sample's only picture, from the layout of its visual tokens."""
         vision = getattr(vlm.model.config, "vision_config", None)
         patch, merge = (getattr(vision, key, None) for key in ("patch_size", "spatial_merge_size"))
         size = None
@@ -73,7 +73,7 @@ def parse_box(answer: str, shown: Shown = Shown()) -> Box | None:
 
 
 def parse_decimals(answer: str, shown: Shown = Shown()) -> Box | None:
-    """The first box in an answer of LLaVA: `[x1, y1, x2, y2]` in fractions of what it was shown.
+    """The first box in an answer of LLaVA: `[x1, y1, x2, y2]` in fractions of its input.
 
     None where there is no such box, or it is inverted or empty.
 
@@ -108,8 +108,9 @@ def parse_pixels(answer: str, shown: Shown) -> Box | None:
 def parse_grid_lines(answer: str, shown: Shown = Shown()) -> Box | None:
     """The box in an answer of `smol-llava`: four letters that name lines of a 24 x 24 grid.
 
-    Letters are a to y, in the order left, top, right, bottom: each is one token of its tokenizer,
-    which writes every digit apart, so that a box in thousandths would take 17 tokens. None where
+    Letters are a to y, in the order left, top, right, bottom. Each letter is one token of its
+    tokenizer. The tokenizer splits numbers into digits, so a box in thousandths would take 17
+    tokens. None where
     the answer is anything else, or the box is inverted or empty.
 
     >>> parse_grid_lines("d f m y")
@@ -145,11 +146,11 @@ BOX_FORMATS: dict[str, BoxFormat] = {
     "llava": parse_decimals_or_thousandths,
     "llava_next": parse_decimals_or_thousandths,
 }
-"""Model type to the form its boxes have; that of every other family is taken to be Qwen2-VL's."""
+"""Form of boxes by model type; every other family is assumed to use Qwen2-VL's."""
 
 
 def box_reader(vlm: "VLM", layout: "Layout") -> BoxReader:
-    """How boxes are read from a model's answer about the picture with this layout."""
+    """The parser of boxes for a model's answers about the picture with this layout."""
     read, shown = BOX_FORMATS.get(vlm.model.config.model_type, parse_box), Shown.of(vlm, layout)
     return lambda answer: read(answer, shown)
 
@@ -162,7 +163,7 @@ def _proper(numbers: Sequence[str], size: tuple[int, int]) -> Box | None:
 
 
 def _in_picture(box: Box, shown: Shown) -> Box:
-    """A box in what was shown as a box in the original picture."""
+    """Convert a box in the picture the model received to a box in the original picture."""
     if shown.view == _WHOLE:
         return box
     left, top, right, bottom = shown.view

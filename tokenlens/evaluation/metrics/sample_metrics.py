@@ -1,4 +1,4 @@
-"""Metrics of single answers, each 0 to 1.
+"""Metrics of single answers, each from 0 to 1.
 
 Metrics of a set of answers (F1, accuracy⁺) are in `evaluation.metrics.set_metrics`. A malformed
 answer scores 0 and never raises. A sample without ground truth scores NaN: it is reported, but not
@@ -16,7 +16,7 @@ from tokenlens.samples.sample import Box, Sample
 from tokenlens.wording.suggest import one_of
 
 THRESHOLD = 0.5
-"""Overlap from which a box counts as found: Acc@0.5, as on RefCOCO."""
+"""Least overlap of a box that counts as right: Acc@0.5, as on RefCOCO."""
 
 _EDGES = ".,;:!?\"'`()[]{}<>"
 
@@ -38,7 +38,7 @@ def _area(box: Box) -> float:
 
 
 def normalise(answer: str) -> str:
-    """An answer without case, spare spaces, or punctuation around its words; articles stay.
+    """An answer in lower case, without extra spaces or punctuation around words; articles are kept.
 
     >>> normalise("  The  Red circle. ")
     'the red circle'
@@ -70,7 +70,7 @@ def box_accuracy(
 def exact_match(prediction: str, sample: Sample, *_picture: object) -> float:
     """1 where the normalised prediction equals one of the normalised answers, else 0.
 
-    NaN for a sample without answers. GQA's metric; case and outer punctuation count for nothing.
+    NaN for a sample without answers. GQA's metric; case and outer punctuation are ignored.
     """
     if not sample.answers:
         return nan
@@ -78,7 +78,7 @@ def exact_match(prediction: str, sample: Sample, *_picture: object) -> float:
 
 
 def vqa_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
-    """The soft accuracy of VQAv2 and TextVQA (`evaluation.vqa`); NaN without answers."""
+    """The soft accuracy of VQAv2 and TextVQA (`evaluation.metrics.vqa`); NaN without answers."""
     return soft_accuracy(prediction, sample.answers) if sample.answers else nan
 
 
@@ -120,11 +120,11 @@ METRICS: dict[str, Metric] = {
     "pope": pope_accuracy,
     "mme": mme_accuracy,
 }
-"""Name to metric, as samples name theirs."""
+"""Metrics by the name that samples use."""
 TASK_METRICS = {"localisation": "box", "deep-localisation": "box"}
-"""What scores the samples of a task that name none; every other task is scored by `exact`."""
+"""Metric by task, for samples that name none; every other task is scored by `exact`."""
 LOCALISATION_METRICS = {"box"}
-"""Those that ask where something is: tables average their tasks apart from all others."""
+"""Metrics of localisation: tables average tasks with these apart from all others."""
 
 
 def metric_name(task: str, metric: str) -> str:

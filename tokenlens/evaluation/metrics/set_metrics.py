@@ -15,7 +15,7 @@ from tokenlens.samples.benchmarks.mme import COGNITION, PERCEPTION
 
 
 class Figure(NamedTuple):
-    """One number: of which task, its name, its value (NaN where it is not defined)."""
+    """One number: its task, its name, and its value (NaN where it is not defined)."""
 
     task: str
     name: str
@@ -23,17 +23,18 @@ class Figure(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The value as people write it: scores in points, everything else in per cent."""
+        """The value as text: scores in points, everything else in per cent."""
         if isnan(self.value):
             return "-"
         return f"{self.value:.1f}" if self.name == "score" else f"{self.value:.1%}"
 
 
 def pope_figures(rows: pd.DataFrame) -> list[Figure]:
-    """Accuracy, precision, recall, F1 and the share of yes, per split and as mean of the splits.
+    """Accuracy, precision, recall, F1 and share of yes, per split and as mean of the splits.
 
-    Source: POPE, arXiv 2305.10355, `evaluate.py`; yes is the positive. The yes ratio is that of the
-    answers. Precision is NaN where no answer is a yes, recall where none should be.
+    Source: POPE, arXiv 2305.10355, `evaluate.py`; yes is the positive class. The yes ratio is that
+        of the answers. Precision is NaN where no answer is yes, recall where no right answer is
+        yes.
     """
     found = []
     for task, part in _tasks(rows):
@@ -61,7 +62,7 @@ def mme_figures(rows: pd.DataFrame) -> list[Figure]:
 
     Source: MME, arXiv 2306.13394. Accuracy⁺ is the share of pictures whose two questions are both
     right; a subtask's score is the sum of the two in per cent, 0 to 200. The sums are over the
-    subtasks that were asked: 0 to 2000 and 0 to 800 where all of them were.
+    subtasks in the data: 0 to 2000 and 0 to 800 where all are present.
     """
     found = []
     for task, part in _tasks(rows):
@@ -81,8 +82,8 @@ def mme_figures(rows: pd.DataFrame) -> list[Figure]:
 def mmbench_figures(rows: pd.DataFrame) -> list[Figure]:
     """Circular accuracy per ability and over all questions.
 
-    Source: MMBench, arXiv 2307.06281: a question counts where it is right in every order of its
-    options that the data hold.
+    Source: MMBench, arXiv 2307.06281: a question is right where its answers are right for every
+        order of its options in the data.
     """
     parts = [*_tasks(rows), ("all", rows)]
     return [Figure(task, "circular accuracy", _all_right(part)) for task, part in parts]
@@ -93,7 +94,7 @@ SET_METRICS: dict[str, Callable[[pd.DataFrame], list[Figure]]] = {
     "mme": mme_figures,
     "mmbench": mmbench_figures,
 }
-"""The name of a sample's metric to what is reported of a set of such samples."""
+"""Function of the figures of a set of samples, by the name of the samples' metric."""
 
 
 def set_figures(rows: pd.DataFrame) -> list[Figure]:
@@ -118,7 +119,7 @@ def _tasks(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _all_right(rows: pd.DataFrame) -> float:
-    """The share of groups of which every sample is right."""
+    """The share of groups in which every sample is right."""
     return float((rows.groupby("group")["score"].min() == 1).mean())
 
 

@@ -31,15 +31,17 @@ _CONTRACTIONS = {
     for place, letter in enumerate(word)
     if letter == "'"
 }
-"""A contraction without one of its apostrophes to the contraction. Words such as I'm and let's are
+"""Contractions by their form without an apostrophe. Words such as I'm and let's are
 missing here because the published script never finds them in lower case."""
 
 
 def normalise_vqa(answer: str) -> str:
-    """An answer without case, articles and punctuation, numbers as digits, contractions mended.
+    """An answer in lower case without articles and punctuation; numbers become digits.
 
-    A mark goes without a trace where it stands beside a space anywhere in the answer, or where the
-    answer has a comma inside a number; elsewhere it becomes a space.
+    Contractions get their apostrophe.
+
+    A punctuation mark is deleted where it occurs next to a space anywhere in the answer, or where
+    the answer has a comma inside a number; otherwise it becomes a space.
 
     >>> normalise_vqa("The two dogs!"), normalise_vqa("dont"), normalise_vqa("T-shirt")
     ('2 dogs', "don't", 't shirt')
@@ -56,11 +58,11 @@ def normalise_vqa(answer: str) -> str:
 
 
 def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """How many people agree with an answer: 0 to 1.
+    """Soft accuracy of an answer against several people's answers: 0 to 1.
 
-    The mean, over the people's answers, of min(1, a third of those among the others that agree). Of
-    ten answers, one that agrees gives 0.3, two give 0.6, three 0.9, four or more 1. A single answer
-    decides alone.
+    For each person's answer, the others that agree are counted and divided by 3, at most 1; the
+    result is the mean. With ten answers, one that agrees gives 0.3, two give 0.6, three 0.9, four
+    or more 1. With a single answer, the result is 1 where it agrees, else 0.
 
     >>> round(soft_accuracy("Two", ["2", "two", "three"] + ["many"] * 7), 3)
     0.6

@@ -51,7 +51,7 @@ _SCHEMA = pa.schema(
         "selected": pa.string(),
     }
 )
-"""`key` is the sample's (`fingerprints.sample_key`), `size` the picture's, then its `Layout` and
+"""`key` is the sample's (`cache_key.sample_key`), `size` the picture's, then its `Layout` and
 the `Answer`, whose field `selected` is JSON here."""
 
 

@@ -26,11 +26,11 @@ from tokenlens.storage.files import hash_bytes, hash_json
 from tokenlens.storage.versions import versions
 
 _NOTES = {"schema", "method", "model", "budget", "why"}
-"""Keys of a schedule that say nothing of what it does to a picture."""
+"""Keys of a schedule that do not affect an answer."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "torchvision", "accelerate")
-"""Those that bear on an answer, where they are installed."""
+"""Packages that affect an answer, where they are installed."""
 _READ_WHOLE = 1 << 20
-"""Bytes up to which a file beside a model's weights is told by its content."""
+"""Largest size in bytes of a file beside a model's weights that is hashed by its content."""
 EXEMPT = {
     "analyses": "reads what was recorded and answered",
     "cli": "says what to ask, which the identity holds",
@@ -40,7 +40,7 @@ EXEMPT = {
     "selection": "makes schedules, which the identity holds",
     "tuning": "makes schedules, which the identity holds",
 }
-"""Packages of tokenlens that decide no answer, wherever they lie in it, and why; all else does."""
+"""Packages of tokenlens that affect no answer, with the reason; all others do."""
 
 
 def sample_key(sample: Sample) -> str:

@@ -96,7 +96,7 @@ class Results:
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read what a finished run wrote; `ResultsError` where there is none."""
+        """Read the results of a finished run; raises `ResultsError` where there is none."""
         reader = ShardReader(directory, KIND)
         if not reader.complete:
             raise ResultsError(
@@ -109,7 +109,7 @@ class Results:
 
     @property
     def tokens_per_layer(self) -> NDArray[np.float64]:
-        """Visual tokens entering each layer, mean over samples: [layers]."""
+        """Visual tokens entering each layer, mean over samples: float64 [layers]."""
         means: NDArray[np.float64] = np.mean(
             np.stack(self.rows["tokens_per_layer"].to_list()), axis=0
         )
@@ -121,9 +121,10 @@ class Results:
 
         `score` per task, over `all` samples and as `macro` average of the tasks, None where no
         sample has ground truth; `agreement` with the unpruned model's answers likewise (see
-        `evaluation.agreement`), over all samples, None where there is no `reference`; `figures`,
-        what benchmarks report of the whole set, per task (see
-        `evaluation.set_metrics`); `samples` and how many of them are `unscored`; and per sample
+        `evaluation.metrics.agreement`), over all samples, None where there is no `reference`;
+        `figures`, the benchmark figures of the whole set, per task (see
+        `evaluation.metrics.set_metrics`); `samples` and how many of them are `unscored`; and per
+        sample
         `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
         """
         scores = {
@@ -160,10 +161,10 @@ class Results:
 
 
 def task_groups(rows: pd.DataFrame) -> list[tuple[str, list[pd.DataFrame]]]:
-    """Groups that scores are averaged over: (name, strata); the mean is that of the strata's means.
+    """Groups for averages of scores: (name, strata); the average is the mean of the strata's means.
 
     Every task is one stratum of its own, in order of appearance; `all` is one stratum of every row;
-    `macro` has the tasks that are scored at all as its strata.
+    the strata of `macro` are the tasks with at least one score.
     """
     tasks = {str(name): group for name, group in rows.groupby("task", sort=False)}
     scored = [group for group in tasks.values() if group["score"].notna().any()]

@@ -26,7 +26,7 @@ from tokenlens.storage.shards import ShardStore, existing_run
 
 Arm = tuple[Schedule | None, AnswerCache]
 _SMALL = 1_000_000_000
-"""Parameters of a model that takes many samples at a time."""
+"""Number of parameters below which a model takes large batches."""
 
 
 def many_at_once(vlm: VLM) -> int:
@@ -115,14 +115,14 @@ class Run:
         """Generate the answers that any store lacks, and write the rows."""
         count = len(self.samples)
         lacking = {row for place in arms for rows in stores[place].missing(count) for row in rows}
-        rows: dict[str, int] = {}  # each question once, by the first sample that asks it
+        rows: dict[str, int] = {}  # equal questions are answered once, for the first such sample
         for row in sorted(lacking):
             rows.setdefault(self._keys[row], row)
         asked: dict[Path, Arm] = {}
         kept: dict[Path, AnswerCache] = {}
         for directory, schedule in arms.items():
             store = AnswerCache(answers, self._answering(schedule))
-            # Arms that do the same are asked once.
+            # Arms with the same effect are run once.
             kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
         self._fill(list(asked.values()), rows)
         for directory in arms:
@@ -132,7 +132,7 @@ class Run:
         """Add the missing answers of all samples, given by key and row, to every arm's cache.
 
         A batch holds samples that the same arms have not answered, of one task where possible:
-        their answers have similar lengths, so that little time is lost in waiting. The batch is
+        their answers have similar lengths, so few samples wait for longer answers. The batch is
         prepared, and its pictures go through the vision tower, once for all arms.
         """
         waiting = [len(rows.keys() - store.known) for _, store in arms]
@@ -260,7 +260,7 @@ def _batches(
 
 
 def _hash(samples: Sequence[Sample]) -> str:
-    """Hash of samples that are not from a data set, without their pictures."""
+    """Hash of samples that do not come from a data set; their pictures are not hashed."""
     return hash_json(
         [{key: held for key, held in vars(sample).items() if key != "image"} for sample in samples]
     )
