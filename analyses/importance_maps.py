@@ -138,8 +138,7 @@ def plot(
     layer's pattern is seen whatever its level. `kind` is the name of the importance.
     """
     if scale == "layer":
-        given, shared = None, Scale(1.0)
-        label = f"{importance_unit(kind)}, of the layer's largest (max)"
+        given, shared, label = None, Scale(1.0), "importance, of the layer's largest (max)"
     else:
         given = shared = scale or Scale.shared([frame["importance"].to_numpy()], kind)
         label = f"importance: {importance_unit(shared.kind)}"

@@ -226,7 +226,7 @@ def legend_columns(labels: Iterable[str], theme: Theme, size: float = 7.5) -> in
 def _ems(letter: str) -> float:
     """About how wide a letter is, of the font's size; rather too wide than too narrow."""
     if unicodedata.east_asian_width(letter) in "WF":
-        return 1.15
+        return 1.2
     if letter in _WIDE or letter.isupper():
         return 1.15 if letter in _WIDE else 0.85
     return 0.4 if letter in _NARROW else 0.7
