@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tokenlens.probing.rows import attention_row, attention_weights, scaling_of
+from tokenlens.probing.attention_weights import attention_weights, scaling_of
 
 LOWEST = torch.finfo(torch.float32).min
 CASES = list(
@@ -64,7 +64,9 @@ def test_the_probes_rows_are_what_they_were(dtype, groups, softcap, mask) -> Non
     for sample, row in itertools.product(range(2), range(5)):
         options = {"scaling": 0.3, "softcap": softcap, "bias": bias[sample, :, row]}
         before = probed_before(query[sample, :, row], key[sample], **options)
-        now = attention_row(query[sample, :, row], key[sample], **options)
+        asked, keys = query[sample, :, row].float()[:, None], key[sample].float()
+        seen_from = options.pop("bias")[:, None]
+        now = attention_weights(asked, keys, seen_from, **options)[:, 0]
         assert torch.equal(now, before)
         assert now.dtype == torch.float32
 

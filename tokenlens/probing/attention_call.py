@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenlens.errors import ProbeError
-from tokenlens.probing.rows import attention_weights, row_bias, scaling_of
+from tokenlens.probing.attention_weights import attention_weights, row_bias, scaling_of
 
 MOST_WEIGHTS = 2**24
 """Attention weights held at once while many rows are read; more are read in turns."""

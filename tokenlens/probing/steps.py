@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tokenlens.probing.attention_call import MOST_WEIGHTS
-from tokenlens.probing.rows import (
+from tokenlens.probing.attention_weights import (
     as_bias,
     attention_logits,
     attention_weights,

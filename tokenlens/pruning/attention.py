@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from tokenlens.probing.rows import scaling_of
+from tokenlens.probing.attention_weights import scaling_of
 
 
 @dataclass(frozen=True)

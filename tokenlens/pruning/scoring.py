@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenlens.probing.rows import attention_weights
+from tokenlens.probing.attention_weights import attention_weights
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange
 from tokenlens.pruning.tower_reading import TowerReading

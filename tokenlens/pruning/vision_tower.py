@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters.towers import Tower
 from tokenlens.probing.attention import is_observing
-from tokenlens.probing.rows import scaling_of
+from tokenlens.probing.attention_weights import scaling_of
 from tokenlens.pruning.attention import AttentionInputs
 from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
 from tokenlens.pruning.tower_reading import TowerReading

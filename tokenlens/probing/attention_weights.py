@@ -1,6 +1,7 @@
-"""Rows of attention maps, computed from their queries and all keys, never from the whole map.
+"""The importance of visual tokens: rows of attention, of some queries over all keys.
 
-The probe reads one row a sample, the engine and the vision tower's reader many: by one formula.
+The one formula that the probe, the engine's scoring and the vision tower's reader share; the whole
+map is never computed.
 """
 
 from typing import Any
@@ -9,37 +10,6 @@ import torch
 from torch import Tensor
 
 from tokenlens.errors import ProbeError
-
-
-def attention_row(
-    query: Tensor,
-    key: Tensor,
-    *,
-    scaling: float,
-    bias: Tensor,
-    softcap: float | None = None,
-) -> Tensor:
-    """Softmax of one query token over all keys, in float32 whatever the model's dtype.
-
-    Args:
-        query: [heads, head_dim], one token, after rotary.
-        key: [key_value_heads, keys, head_dim]; grouped-query heads are not repeated.
-        scaling: Factor on the dot products.
-        bias: float32 [1 or heads, keys], added to the scaled products; -inf hides a key.
-        softcap: Where given, products are squashed to ±softcap before the bias, as in Gemma 2.
-
-    Returns:
-        float32 [heads, keys]; each row sums to 1.
-
-    >>> row = attention_row(torch.zeros(2, 4), torch.zeros(1, 5, 4), scaling=0.5,
-    ...                     bias=torch.tensor([[0.0, 0.0, 0.0, 0.0, -torch.inf]]))
-    >>> row.shape, row[0].tolist()
-    (torch.Size([2, 5]), [0.25, 0.25, 0.25, 0.25, 0.0])
-    """
-    weights = attention_weights(
-        query.float()[:, None], key.float(), bias[:, None], scaling=scaling, softcap=softcap
-    )
-    return weights[:, 0]
 
 
 def attention_weights(
@@ -57,6 +27,12 @@ def attention_weights(
 
     Returns:
         [..., heads, rows, keys]; a row that sees a key sums to 1.
+
+    >>> query, key = torch.zeros(2, 1, 4), torch.zeros(1, 5, 4)  # 2 heads share 1 head of keys
+    >>> seen = torch.tensor([[[True, True, True, True, False]]])
+    >>> row = attention_weights(query, key, seen, scaling=0.5)
+    >>> row.shape, row[0].tolist()
+    (torch.Size([2, 1, 5]), [[0.25, 0.25, 0.25, 0.25, 0.0]])
     """
     logits = attention_logits(query, key, scaling=scaling, softcap=softcap)
     blocked = torch.finfo(seen.dtype if seen.is_floating_point() else logits.dtype).min
