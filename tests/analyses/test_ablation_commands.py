@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,7 +14,8 @@ from tokenlens.analyses.studies import ablation, merged_offset, needed_tokens
 def arguments(tmp_path_factory):
     """A model directory and data with both splits, as the commands' options."""
     folder = tmp_path_factory.mktemp("data")
-    Image.effect_noise((24, 24), 90).convert("RGB").save(folder / "picture.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
     rows = [
         {
             "id": str(index),

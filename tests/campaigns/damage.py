@@ -170,9 +170,12 @@ def _differences(got: Read, expected: Read) -> list[str]:
 
 
 def _steady(text: str) -> list[str]:
-    """What a command printed, without the tables that hold times and how often was timed."""
+    """What a command printed, without the tables that hold times and how often was timed.
+
+    Titles are centred over those tables, so that the space around a line depends on times too.
+    """
     return [
-        line
+        line.strip()
         for line in text.splitlines()
         if not line.startswith(("│", "┃", "|")) and "timed" not in line
     ]
