@@ -150,11 +150,12 @@ def plot(
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
         boxes = part[part["layer"] == 1][["x0", "y0", "x1", "y1"]].to_numpy()
         maps = rasterise(boxes, part["importance"].to_numpy().reshape(layers, -1))
-        painted = [
-            _tile(ground, one, layer, given or _own(one, kind), layer in chosen, outlines)
-            for layer, one in enumerate(maps, start=1)
-        ]
-        tiles = [Tile(picture, "picture", outlines=outlines), *painted]
+        tiles = [Tile(picture, "picture", outlines=outlines)]
+        for layer, one in enumerate(maps, start=1):
+            own = given or Scale(float(np.nanmax(one, initial=0)), kind)
+            caption = f"layer {layer}" if given else f"layer {layer}\nmax {_largest(own)}"
+            painted = few_colours(lay_over(ground, own.paint(one)))
+            tiles.append(Tile(painted, caption, layer in chosen, outlines))
         strips.append(Strip(part["question"].iloc[0], pictures[name].size, tiles))
     foot = _FOOT if ax is None else 0.0
     legend = [frame_entry(REGION, "region that the answer needs")] if regions else []
@@ -163,31 +164,6 @@ def plot(
     )
     _add_colour_bar(figure, ax, shared, label, theme)
     return figure
-
-
-@dataclass(frozen=True)
-class _OwnScale(Scale):
-    """The scale of one map alone, whose end its caption gives."""
-
-
-def _own(importance: np.ndarray, kind: str) -> _OwnScale:
-    return _OwnScale(float(np.nanmax(importance, initial=0)), kind)
-
-
-def _tile(
-    ground: Image.Image,
-    importance: np.ndarray,
-    layer: int,
-    scale: Scale,
-    marked: bool,
-    outlines: Sequence[tuple[Outline, str]],
-) -> Tile:
-    """One layer's map."""
-    caption = f"layer {layer}"
-    if isinstance(scale, _OwnScale):
-        caption = f"{caption}\nmax {_largest(scale)}"
-    painted = few_colours(lay_over(ground, scale.paint(importance)))
-    return Tile(painted, caption, marked, outlines)
 
 
 def _largest(scale: Scale) -> str:

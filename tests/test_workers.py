@@ -12,6 +12,7 @@ from tokenlens import load
 from tokenlens.errors import ModelError, OptionError, SampleError, WorkerError
 from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.running.tasks import answering_identity, start_answering
+from tokenlens.models.fingerprint import model_identity
 from tokenlens.probing.profiling import profile_samples
 from tokenlens.samples.dataset import load_samples
 from tokenlens.schedule import Schedule
@@ -79,7 +80,7 @@ def test_a_profile_by_workers_has_the_rows_of_one_process(tmp_path):
 def test_a_worker_with_another_model_is_refused(tmp_path):
     folder = save_model_directory(tmp_path / "model", tiny_qwen2_vl(4))
     other = save_model_directory(tmp_path / "other", tiny_qwen2_vl(6))
-    expected = answering_identity(load(folder, device="cpu"))
+    expected = answering_identity(model_identity(load(folder, device="cpu")))
     start_answering(partial(load, folder, device="cpu"), expected)
     with pytest.raises(ModelError, match=r"a worker has another .*weights"):
         start_answering(partial(load, other, device="cpu"), expected)

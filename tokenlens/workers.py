@@ -9,7 +9,6 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -116,31 +115,30 @@ class _Worker:
     """One worker's process, as Ray Data wants it: tasks and results are pickled values of rows."""
 
     def __init__(self, start: bytes) -> None:
-        self._work: Work | None = None
-        self._error: TokenlensError | None = None
-        with self._kept():
-            self._work = pickle.loads(start)()  # noqa: S301 - from the process that started it
+        self._work, self._error = _attempt(
+            lambda: pickle.loads(start)()  # noqa: S301 - from the process that started it
+        )
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[bytes]]:
-        found: list[Any] = []
-        if self._work is not None:
-            with self._kept():
-                task = pickle.loads(rows["task"][0])  # noqa: S301 - likewise
-                found = list(self._work(task))
-        return {"results": [pickle.dumps((found, self._error))]}
-
-    @contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Keep an error for the process that asked, rather than let Ray try again."""
-        try:
-            yield
-        except TokenlensError as error:
-            self._error = error
-        except Exception as error:  # noqa: BLE001 - raised again, in the process that asked
-            self._error = WorkerError(
-                f"a worker failed ({type(error).__name__}: {_reason(error)}); give the same "
-                "command without --workers to see where"
+        found, error = None, self._error
+        if error is None:
+            found, error = _attempt(
+                lambda: list(self._work(pickle.loads(rows["task"][0])))  # noqa: S301 - likewise
             )
+        return {"results": [pickle.dumps((found, error))]}
+
+
+def _attempt(act: Callable[[], Any]) -> tuple[Any, TokenlensError | None]:
+    """What an act gives, or its error, kept for the process that asked: Ray would try again."""
+    try:
+        return act(), None
+    except TokenlensError as error:
+        return None, error
+    except Exception as error:  # noqa: BLE001 - raised again, in the process that asked
+        return None, WorkerError(
+            f"a worker failed ({type(error).__name__}: {_reason(error)}); give the same command "
+            "without --workers to see where"
+        )
 
 
 def _reason(error: BaseException) -> str:

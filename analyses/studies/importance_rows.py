@@ -122,14 +122,13 @@ def measure(
         shared_features(vlm.model),
         progress(KIND, len(samples), store.count, True) as advance,
     ):
-        for rows in store.missing(len(samples)):
-            store.begin(rows.start)
-            for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size):
-                batch = samples[start : min(start + batch_size, len(samples))]
-                for place, row in enumerate(_rows(vlm, maps, batch, start), start):
-                    if place in rows:
-                        store.append(row)
-                        advance()
+
+        def rows_of(batches: Iterator[range]) -> Iterator[Iterator[dict[str, Any]]]:
+            for places in batches:
+                yield _rows(vlm, maps, samples[places.start : places.stop], places.start)
+
+        for _ in store.fill(len(samples), batch_size, rows_of):
+            advance()
         if not store.complete:
             store.finish()
     return ShardReader(out, KIND).table()

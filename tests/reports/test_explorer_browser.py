@@ -11,18 +11,13 @@ import pytest
 from tests.reports.test_explorer import ARMS, maps_of
 from tests.reports.test_show_browser import percent, press, text
 from tests.support import synthetic
-from tests.support.browser import IN_A_BROWSER, chromium
+from tests.support.browser import IN_A_BROWSER
+from tests.support.browser import hovered as tokens_hovered
 from tokenlens.reports.page import build_report
 from tokenlens.storage.output_paths import Runs
 
 pytestmark = IN_A_BROWSER
 OTHER_MODEL = {**synthetic.MODEL, "id": "other-model", "config_hash": "another"}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +72,7 @@ def shown(browser, data):
 
 def hovered(browser):
     """What is said of each token when the pointer is over it."""
-    return browser.evaluate(
-        """(() => {
-          const frame = document.getElementById('ex-frame'), box = frame.getBoundingClientRect();
-          const found = [];
-          for (let y = 0; y < 6; y += 1) for (let x = 0; x < 6; x += 1) {
-            frame.dispatchEvent(new PointerEvent('pointermove', {
-              clientX: box.left + (x + .5) * box.width / 6,
-              clientY: box.top + (y + .5) * box.height / 6 }));
-            found.push(document.getElementById('ex-value').textContent);
-          }
-          return found;
-        })()"""
-    )
+    return tokens_hovered(browser, "#ex-frame", "#ex-value")
 
 
 def said(values):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support import synthetic
-from tests.support.browser import IN_A_BROWSER, chromium
+from tests.support.browser import IN_A_BROWSER
 from tokenlens.reports.page import build_report
 
 pytestmark = IN_A_BROWSER
@@ -11,12 +11,6 @@ HOSTILE = (
     "</script></style><img src=http://x.invalid/ onerror=window.harmed=1>\"'>"
     "<svg onload=window.harmed=1>"
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

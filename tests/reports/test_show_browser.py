@@ -5,17 +5,11 @@ import json
 import pytest
 
 from tests.reports.test_show import data_of, maps_of
-from tests.support.browser import IN_A_BROWSER, chromium
+from tests.support.browser import IN_A_BROWSER, hovered
 from tests.support.show import HOSTILE, made_up
 from tokenlens.reports.show_page import show_page
 
 pytestmark = IN_A_BROWSER
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +25,7 @@ def text(browser, selector):
 
 def shown(browser):
     """What the first photograph's map shows: its title, and its values by token."""
-    values = browser.evaluate(
-        """(() => {
-          const frame = document.querySelector('.frame'), box = frame.getBoundingClientRect();
-          const found = [];
-          for (let y = 0; y < 6; y += 1) for (let x = 0; x < 6; x += 1) {
-            frame.dispatchEvent(new PointerEvent('pointermove', {
-              clientX: box.left + (x + .5) * box.width / 6,
-              clientY: box.top + (y + .5) * box.height / 6 }));
-            found.push(document.querySelector('.value').textContent);
-          }
-          return found;
-        })()"""
-    )
-    return text(browser, ".what"), values
+    return text(browser, ".what"), hovered(browser, ".frame", ".value")
 
 
 def expected(page, word, layer, head):

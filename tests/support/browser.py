@@ -135,3 +135,22 @@ def chromium(folder):
         process.wait()
         os.close(ours_out)
         os.close(ours_in)
+
+
+def hovered(browser: Browser, frame: str, value: str) -> list[str]:
+    """What the element `value` says while the pointer is over each of a map's 6 x 6 tokens."""
+    found: list[str] = browser.evaluate(
+        f"""(() => {{
+          const frame = document.querySelector({json.dumps(frame)});
+          const box = frame.getBoundingClientRect();
+          const found = [];
+          for (let y = 0; y < 6; y += 1) for (let x = 0; x < 6; x += 1) {{
+            frame.dispatchEvent(new PointerEvent('pointermove', {{
+              clientX: box.left + (x + .5) * box.width / 6,
+              clientY: box.top + (y + .5) * box.height / 6 }}));
+            found.push(document.querySelector({json.dumps(value)}).textContent);
+          }}
+          return found;
+        }})()"""
+    )
+    return found

@@ -65,6 +65,12 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     return layers
 
 
+def layer_by_module(model: PreTrainedModel) -> dict[nn.Module, int]:
+    """The index of the decoder layer, from 0, that each module in one belongs to."""
+    layers = enumerate(decoder_layers(model))
+    return {module: index for index, layer in layers for module in layer.modules()}
+
+
 def image_token_id(model: PreTrainedModel) -> int:
     """The token id that marks visual tokens in the prompt. Raises `ModelError` without one."""
     token = getattr(model.config, "image_token_id", None)

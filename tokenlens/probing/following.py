@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from tokenlens.errors import ProbeError
-from tokenlens.models.structure import HoldsModel, decoder_layers, unwrap, visual_mask
+from tokenlens.models.structure import (
+    HoldsModel,
+    decoder_layers,
+    layer_by_module,
+    unwrap,
+    visual_mask,
+)
 from tokenlens.probing.attention import is_observing
 from tokenlens.probing.attribution import attribute_loop, beams_of, own_loop
 from tokenlens.probing.decoding import TOGETHER, DecodedRows
@@ -50,11 +56,7 @@ class FollowedPrompt(RecordedRows):
         model = unwrap(vlm_or_model)
         super().__init__(vlm_or_model, choice, per_head, len(decoder_layers(model)))
         self._model = model
-        self._layer_of: dict[nn.Module, int] = {
-            module: index
-            for index, layer in enumerate(decoder_layers(model))
-            for module in layer.modules()
-        }
+        self._layer_of = layer_by_module(model)
         self._cached = 0
         self._step = self._recording = False
         self._runner: int | None = None

@@ -94,34 +94,29 @@ def profile_samples(
         info={"layers": vlm.layers, "heads": vlm.decoder_config.num_attention_heads},
         shard_rows=_SHARD_ROWS if len(kept.columns()) == len(Kept().columns()) else _FEW_ROWS,
     )
-    planned = [
-        (rows, range(start, min(start + batch_size, len(samples))))
-        for rows in store.missing(len(samples))
-        for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size)
-    ]
-    batches = ([samples[place] for place in places] for _, places in planned)
     with store, progress("profile", len(samples), store.count, show_progress) as advance:
-        found = _record(vlm, kept, batches, workers)
-        for (rows, places), recorded in zip(planned, found, strict=True):
-            if places.start <= rows.start:
-                store.begin(rows.start)
-            for place, row in zip(places, recorded, strict=True):
-                if place in rows:
-                    store.append(row)
-                    advance()
+        for _ in store.fill(
+            len(samples), batch_size, partial(_record, vlm, samples, kept, workers)
+        ):
+            advance()
         if not store.complete:
             store.finish({"wall_s": round(time.monotonic() - began, 3)})
     return Profile(out)
 
 
 def _record(
-    vlm: "VLM", kept: Kept, batches: Iterable[Sequence[Sample]], workers: Workers | None
+    vlm: "VLM",
+    samples: "Samples",
+    kept: Kept,
+    workers: Workers | None,
+    batches: Iterator[range],
 ) -> Iterator[Iterable[dict[str, Any]]]:
-    """The rows of every batch, by the workers where there are some."""
+    """The rows of every batch of indices, by the workers where there are some."""
+    taken = ([samples[place] for place in places] for places in batches)
     if workers is None:
-        return (record_batch(vlm, kept, batch) for batch in batches)
+        return (record_batch(vlm, kept, batch) for batch in taken)
     start = partial(start_recording, workers.load, kept, model_identity(vlm))
-    return workers.map(start, list(batches))
+    return workers.map(start, list(taken))
 
 
 def start_recording(load: Callable[[], "VLM"], kept: Kept, identity: Mapping[str, Any]) -> Work:

@@ -7,7 +7,7 @@ directory equals, shard by shard, that of an uninterrupted run.
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -135,6 +135,31 @@ class ShardStore:
     def missing(self, total: int) -> list[range]:
         """The rows of `total` that were not there when the store was opened; see `begin`."""
         return self._found.missing(total)
+
+    def fill(
+        self,
+        total: int,
+        batch_size: int,
+        make: Callable[[Iterator[range]], Iterable[Iterable[Mapping[str, Any]]]],
+    ) -> Iterator[None]:
+        """Append the rows of `total` that are missing; yields once for each.
+
+        `make` is given the batches of indices that hold missing rows and gives the rows of each.
+        Batches begin at multiples of `batch_size`, so that they are those of a whole run.
+        """
+        planned = [
+            (hole, range(start, min(start + batch_size, total)))
+            for hole in self.missing(total)
+            for start in range(hole.start - hole.start % batch_size, hole.stop, batch_size)
+        ]
+        made = make(places for _, places in planned)
+        for (hole, places), rows in zip(planned, made, strict=True):
+            if places.start <= hole.start:
+                self.begin(hole.start)
+            for place, row in zip(places, rows, strict=True):
+                if place in hole:
+                    self.append(row)
+                    yield
 
     def begin(self, row: int) -> None:
         """Write the open shard, and make the row of this index the next one to append."""

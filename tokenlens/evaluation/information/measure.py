@@ -175,13 +175,13 @@ def _fill(
         shared_features(vlm.model),
         progress(KIND, len(samples) * passes, store.count * passes, show_progress) as advance,
     ):
-        for rows in store.missing(len(samples)):
-            store.begin(rows.start)
-            for start in range(rows.start - rows.start % batch_size, rows.stop, batch_size):
-                batch = samples[start : min(start + batch_size, len(samples))]
-                for place, row in enumerate(_rows(arms, batch, options, advance), start):
-                    if place in rows:
-                        store.append(row)
+
+        def rows_of(batches: Iterator[range]) -> Iterator[Iterator[dict[str, Any]]]:
+            for places in batches:
+                yield _rows(arms, samples[places.start : places.stop], options, advance)
+
+        for _ in store.fill(len(samples), batch_size, rows_of):
+            pass  # progress is counted in forward passes, by `_rows`
         if not store.complete:
             store.finish()
 

@@ -14,7 +14,12 @@ from tokenlens.evaluation.running.answer_cache import AnswerCache, Answered
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
-from tokenlens.evaluation.running.tasks import AnswerTask, answers_of, start_answering
+from tokenlens.evaluation.running.tasks import (
+    AnswerTask,
+    answering_identity,
+    answers_of,
+    start_answering,
+)
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import progress
@@ -169,8 +174,7 @@ class Run:
         workers = self.options.workers
         if workers is None:
             return (answers_of(self.vlm, task) for task in tasks)
-        identity = {**self._model, "code": code_hash()}
-        start = partial(start_answering, workers.load, identity)
+        start = partial(start_answering, workers.load, answering_identity(self._model))
         return workers.map(start, list(tasks))
 
     def answered(self, arms: Mapping[Path, Schedule | None], answers: Path) -> int:

@@ -63,10 +63,10 @@ def start_answering(load: Callable[[], VLM], identity: Mapping[str, Any]) -> Wor
     Raises `ModelError` where that is not the model, or not the code, of `identity`.
     """
     vlm = load()
-    require_same(answering_identity(vlm), identity)
+    require_same(answering_identity(model_identity(vlm)), identity)
     return partial(answers_of, vlm)
 
 
-def answering_identity(vlm: VLM) -> dict[str, Any]:
-    """What must be the same in every worker: the model, and the code that answers."""
-    return {**model_identity(vlm), "code": code_hash()}
+def answering_identity(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same in every worker: the model's identity, and the code that answers."""
+    return {**model, "code": code_hash()}

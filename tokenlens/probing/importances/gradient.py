@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from tokenlens.errors import ProbeError
-from tokenlens.models.structure import decoder_layers, image_token_id, text_config, video_token_id
+from tokenlens.models.structure import (
+    image_token_id,
+    layer_by_module,
+    text_config,
+    video_token_id,
+)
 from tokenlens.probing.attention import observe_attention
 from tokenlens.probing.attention_call import AttentionCall
 from tokenlens.probing.importances.importance import PromptRun, RunImportance
@@ -34,11 +39,7 @@ class _Layers:
     def __init__(self, run: PromptRun) -> None:
         self._last = last_tokens(run.attended)
         self._positions = run.positions
-        self._layer_of = {
-            module: index
-            for index, layer in enumerate(decoder_layers(run.model))
-            for module in layer.modules()
-        }
+        self._layer_of = layer_by_module(run.model)
         self.attention: dict[int, list[Tensor]] = {}
         self.values: dict[int, list[Tensor]] = {}
         self.outputs: dict[int, Tensor] = {}
