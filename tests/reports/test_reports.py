@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from PIL import Image
 
 from tests.support import synthetic
 from tokenlens.errors import OutputError, ProfileError, ResultsError, ScheduleError
+from tokenlens.reports.inputs import read_inputs
 from tokenlens.reports.overlays import read_picture
 from tokenlens.reports.page import build_report
+from tokenlens.reports.provenance import provenance
+from tokenlens.schedule.notes import Why
 
 pytestmark = pytest.mark.filterwarnings("error")
 HOSTILE = "</script></style><img src=x onerror=alert(1)>\"'><svg onload=alert(1)>{{ 7*7 }}&amp;$x"
@@ -123,6 +127,15 @@ def test_hashes_versions_and_commands_are_shown(page):
     assert "tokenlens profile --model synthetic --data scenes --limit 8" in page.text
     assert "--stages 3 --criterion region --budget 33.3%" in page.text
     assert '"method": "swiftvlm"' in page.text
+
+
+@pytest.mark.parametrize("criterion", ["region", "tune: 98 % retained"])
+def test_only_a_criterion_of_select_layers_is_said_to_choose(profile, results, criterion):
+    inputs = read_inputs(profile, None, results)
+    why = Why(criterion=criterion)
+    told = replace(inputs, schedule=inputs.schedule.replace(why=why))
+    lines = provenance(told).commands
+    assert any("select-layers" in line for line in lines) is (criterion == "region")
 
 
 def test_the_page_refers_to_nothing_outside_itself(report):

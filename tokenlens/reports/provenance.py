@@ -10,6 +10,7 @@ from tokenlens.reports.nearby import from_here, near
 from tokenlens.reports.rebuilt import profile_command, report_command, run_command, select_command
 from tokenlens.reports.wording import listed, readable_json
 from tokenlens.schedule import Schedule
+from tokenlens.selection.criterion_names import NAMES
 from tokenlens.storage.invocation import current_command, shell_line
 
 
@@ -65,9 +66,11 @@ def _steps(inputs: Inputs) -> list[tuple[str, Sequence[str] | None, list[str]]]:
     if inputs.profile:
         kept = inputs.profile.manifest.get("command")
         steps.append(("the profile", kept, profile_command(inputs.profile.manifest["identity"])))
-    if schedule and schedule.why and (schedule.why.command or inputs.profile):
+    why = schedule.why if schedule else None
+    by_profile = inputs.profile and why and why.criterion in (None, *NAMES)
+    if schedule and why and (why.command or by_profile):
         folder = str(inputs.profile.directory) if inputs.profile else ""
-        steps.append(("the schedule", schedule.why.command, select_command(folder, schedule)))
+        steps.append(("the schedule", why.command, select_command(folder, schedule)))
     if inputs.comparison and inputs.arm:
         identity = inputs.comparison.arms[inputs.arm].identity
         rebuilt = run_command(identity, inputs.comparison.plan)
