@@ -127,7 +127,7 @@ def _cautions(
     rows = next(iter(comparison.arms.values())).rows
     source, split = (getattr(samples, name, None) for name in ("source", "split"))
     return (
-        *score_cautions(comparison.table(), rows["image"]),
+        *score_cautions(comparison.table(), rows["image"], source),
         *choice_cautions(schedules, source, split),
     )
 
