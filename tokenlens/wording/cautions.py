@@ -18,13 +18,6 @@ def named(name: str) -> str:
     return shown(name, 40)
 
 
-def on_photos() -> list[str]:
-    """The bundled photographs, which are no measure of a model."""
-    return [
-        "The data set photos is for maps, cost and agreement: its scores are no measure of a model."
-    ]
-
-
 def on_few(samples: Mapping[str, int]) -> list[str]:
     """Tasks of fewer than `FEW` samples, from the number of samples of each.
 

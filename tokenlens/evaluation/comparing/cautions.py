@@ -5,20 +5,16 @@ from collections.abc import Iterable
 import pandas as pd
 
 from tokenlens.evaluation.running.results import ALL, MACRO
-from tokenlens.samples.bundled import PHOTOS
 from tokenlens.schedule import Schedule
 from tokenlens.wording import cautions
 
 
-def score_cautions(
-    table: pd.DataFrame, images: Iterable[str], source: str | None = None
-) -> list[str]:
+def score_cautions(table: pd.DataFrame, images: Iterable[str]) -> list[str]:
     """Cautions about the scores.
 
     Args:
         table: result of `Comparison.table`, the unpruned model first.
         images: file name of each sample's picture; empty for a picture in memory.
-        source: the samples' data set; None for samples in memory.
     """
     tasks = table[~table["task"].isin([ALL, MACRO])]
     unpruned = tasks[tasks["arm"] == table["arm"].iloc[0]]
@@ -26,7 +22,6 @@ def score_cautions(
     pruned = tasks["arm"] != table["arm"].iloc[0]
     flat = tasks[_is_flat(tasks, "score") | (pruned & _is_flat(tasks, "retained"))]
     return [
-        *(cautions.on_photos() if source == PHOTOS else ()),
         *cautions.on_few(dict(zip(unpruned["task"], scored.astype(int), strict=True))),
         *cautions.on_pictures(list(images)),
         *cautions.on_zero_baseline(unpruned.loc[unpruned["score"] == 0, "task"].to_list()),

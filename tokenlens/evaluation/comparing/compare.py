@@ -127,7 +127,7 @@ def _cautions(
     rows = next(iter(comparison.arms.values())).rows
     source, split = (getattr(samples, name, None) for name in ("source", "split"))
     return (
-        *score_cautions(comparison.table(), rows["image"], source),
+        *score_cautions(comparison.table(), rows["image"]),
         *choice_cautions(schedules, source, split),
     )
 
