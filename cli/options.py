@@ -48,8 +48,8 @@ DeviceMap = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="`scenes`, a JSON Lines manifest, a directory holding one (docs/your-data.md), or a "
-        "benchmark such as pope:DIR (see `tokenlens benchmarks`)."
+        help="`scenes`, `photos`, a JSON Lines manifest, a directory holding one "
+        "(docs/your-data.md), or a benchmark such as pope:DIR (see `tokenlens benchmarks`)."
     ),
 ]
 MOST = 10**6

@@ -28,7 +28,8 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="PHOTO... QUESTION",
-        help="Photographs, a folder of them, or a pattern in quotes; last the question.",
+        help="Photographs, a folder of them, or a pattern in quotes; photos/NAME is a bundled one; "
+        "last the question.",
     ),
 ]
 ScheduleFile = Annotated[

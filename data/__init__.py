@@ -1,1 +1,1 @@
-"""Data that ships with tokenlens: scenes, tiny models trained on them, and the scripts for both."""
+"""Data that ships with tokenlens: scenes, photographs, tiny models, and their scripts."""

@@ -78,3 +78,11 @@ def test_what_cannot_be_shown_is_refused_in_one_line(command, photo, words, said
     ended = command("show", *words)
     assert ended.code == 2
     assert said in ended.line
+
+
+def test_a_bundled_photograph_is_shown_by_its_name(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = command("show", "photos/owl", "where is the owl?")
+    assert ended.code == 0, ended.err
+    assert "owl.jpg: " in ended.out
+    assert (tmp_path / "tokenlens-out/tiny-qwen2-vl/show/owl.html").exists()

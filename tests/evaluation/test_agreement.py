@@ -82,7 +82,7 @@ def test_some_with_and_some_without(vlm: VLM, tmp_path: Path) -> None:
     note = scoring_note(comparison.arms["unpruned"].rows)
     shown = _shown_columns(comparison.arms["unpruned"].rows)
     assert list(shown) == ["score", "retained", "95 % interval", "agreement", "its interval"]
-    assert note.startswith("4 of 6 samples have no ground truth: scores are of the others")
+    assert note.startswith("4 of 6 samples are not scored: scores are of the others")
     assert set(retained.compute(comparison)["quality"]) == {"score retained"}
 
 
@@ -140,6 +140,6 @@ def test_through_the_command_line(command: Callable[..., Ended], tmp_path: Path)
         if arguments[0] == "run":
             assert "agreement" in ended.out.lower()
             assert "retained" not in ended.out
-            assert "No sample has ground truth" in ended.out
+            assert "No sample is scored" in ended.out
     page = next(tmp_path.rglob("report.html")).read_text(encoding="utf-8")
     assert ">agreement</th>" in page

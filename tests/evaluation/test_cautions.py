@@ -82,7 +82,7 @@ def test_an_unpruned_model_that_scores_0_has_ground_truth_all_the_same(tmp_path)
     unscored = Comparison.load(synthetic.write_results(tmp_path / "none", samples, score=None))
     stat = headline_stats(unscored, "swiftvlm")[0]
     assert stat.label == "agreement"
-    assert stat.note.endswith("since no sample has ground truth")
+    assert stat.note.endswith("since no sample is scored")
     said = " ".join(score_cautions(wrong.table(), ["a", "b", "c", "d"]))
     assert "The unpruned model scores 0 in 'where' and 'what'" in said
     assert not score_cautions(unscored.table(), ["a", "b", "c", "d"])

@@ -99,7 +99,7 @@ def _retained(before: pd.Series, after: pd.Series) -> tuple[str, str]:
         ends = percent_interval(after["retained_low"], after["retained_high"])
         return percent(after["retained"], 1), f"{ends}, 95 % interval"
     if isnan(before["score"]):
-        return _NONE, "no sample has ground truth"
+        return _NONE, "no sample is scored"
     return _NONE, "the unpruned model scores 0"
 
 
@@ -235,7 +235,7 @@ def _agreed(row: pd.Series) -> Stat:
         "agreement",
         percent(row["agreement"], 1),
         f"{percent_interval(row['agreement_low'], row['agreement_high'])}, 95 % interval; answers "
-        "that are the unpruned model's own, since no sample has ground truth",
+        "that are the unpruned model's own, since no sample is scored",
     )
 
 

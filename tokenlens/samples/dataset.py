@@ -1,8 +1,7 @@
-"""A data set: the bundled scenes, a manifest, a directory of manifests, or a benchmark."""
+"""A data set: a bundled one, a manifest, a directory of manifests, or a benchmark."""
 
 import warnings
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import overload
 
@@ -10,6 +9,7 @@ from tokenlens.errors import SampleError, SplitWarning
 from tokenlens.samples.benchmarks import Address
 from tokenlens.samples.benchmarks.checks import checked
 from tokenlens.samples.benchmarks.shared_pictures import unjudged
+from tokenlens.samples.bundled import BUNDLED, bundled_folder
 from tokenlens.samples.manifest import read_manifest
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Sample
@@ -18,8 +18,6 @@ from tokenlens.storage.files import hash_bytes, hash_json
 from tokenlens.storage.output_paths import slug
 from tokenlens.wording.suggest import one_of
 
-BUNDLED = "scenes"
-"""The data set that ships with the package."""
 SPLITS = ("calibration", "held-out")
 """What layers are chosen from, and what the choice is judged on."""
 
@@ -28,7 +26,7 @@ class Samples(Sequence[Sample]):
     """The samples of one split, in order.
 
     Attributes:
-        source: "scenes", an absolute path, or a benchmark's address.
+        source: "scenes", "photos", an absolute path, or a benchmark's address.
         split: "calibration", "held-out", a benchmark's own split, or None for a single manifest.
         name: short name, usable as a folder's: "scenes-calibration".
         hash: 16 hexadecimal digits, of the manifest, the ids taken from it and their pictures'
@@ -74,10 +72,10 @@ def load_samples(
     """Load a split of a data set.
 
     Args:
-        data: "scenes" (bundled), a JSON Lines manifest (see `read_manifest`), or a directory with
-            `calibration.jsonl` and `held-out.jsonl`, or with one `manifest.jsonl` for both; or a
-            benchmark, `pope:DIRECTORY` or `pope:HUB_ID` (see `tokenlens benchmarks`), in which
-            `pope/random:DIRECTORY` names one of its own splits.
+        data: "scenes" or "photos" (bundled), a JSON Lines manifest (see `read_manifest`), or a
+            directory with `calibration.jsonl` and `held-out.jsonl`, or with one `manifest.jsonl`
+            for both (as "photos" has); or a benchmark, `pope:DIRECTORY` or `pope:HUB_ID` (see
+            `tokenlens benchmarks`), in which `pope/random:DIRECTORY` names one of its own splits.
         split: "calibration" or "held-out"; a single manifest has no splits and is read whole, and
             so is a benchmark whose split is named.
         limit: take this many samples, the first ones of the tasks in turn; the data set's order is
@@ -97,15 +95,15 @@ def load_samples(
     address = Address.of(str(data))
     if address is not None:
         return _benchmark_samples(address, split, limit, tasks)
-    bundled = str(data) == BUNDLED
-    place = _bundled_folder() if bundled else Path(data).expanduser().absolute()
+    bundled = str(data) in BUNDLED
+    place = bundled_folder(str(data)) if bundled else Path(data).expanduser().absolute()
     manifest, own_split = _find_manifest(place, split)
     rows = _of_tasks(read_manifest(manifest), tasks)
     samples = [rows[place] for place in choose_subset(rows, limit)]
     stem = place.parent.name if place.name == "manifest.jsonl" else place.stem
     return Samples(
         samples,
-        source=BUNDLED if bundled else str(place),
+        source=str(data) if bundled else str(place),
         split=own_split,
         name=slug("-".join(filter(None, (stem, own_split, *tasks)))),
         hash=_content_hash(manifest, samples),
@@ -134,18 +132,14 @@ def _benchmark_samples(
     )
 
 
-def _bundled_folder() -> Path:
-    return Path(str(resources.files("tokenlens.data") / BUNDLED))
-
-
 def _find_manifest(place: Path, split: str) -> tuple[Path, str | None]:
     """The manifest to read and its split, None where there is only one."""
     if place.is_file():
         return place, None
     if not place.is_dir():
         raise SampleError(
-            f"no data set {place}: expected {BUNDLED!r}, a JSON Lines manifest, a directory that "
-            "holds one, or a benchmark such as pope:DIRECTORY"
+            f"no data set {place}: expected {', '.join(map(repr, BUNDLED))}, a JSON Lines "
+            "manifest, a directory that holds one, or a benchmark such as pope:DIRECTORY"
         )
     found = sorted(path.name for path in place.glob("*.jsonl"))
     if f"{split}.jsonl" in found:

@@ -65,8 +65,8 @@ def read_manifest(path: Path) -> list[Sample]:
     Every line is an object with `id`, `image` (a path, relative to the manifest or absolute),
     `question` and, where there are any, `answer` (a string or a list of strings that count as
     right; samples without are not scored), `task`, `metric` (what scores the answer: exact, box,
-    vqa, choice, pope, mme), `boxes`, `polygons` and `anchors` (pixels of the picture as displayed).
-    Blank lines are skipped. Of every picture only the header is read.
+    vqa, choice, pope, mme; none: not scored), `boxes`, `polygons` and `anchors` (pixels of the
+    picture as displayed). Blank lines are skipped. Of every picture only the header is read.
 
     Raises:
         SampleError: the first line that cannot be used; the message names file, line and field.

@@ -4,4 +4,4 @@ The metrics themselves are in `evaluation.metrics`. The names are here so that a
 wrong one is refused when it is read.
 """
 
-METRIC_NAMES = ("exact", "box", "vqa", "choice", "mmbench", "pope", "mme")
+METRIC_NAMES = ("exact", "box", "vqa", "choice", "mmbench", "pope", "mme", "none")

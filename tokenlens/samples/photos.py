@@ -1,4 +1,4 @@
-"""Photographs as people name them: a file, a folder, or a pattern."""
+"""Photographs as people name them: a file, a folder, a pattern, or a bundled one by its name."""
 
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
@@ -7,8 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from tokenlens.errors import OptionError, SampleError
+from tokenlens.samples.bundled import PHOTOS, bundled_folder
 from tokenlens.samples.pictures import picture_size
 from tokenlens.wording.printable import shown
+from tokenlens.wording.suggest import one_of
 
 
 def split_question(words: Sequence[str]) -> tuple[list[str], str]:
@@ -33,16 +35,21 @@ def split_question(words: Sequence[str]) -> tuple[list[str], str]:
 def find_photos(named: Iterable[Path | str]) -> list[Path]:
     """The files that are meant, sorted within each folder and pattern, none twice.
 
-    A folder means the pictures right in it. Raises `SampleError` for a file that is missing or no
-    picture, and for a folder or pattern without any.
+    A folder means the pictures right in it; `photos/NAME` a bundled photograph, and `photos` all
+    of them, where no folder of that name is in the way. Raises `SampleError` for a file that is
+    missing or no picture, and for a folder or pattern without any.
+
+    >>> [path.name for path in find_photos(["photos/dog", "photos/c*k*"])]
+    ['dog.jpg', 'chickens.jpg']
     """
     found: dict[Path, None] = {}
     for name in map(str, named):
-        path = Path(name)
+        path = _place(name)
         if path.is_dir():
             photos = _pictures(path.iterdir())
         elif not path.exists() and has_magic(name):
-            photos = _pictures(map(Path, glob(name)))  # noqa: PTH207 - the pattern may be absolute
+            pattern = str(path)
+            photos = _pictures(map(Path, glob(pattern)))  # noqa: PTH207 - it may be absolute
         else:
             photos = [path]
         if not photos:
@@ -51,6 +58,21 @@ def find_photos(named: Iterable[Path | str]) -> list[Path]:
     for path in found:
         picture_size(path)
     return list(found)
+
+
+def _place(name: str) -> Path:
+    """The path that a name stands for. `SampleError` where it is no bundled photograph's."""
+    first, *rest = Path(name).parts or ("",)
+    if first != PHOTOS or Path(first).exists():
+        return Path(name)
+    folder = bundled_folder(PHOTOS)
+    path = folder.joinpath(*rest)
+    if has_magic(name) or path.exists():
+        return path
+    known = [photo.stem for photo in _pictures(folder.iterdir())]
+    if path.name not in known:
+        raise SampleError(f"{shown(name)}: no such photograph; expected {one_of(path.name, known)}")
+    return path.with_name(f"{path.name}.jpg")
 
 
 def _pictures(paths: Iterable[Path]) -> list[Path]:

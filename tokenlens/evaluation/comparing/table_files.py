@@ -98,7 +98,7 @@ def notes(table: BudgetTable) -> list[str]:
             )
         if column.name == AGREEMENT:
             said.append(
-                "Not all samples have ground truth: scores are of those that have, and agreement, "
+                "Not all samples are scored: scores are of those that are, and agreement, "
                 f"the share of answers that are the unpruned model's own, of all {column.samples} "
                 "(macro average over tasks)."
             )

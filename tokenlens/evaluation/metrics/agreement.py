@@ -66,11 +66,11 @@ def scoring_note(rows: pd.DataFrame) -> str:
         return ""
     if without == len(rows):
         return (
-            "No sample has ground truth: agreement, the share of answers that are the unpruned "
+            "No sample is scored: agreement, the share of answers that are the unpruned "
             "model's own, stands in for the score"
         )
     return (
-        f"{without} of {len(rows)} samples have no ground truth: scores are of the others, "
+        f"{without} of {len(rows)} samples are not scored: scores are of the others, "
         "agreement with the unpruned model's own answers is of all"
     )
 
@@ -81,6 +81,6 @@ def reference_note(rows: pd.DataFrame) -> str:
     if not tasks:
         return ""
     return (
-        f"No ground truth in {', '.join(tasks)}: the unpruned model's own answers are taken as "
+        f"No scores in {', '.join(tasks)}: the unpruned model's own answers are taken as "
         "right there"
     )

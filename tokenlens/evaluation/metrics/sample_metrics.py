@@ -109,6 +109,11 @@ def mme_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
     return float(yes_or_no_in_mme(prediction) == sample.answers[0]) if sample.answers else nan
 
 
+def unscored(_prediction: str, _sample: Sample, *_picture: object) -> float:
+    """NaN: the sample's answers and boxes are for people, and only agreement is measured."""
+    return nan
+
+
 Metric = Callable[[str, Sample, tuple[int, int], BoxReader], float]
 
 METRICS: dict[str, Metric] = {
@@ -119,6 +124,7 @@ METRICS: dict[str, Metric] = {
     "mmbench": choice_accuracy,
     "pope": pope_accuracy,
     "mme": mme_accuracy,
+    "none": unscored,
 }
 """Metrics by the name that samples use."""
 TASK_METRICS = {"localisation": "box", "deep-localisation": "box"}
