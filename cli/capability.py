@@ -76,7 +76,7 @@ class Reruns:
         elif self.dry_run:
             console.print(f"Capability: all answers are in {directory}; nothing is left to run.")
             return None
-        note = reference_note(next(iter(comparison.arms.values())).rows)
+        note = reference_note(next(iter(comparison.arms.values())).outcomes)
         if note:
             console.print(f"{note}.")
         wrote("Capability measured in", directory)

@@ -80,7 +80,7 @@ def knock_out(
     )
     FigureFolder(directory).add("knock-out", analysis.plot(table))
     lines(analysis.markdown(table))
-    note = reference_note(Results.load(directory / UNPRUNED).rows)
+    note = reference_note(Results.load(directory / UNPRUNED).outcomes)
     if note:
         console.print()
         console.print(f"{note}.")

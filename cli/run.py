@@ -214,7 +214,7 @@ def _print(comparison: "Comparison") -> None:
     from tokenlens.evaluation.metrics.agreement import scoring_note
 
     table = comparison.table()
-    whole = next(iter(comparison.arms.values())).rows
+    whole = next(iter(comparison.arms.values())).outcomes
     shown = _shown_columns(whole)
     scores = Table(
         title="Scores, and what is retained of the unpruned model's"

@@ -201,9 +201,8 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
         measured = Run(vlm, first, replace(options, timed=True)).into(
             {Path(folder) / slug(name): schedule for name, schedule in arms.items()}, Path(folder)
         )
-    means = pd.DataFrame(
-        [results.rows[["prefill_s", "decode_s", "macs"]].mean() for results in measured]
-    )
+        columns = ["prefill_s", "decode_s", "macs"]
+        means = pd.DataFrame([results.outcomes[columns].mean() for results in measured])
     whole, every = means.iloc[0], means.sum()
     seconds = whole["prefill_s"] + every["prefill_s"] + every["decode_s"]
     answers = len(arms) * len(samples)

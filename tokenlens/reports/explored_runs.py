@@ -1,7 +1,7 @@
 """What the explorer has to show: the samples of all profiles and results, model by model."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.analyses.region_overlap import TOP
+from tokenlens.evaluation.running.results import Results
 from tokenlens.measures.overlap import region_scores
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.nearby import near
-from tokenlens.reports.shown_samples import Candidate, choose_samples
+from tokenlens.reports.shown_samples import Candidate, candidates, choose_samples
 from tokenlens.schedule import Schedule
 from tokenlens.storage.output_paths import same_model
 
@@ -49,18 +50,49 @@ class Arm:
 
 
 @dataclass
+class Answers:
+    """Where the answers to one sample are.
+
+    Attributes:
+        candidate: the sample; its `place` is that of its first row.
+        rows: per number of an arm its results, and the place of the sample among their rows.
+    """
+
+    candidate: Candidate
+    rows: dict[int, tuple[Results, int]] = field(default_factory=dict)
+
+    def read(self) -> dict[int, pd.Series]:
+        """The rows, by the number of the arm."""
+        return {number: own.at([place]).iloc[0] for number, (own, place) in self.rows.items()}
+
+    @property
+    def lost(self) -> float:
+        """By how much the worst arm scores less than the unpruned model (see `Found`)."""
+        if 0 not in self.rows:
+            return 0.0
+        plain = self._outcome(0)
+        others = (self._outcome(number) for number in self.rows if number)
+        return max((_loss(plain, other) for other in others), default=0.0)
+
+    def _outcome(self, number: int) -> tuple[float, str]:
+        results, place = self.rows[number]
+        score, prediction = results.outcomes["score"], results.outcomes["prediction"]
+        return float(score.iat[place]), str(prediction.iat[place])
+
+
+@dataclass
 class ExploredModel:
     """One model's profiles and results.
 
     Attributes:
         inputs: those of this model, as they were given.
         arms: all that ran, the unpruned model first.
-        rows: per sample and arm, the arm's number, its row of `Results.rows`.
+        answered: what ran each sample.
     """
 
     inputs: list[Inputs]
     arms: list[Arm] = field(default_factory=list)
-    rows: dict[Key, dict[int, pd.Series]] = field(default_factory=dict)
+    answered: dict[Key, Answers] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -144,39 +176,35 @@ def _found(model: ExploredModel) -> dict[Key, Found]:
     for _, row in model.profile_rows():
         candidate = Candidate(len(found), row.task, row.image, bool(row.region.any()))
         found.setdefault(key_of(row), Found(candidate, measured=True))
-    for key, arms in model.rows.items():
-        row = next(iter(arms.values()))
-        region = len(row["region_boxes"]) + len(row["polygons"]) > 0
-        candidate = Candidate(len(found), row["task"], row["image"], region)
+    for key, answers in model.answered.items():
+        candidate = replace(answers.candidate, place=len(found))
         entry = found.setdefault(key, Found(candidate, measured=False))
-        entry.answered, entry.lost = True, _lost(arms)
+        entry.answered, entry.lost = True, answers.lost
     return found
 
 
-def _lost(arms: dict[int, pd.Series]) -> float:
-    plain = arms.get(0)
-    if plain is None:
-        return 0.0
-    return max((_loss(plain, row) for number, row in arms.items() if number), default=0.0)
-
-
-def _loss(plain: pd.Series, pruned: pd.Series) -> float:
-    if isnan(plain["score"]) or isnan(pruned["score"]):
-        return float(plain["prediction"] != pruned["prediction"])
-    return float(plain["score"] - pruned["score"])
+def _loss(plain: tuple[float, str], pruned: tuple[float, str]) -> float:
+    (score, answer), (other_score, other_answer) = plain, pruned
+    if isnan(score) or isnan(other_score):
+        return float(answer != other_answer)
+    return score - other_score
 
 
 def _add_results(model: ExploredModel, part: Inputs) -> None:
     """Add a part's arms and rows; where an arm and sample are there already, they stay."""
     if part.comparison is None:
         return
+    whole = next(iter(part.comparison.arms.values()))
+    placed = {one.place: one for one in candidates(whole)}
     for name, results in part.comparison.arms.items():
         content = results.identity["schedule"]
         arm = Arm(name, Schedule(**content) if content else None)
         number = _number(model, arm, part)
-        for _, row in results.rows.iterrows():
-            if np.isfinite(row["boxes"]).all():
-                model.rows.setdefault(key_of(row), {}).setdefault(number, row)
+        keys = results.outcomes[["id", "image", "question"]].itertuples(index=False, name=None)
+        for place, key in enumerate(keys):
+            if place in placed:
+                answers = model.answered.setdefault(key, Answers(placed[place]))
+                answers.rows.setdefault(number, (results, place))
 
 
 def _number(model: ExploredModel, arm: Arm, part: Inputs) -> int:

@@ -124,7 +124,7 @@ def _sample(
     model: ExploredModel, key: Key, measured: dict[str, ProfileRow], heads: bool, together: int
 ) -> dict[str, Any]:
     """One sample as the script reads it; its `places` are the raster of its maps, then of arms."""
-    rows = model.rows.get(key, {})
+    rows = model.answered[key].read() if key in model.answered else {}
     about: Any = next(iter([*measured.values(), *rows.values()]))
     width, height = _picture_size(about)
     picture, missing = read_picture(about.image, (width, height))
@@ -202,7 +202,7 @@ def _place(rasters: list[dict[str, Any]], boxes: NDArray[Any], row: Any) -> int:
 
 def _notes(models: Sequence[ExploredModel], shown: int, total: int, heads: bool) -> list[str]:
     notes = []
-    if any(model.rows for model in models):
+    if any(model.answered for model in models):
         notes.append(
             "Up to a third of the samples are those that lose most, so what is seen here is no "
             "average; the tables below are over all samples."

@@ -25,7 +25,7 @@ from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import Inputs, read_inputs
 from tokenlens.reports.overlays import read_picture
 from tokenlens.reports.profile_sections import chosen_rows
-from tokenlens.reports.stage_sections import chosen_places
+from tokenlens.reports.shown_samples import candidates, choose_samples
 from tokenlens.schedule import Schedule
 
 Scaling = Literal["shared", "layer"]
@@ -143,9 +143,10 @@ def _kept_tokens(request: Request) -> Drawn:
     inputs = request.inputs
     if not (inputs.comparison and inputs.arm and inputs.schedule and inputs.schedule.stages):
         return
-    rows = inputs.comparison.arms[inputs.arm].rows
-    for number, place in enumerate(chosen_places(rows, request.pictures), start=1):
-        row = rows.iloc[place]
+    results = inputs.comparison.arms[inputs.arm]
+    places = choose_samples(candidates(results), request.pictures)
+    for number, place in enumerate(places, start=1):
+        row = results.at([place]).iloc[0]
         width, height = map(int, row["size"])
         picture, _ = read_picture(row["image"], (width, height))
         figure = kept_tokens.plot(

@@ -123,7 +123,7 @@ def result_section(
             BudgetView(title(one), headings(one), lines(one), own_notes(one)) for one in tables
         ],
         notes=notes(tables[0]) if tables else [],
-        scoring=scoring_note(next(iter(comparison.arms.values())).rows),
+        scoring=scoring_note(next(iter(comparison.arms.values())).outcomes),
         arms=list(comparison.arms),
         reported=comparison.reported(),
         costs=[_cost_row(row, baseline) for row in table[table["task"] == ALL].to_dict("records")],

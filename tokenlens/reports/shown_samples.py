@@ -1,7 +1,13 @@
 """Choice of the samples whose pictures a report shows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
+
+from tokenlens.evaluation.running.results import Results
+
+_ABOUT = ("task", "image", "boxes", "region_boxes", "polygons")
 
 
 @dataclass(frozen=True)
@@ -12,6 +18,15 @@ class Candidate:
     task: str
     image: str
     has_region: bool
+
+
+def candidates(results: Results) -> Iterator[Candidate]:
+    """The samples of some results whose visual tokens are placed in the picture, read in parts."""
+    for part in results.parts(_ABOUT):
+        columns = zip(part.index, *(part[name] for name in _ABOUT), strict=True)
+        for place, task, image, boxes, regions, polygons in columns:
+            if np.isfinite(boxes).all():
+                yield Candidate(int(place), task, image, len(regions) + len(polygons) > 0)
 
 
 def choose_samples(candidates: Iterable[Candidate], count: int) -> list[int]:

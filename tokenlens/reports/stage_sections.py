@@ -11,7 +11,7 @@ from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
-from tokenlens.reports.shown_samples import Candidate, choose_samples
+from tokenlens.reports.shown_samples import candidates, choose_samples
 from tokenlens.schedule import Schedule
 
 
@@ -48,11 +48,11 @@ def stage_cases(
 
     Only pictures on which the positions of visual tokens are known are used.
     """
-    results = comparison.arms[arm].rows
-    unpruned = next(iter(comparison.arms.values())).rows
+    results, unpruned = comparison.arms[arm], next(iter(comparison.arms.values()))
+    places = choose_samples(candidates(results), count)
     cases = []
-    for number, place in enumerate(chosen_places(results, count), start=1):
-        row, plain = results.iloc[place], unpruned.iloc[place]
+    for number, place in enumerate(places, start=1):
+        row, plain = results.at([place]).iloc[0], unpruned.outcomes.iloc[place]
         outlines = region_outlines(row["region_boxes"], row["polygons"])
         width, height = map(int, row["size"])
         picture, missing = read_picture(row["image"], (width, height))
@@ -75,21 +75,6 @@ def stage_cases(
         figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})
         figures.add(f"kept-tokens-{number}", figure)
     return cases
-
-
-def chosen_places(rows: pd.DataFrame, count: int) -> list[int]:
-    """Which of some rows of `Results.rows` to show: those whose visual tokens are placed."""
-    columns = rows[["task", "image", "boxes", "region_boxes", "polygons"]]
-    return choose_samples(
-        (
-            Candidate(index, task, image, len(regions) + len(polygons) > 0)
-            for index, (task, image, boxes, regions, polygons) in enumerate(
-                columns.itertuples(index=False)
-            )
-            if np.isfinite(boxes).all()
-        ),
-        count,
-    )
 
 
 def stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageTile:

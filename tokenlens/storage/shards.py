@@ -7,7 +7,7 @@ directory equals, shard by shard, that of an uninterrupted run.
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,10 +78,25 @@ class ShardReader:
 
     def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The given columns of all rows, in memory."""
-        frames = [
-            batch.to_pandas() for shard in self.shards for batch in self._batches(shard, columns)
-        ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+        frames = list(self.tables(columns))
+        return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
+
+    def tables(
+        self, columns: Sequence[str] | None = None, places: Collection[int] | None = None
+    ) -> Iterator[pd.DataFrame]:
+        """The given columns of every shard, or of those of its rows that are at some places.
+
+        The index is the rows' places, counted from 0; a shard without such rows is not read.
+        """
+        start, wanted = 0, sorted(set(places or ()))
+        for shard, count in zip(self.shards, self.counts, strict=True):
+            inside = [place - start for place in wanted if start <= place < start + count]
+            if places is None or inside:
+                parts = [batch.to_pandas() for batch in self._batches(shard, columns)]
+                frame = pd.concat(parts, ignore_index=True)
+                frame.index = pd.RangeIndex(start, start + count)
+                yield frame if places is None else frame.iloc[inside]
+            start += count
 
     def _batches(self, shard: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         try:

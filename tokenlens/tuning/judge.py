@@ -161,7 +161,7 @@ class Judge:
     def _rows(self, schedules: Sequence[Schedule | None], step: int) -> list[pd.DataFrame]:
         with TemporaryDirectory() as folder:
             arms = {Path(folder) / str(place): one for place, one in enumerate(schedules)}
-            return [found.rows for found in self._runs[step].into(arms, self.answers)]
+            return [found.outcomes for found in self._runs[step].into(arms, self.answers)]
 
     def _values(self, rows: pd.DataFrame, whole: pd.DataFrame) -> Floats:
         same = agreement(rows["prediction"], whole["prediction"])

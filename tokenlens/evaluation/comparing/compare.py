@@ -124,7 +124,7 @@ def _free_directory(wanted: Path, run: Run, arms: Mapping[str, Schedule | None])
 def _cautions(
     comparison: Comparison, samples: Sequence[Sample], schedules: Iterable[Schedule | None]
 ) -> tuple[str, ...]:
-    rows = next(iter(comparison.arms.values())).rows
+    rows = next(iter(comparison.arms.values())).outcomes
     source, split = (getattr(samples, name, None) for name in ("source", "split"))
     return (
         *score_cautions(comparison.table(), rows["image"]),

@@ -25,7 +25,7 @@ from tokenlens.storage.versions import versions
 KIND = "comparison"
 UNPRUNED = "unpruned"
 SCHEMA = 1
-_COSTS = ("macs", "scoring_macs", "merging_macs", "kv_bytes")
+_COSTS = ("tokens", "macs", "scoring_macs", "merging_macs", "kv_bytes")
 
 Computed = TypeVar("Computed")
 
@@ -127,7 +127,7 @@ class Comparison:
 
     def _table(self) -> pd.DataFrame:
         costs = {arm: self._costs(arm) for arm in self.arms}
-        unpruned = next(iter(self.arms.values())).rows
+        unpruned = next(iter(self.arms.values())).outcomes
         tasks = [group for _, group in unpruned.groupby("task", sort=False)]
         rows = []
         for task, strata in task_groups(unpruned):
@@ -155,7 +155,7 @@ class Comparison:
 
         NaN where the rows do not hold the answers.
         """
-        rows, unpruned = self.arms[arm].rows, next(iter(self.arms.values())).rows
+        rows, unpruned = self.arms[arm].outcomes, next(iter(self.arms.values())).outcomes
         if "prediction" not in rows or "prediction" not in unpruned:
             return pd.Series(nan, index=rows.index)
         return agreement(rows["prediction"], unpruned["prediction"])
@@ -174,7 +174,7 @@ class Comparison:
         places = [stratum.index[stratum["score"].notna()] for stratum in strata]
         return [
             np.stack(
-                [arm.rows["score"].loc[place].to_numpy() for arm in self.arms.values()], axis=1
+                [arm.outcomes["score"].loc[place].to_numpy() for arm in self.arms.values()], axis=1
             )
             for place in places
             if len(place)
@@ -185,9 +185,8 @@ class Comparison:
 
     def _costs(self, arm: str) -> pd.DataFrame:
         """The cost of every sample of an arm, with the arm's times in every row."""
-        rows = self.arms[arm].rows
+        rows = self.arms[arm].outcomes
         costs = rows[list(_COSTS)].copy()
-        costs.insert(0, "tokens", [tokens.mean() for tokens in rows["tokens_per_layer"]])
         timing = self.timing
         for name in ("prefill_s", "decode_s"):
             if timing is not None and arm in timing.arms:
@@ -204,7 +203,7 @@ class Comparison:
         rows = [
             (task, figure, arm, value)
             for arm, results in self.arms.items()
-            for task, figure, value in set_figures(results.rows)
+            for task, figure, value in set_figures(results.outcomes)
         ]
         return pd.DataFrame(rows, columns=["task", "figure", "arm", "value"])
 

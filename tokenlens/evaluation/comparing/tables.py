@@ -124,7 +124,7 @@ def _budget_tables(comparison: Comparison) -> list[BudgetTable]:
 
 def _drawn(comparison: Comparison) -> list[tuple[Column, Resampled]]:
     """Every column with its resampled means of all arms: [arms]."""
-    unpruned = next(iter(comparison.arms.values())).rows
+    unpruned = next(iter(comparison.arms.values())).outcomes
     tasks = {
         task: strata[0]
         for task, strata in task_groups(unpruned)[:-2]
@@ -152,12 +152,11 @@ def _drawn(comparison: Comparison) -> list[tuple[Column, Resampled]]:
         if all(np.isfinite(stratum).all() for stratum in agreed):
             column = Column(AGREEMENT, "agreement", len(unpruned), tuple(map(str, every)))
             found.append((column, Resampled.of(agreed)))
-    arms = [results.rows for results in comparison.arms.values()]
-    tokens = [[layers.mean() for layers in rows["tokens_per_layer"]] for rows in arms]
-    macs = [rows["macs"] for rows in arms]
-    for heading, kind, values in ((TOKENS, "tokens", tokens), (MACS, "macs", macs)):
-        column = Column(heading, kind, len(unpruned))  # type: ignore[arg-type]
-        found.append((column, Resampled.of([np.array(values).T])))
+    arms = [results.outcomes for results in comparison.arms.values()]
+    for heading, name in ((TOKENS, "tokens"), (MACS, "macs")):
+        column = Column(heading, name, len(unpruned))  # type: ignore[arg-type]
+        values = np.stack([rows[name] for rows in arms], axis=1)
+        found.append((column, Resampled.of([values])))
     if comparison.timing is not None:
         times = comparison.timing.of("prefill_s", list(comparison.arms))
         found.append((Column(TIME, "time", len(times)), Resampled.of([times])))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,10 +58,10 @@ def evaluate(
         directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
         answers = stack.enter_context(answers_within(directory))
         results = run.into({directory: schedule}, answers)[0]
-        if not results.rows["score"].isna().any():
-            return results
+        if not results.outcomes["score"].isna().any():
+            return results.kept()
         if schedule is None:
-            return replace(results, reference=results.rows["prediction"])
+            return results.kept(results.outcomes["prediction"])
         aside = Path(stack.enter_context(TemporaryDirectory()))
         unpruned = run.into({aside: None}, answers)[0]
-        return replace(results, reference=unpruned.rows["prediction"])
+        return results.kept(unpruned.outcomes["prediction"])

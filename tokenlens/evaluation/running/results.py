@@ -1,8 +1,9 @@
 """Results of one run over samples: a row per sample, scores per task, and costs."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
@@ -59,6 +60,7 @@ _MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "identity.schedule": (dict, type(None)),
     "schedule": (dict, type(None)),
 }
+_BULKY = ("size", "region_boxes", "polygons", "positions", "boxes", "grid", "selected")
 _MAY_LACK = ("score", "prefill_s", "decode_s")
 
 
@@ -79,41 +81,85 @@ def result_row(
     return {name: None if name in _MAY_LACK and isnan(row[name]) else row[name] for name in row}
 
 
-@dataclass(frozen=True)
 class Results:
     """The answers of one run.
 
     Attributes:
-        rows: one row per sample, in the samples' order, with the columns of `ROW_SCHEMA`.
         identity: model, data, generation options and schedule of the run.
         reference: the unpruned model's answers to the same samples, by the index of `rows`; None
             where it was not run.
     """
 
-    rows: pd.DataFrame
-    identity: Mapping[str, Any]
-    reference: pd.Series | None = None
+    def __init__(
+        self,
+        rows: pd.DataFrame | ShardReader,
+        identity: Mapping[str, Any],
+        reference: pd.Series | None = None,
+    ) -> None:
+        """Take rows with the columns of `ROW_SCHEMA`, or a store that is read when asked for."""
+        self._source = rows
+        self.identity = identity
+        self.reference = reference
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read the results of a finished run; raises `ResultsError` where there is none."""
+        """Open the results of a finished run, whose files are checked now and read when needed.
+
+        Raises `ResultsError` where there is none.
+        """
         reader = ShardReader(directory, KIND)
         if not reader.complete:
             raise ResultsError(
                 f"{directory} holds an unfinished run; finish it by the same command that began it"
             )
         require(reader.manifest, reader.directory / MANIFEST, ResultsError, _MANIFEST_KEYS)
-        rows = reader.table(ROW_SCHEMA.names)
-        # Runs of earlier versions have no columns for the metric and the group.
-        return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
+        return cls(reader, reader.identity)
 
-    @property
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row per sample, in the samples' order, with the columns of `ROW_SCHEMA`."""
+        if isinstance(self._source, pd.DataFrame):
+            return self._source
+        return self._read(ROW_SCHEMA.names)
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """The rows without the columns that grow with visual tokens, and with their mean number.
+
+        `tokens` takes the place of `tokens_per_layer`: its mean over layers. Some hundred bytes a
+        row, so that many runs fit in memory.
+        """
+        lean = self._read([name for name in ROW_SCHEMA.names if name not in _BULKY])
+        lean.insert(len(lean.columns), "tokens", [one.mean() for one in lean["tokens_per_layer"]])
+        return lean.drop(columns="tokens_per_layer")
+
+    @cached_property
     def tokens_per_layer(self) -> NDArray[np.float64]:
         """Visual tokens entering each layer, mean over samples: float64 [layers]."""
-        means: NDArray[np.float64] = np.mean(
-            np.stack(self.rows["tokens_per_layer"].to_list()), axis=0
-        )
+        counts = self._read(["tokens_per_layer"])["tokens_per_layer"]
+        means: NDArray[np.float64] = np.mean(np.stack(counts.to_list()), axis=0)
         return means
+
+    def at(self, places: Collection[int]) -> pd.DataFrame:
+        """The rows at these places, counted from 0, in order; the others are not kept in memory."""
+        if isinstance(self._source, pd.DataFrame):
+            return self._source.iloc[sorted(set(places))]
+        names = ROW_SCHEMA.names
+        return _as_rows(pd.concat(self._source.tables(names, places)), names)
+
+    def kept(self, reference: pd.Series | None = None) -> "Results":
+        """The same in memory, with what they are compared with, if anything."""
+        return Results(self.rows, self.identity, reference)
+
+    def parts(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """These columns of the rows, a part of the rows at a time."""
+        if isinstance(self._source, pd.DataFrame):
+            yield self._source[[name for name in self._source if name in names]]
+        else:
+            yield from (_as_rows(part, names) for part in self._source.tables(names))
+
+    def _read(self, names: Sequence[str]) -> pd.DataFrame:
+        return pd.concat(self.parts(names))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -129,17 +175,17 @@ class Results:
         """
         scores = {
             name: float(np.mean([rows["score"].mean() for rows in strata])) if strata else nan
-            for name, strata in task_groups(self.rows)
+            for name, strata in task_groups(self.outcomes)
         }
         return {
             "score": {name: None if isnan(value) else value for name, value in scores.items()},
             "agreement": self._agreement(),
             "figures": self._figures(),
-            "samples": len(self.rows),
-            "unscored": int(self.rows["score"].isna().sum()),
+            "samples": len(self.outcomes),
+            "unscored": int(self.outcomes["score"].isna().sum()),
             "tokens": float(self.tokens_per_layer.mean()),
             **{
-                name: float(self.rows[name].mean())
+                name: float(self.outcomes[name].mean())
                 for name in ("macs", "kv_bytes", "prefill_s", "decode_s")
             },
         }
@@ -148,16 +194,21 @@ class Results:
         """Mean agreement per task, over all samples, and as mean of the tasks."""
         if self.reference is None:
             return None
-        agreed = agreement(self.rows["prediction"], self.reference)
-        tasks = agreed.groupby(self.rows["task"], sort=False).mean()
+        agreed = agreement(self.outcomes["prediction"], self.reference)
+        tasks = agreed.groupby(self.outcomes["task"], sort=False).mean()
         means = {str(task): float(mean) for task, mean in tasks.items()}
         return {**means, ALL: float(agreed.mean()), MACRO: float(tasks.mean())}
 
     def _figures(self) -> dict[str, dict[str, float | None]]:
         found: dict[str, dict[str, float | None]] = {}
-        for task, name, value in set_figures(self.rows):
+        for task, name, value in set_figures(self.outcomes):
             found.setdefault(task, {})[name] = None if isnan(value) else value
         return found
+
+
+def _as_rows(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Runs of earlier versions have no columns for the metric and the group."""
+    return table.reindex(columns=list(names), fill_value="")
 
 
 def task_groups(rows: pd.DataFrame) -> list[tuple[str, list[pd.DataFrame]]]:
