@@ -154,7 +154,8 @@ def main() -> None:
         began = time.perf_counter()
         STEPS[given.step](given.folder)
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{given.step}: {time.perf_counter() - began:.1f} s, {most:.2f} GiB at most")
+        taken, own = time.perf_counter() - began, time.process_time()
+        print(f"{given.step}: {taken:.1f} s ({own:.1f} s of processor), {most:.2f} GiB at most")
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary) / "fabricated" / "compare"

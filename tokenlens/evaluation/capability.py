@@ -19,7 +19,7 @@ import pandas as pd
 from tokenlens.errors import ResultsError, SelectionError
 from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
-from tokenlens.evaluation.metrics.agreement import unscored_tasks
+from tokenlens.evaluation.metrics.agreement import rows_agreement, unscored_tasks
 from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run
@@ -99,8 +99,8 @@ def rerun_scores(comparison: Comparison) -> pd.DataFrame:
     by_reference = whole["task"].isin(unscored_tasks(whole))
 
     def scores_of(arm: str) -> pd.Series:
-        own = comparison.arms[arm].rows["score"]
-        return own.mask(by_reference, comparison.agreement(arm))
+        rows = comparison.arms[arm].rows
+        return rows["score"].mask(by_reference, rows_agreement(rows, whole))
 
     layers = range(1, len(comparison.arms))
     scores = pd.DataFrame({layer: scores_of(_arm(layer)) for layer in layers})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import isnan, nan
+from math import isnan
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -15,7 +15,7 @@ from tokenlens.evaluation.comparing.statistics import score_statistics
 from tokenlens.evaluation.comparing.summary import SUMMARY, Plan, read_summary
 from tokenlens.evaluation.comparing.timing import FILE as TIMING
 from tokenlens.evaluation.comparing.timing import Timing
-from tokenlens.evaluation.metrics.agreement import agreement, agreement_statistics
+from tokenlens.evaluation.metrics.agreement import agreement_statistics, rows_agreement
 from tokenlens.evaluation.metrics.set_metrics import Figure, set_figures
 from tokenlens.evaluation.running.results import MACRO, Results, task_groups
 from tokenlens.storage.output_paths import kind_of, slug
@@ -155,10 +155,8 @@ class Comparison:
 
         NaN where the rows do not hold the answers.
         """
-        rows, unpruned = self.arms[arm].outcomes, next(iter(self.arms.values())).outcomes
-        if "prediction" not in rows or "prediction" not in unpruned:
-            return pd.Series(nan, index=rows.index)
-        return agreement(rows["prediction"], unpruned["prediction"])
+        unpruned = next(iter(self.arms.values()))
+        return rows_agreement(self.arms[arm].outcomes, unpruned.outcomes)
 
     def agreements(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
         """Agreement [samples, arms] of all samples of each stratum (rows of the unpruned model)."""

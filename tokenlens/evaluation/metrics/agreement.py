@@ -27,6 +27,13 @@ def agreement(predictions: pd.Series, reference: pd.Series) -> pd.Series:
     return (predictions.map(normalise) == reference.map(normalise)).astype(float)
 
 
+def rows_agreement(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series:
+    """`agreement` of the rows of two results; NaN where they do not hold the answers."""
+    if "prediction" not in rows or "prediction" not in reference:
+        return pd.Series(nan, index=rows.index)
+    return agreement(rows["prediction"], reference["prediction"])
+
+
 def agreement_statistics(
     strata: Sequence[NDArray[np.float64]], arms: int
 ) -> list[dict[str, float]]:
