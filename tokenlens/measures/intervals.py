@@ -3,9 +3,10 @@
 Percentile intervals (Efron & Tibshirani, 1993, ch. 13) of means over resampled samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,8 @@ Interval = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """Mean, low end and high end, each of the shape of one sample's value."""
 
 _DRAWS_AT_ONCE = 1 << 22
+_KEPT_DRAWS = 1 << 25
+"""Bytes at most, usually, of one set of draws that is kept for the next figure."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +127,32 @@ def resampled_means(
     `values` is [samples, ...]. The draws depend only on the seed (one number or several) and on the
     number of samples.
     """
-    rng = np.random.default_rng(seed)
     flat = values.reshape(len(values), -1)
-    chances = np.full(len(values), 1 / len(values))
     step = max(1, _DRAWS_AT_ONCE // len(values))
-    means = [
-        rng.multinomial(len(values), chances, size=min(step, resamples - start)).astype(float)
-        @ flat
-        for start in range(0, resamples, step)
-    ]
+    own = tuple(seed) if isinstance(seed, Sequence) else (seed,)
+    known = len(values) * resamples <= _KEPT_DRAWS
+    draw = _kept_draws if known else _draws
+    means = [times.astype(float) @ flat for times in draw(len(values), resamples, own, step)]
     return np.concatenate(means).reshape(resamples, *values.shape[1:]) / len(values)
+
+
+def _draws(
+    samples: int, resamples: int, seed: tuple[int, ...], step: int
+) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+    """How often each resample holds each sample: [resamples, samples], some resamples at a time."""
+    rng = np.random.default_rng(seed[0] if len(seed) == 1 else seed)
+    chances = np.full(samples, 1 / samples)
+    for start in range(0, resamples, step):
+        times = rng.multinomial(samples, chances, size=min(step, resamples - start))
+        yield times.astype(np.min_scalar_type(times.max()))
+
+
+@lru_cache(maxsize=16)
+def _kept_draws(
+    samples: int, resamples: int, seed: tuple[int, ...], step: int
+) -> tuple[NDArray[np.unsignedinteger[Any]], ...]:
+    """The same, kept: many figures are resampled over the same samples."""
+    return tuple(_draws(samples, resamples, seed, step))
 
 
 def interval_ends(

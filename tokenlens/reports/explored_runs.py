@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,21 @@ class Arm:
     schedule: Schedule | None
 
 
+@dataclass(frozen=True)
+class Ran:
+    """Results with what their samples are compared by, quick to read."""
+
+    results: Results
+    scores: list[float]
+    predictions: list[str]
+
+    @classmethod
+    def of(cls, results: Results) -> Self:
+        """The scores and the answers in lists."""
+        columns = (results.outcomes[name] for name in ("score", "prediction"))
+        return cls(results, *(column.to_list() for column in columns))
+
+
 @dataclass
 class Answers:
     """Where the answers to one sample are.
@@ -59,11 +74,13 @@ class Answers:
     """
 
     candidate: Candidate
-    rows: dict[int, tuple[Results, int]] = field(default_factory=dict)
+    rows: dict[int, tuple[Ran, int]] = field(default_factory=dict)
 
     def read(self) -> dict[int, pd.Series]:
         """The rows, by the number of the arm."""
-        return {number: own.at([place]).iloc[0] for number, (own, place) in self.rows.items()}
+        return {
+            number: ran.results.at([place]).iloc[0] for number, (ran, place) in self.rows.items()
+        }
 
     @property
     def lost(self) -> float:
@@ -75,9 +92,8 @@ class Answers:
         return max((_loss(plain, other) for other in others), default=0.0)
 
     def _outcome(self, number: int) -> tuple[float, str]:
-        results, place = self.rows[number]
-        score, prediction = results.outcomes["score"], results.outcomes["prediction"]
-        return float(score.iat[place]), str(prediction.iat[place])
+        ran, place = self.rows[number]
+        return ran.scores[place], ran.predictions[place]
 
 
 @dataclass
@@ -200,11 +216,12 @@ def _add_results(model: ExploredModel, part: Inputs) -> None:
         content = results.identity["schedule"]
         arm = Arm(name, Schedule(**content) if content else None)
         number = _number(model, arm, part)
+        ran = Ran.of(results)
         keys = results.outcomes[["id", "image", "question"]].itertuples(index=False, name=None)
         for place, key in enumerate(keys):
             if place in placed:
                 answers = model.answered.setdefault(key, Answers(placed[place]))
-                answers.rows.setdefault(number, (results, place))
+                answers.rows.setdefault(number, (ran, place))
 
 
 def _number(model: ExploredModel, arm: Arm, part: Inputs) -> int:

@@ -160,8 +160,11 @@ class Comparison:
 
     def agreements(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
         """Agreement [samples, arms] of all samples of each stratum (rows of the unpruned model)."""
-        every = pd.DataFrame({arm: self.agreement(arm) for arm in self.arms})
+        every = self.once("agreement", Comparison._agreement)
         return [every.loc[stratum.index].to_numpy() for stratum in strata]
+
+    def _agreement(self) -> pd.DataFrame:
+        return pd.DataFrame({arm: self.agreement(arm) for arm in self.arms})
 
     def scores(self, strata: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
         """Scores [samples, arms] of the samples that have ground truth, for strata that have any.

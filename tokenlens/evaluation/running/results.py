@@ -122,23 +122,26 @@ class Results:
             return self._source
         return self._read(ROW_SCHEMA.names)
 
-    @cached_property
+    @property
     def outcomes(self) -> pd.DataFrame:
         """The rows without the columns that grow with visual tokens, and with their mean number.
 
         `tokens` takes the place of `tokens_per_layer`: its mean over layers. Some hundred bytes a
         row, so that many runs fit in memory.
         """
-        lean = self._read([name for name in ROW_SCHEMA.names if name not in _BULKY])
-        lean.insert(len(lean.columns), "tokens", [one.mean() for one in lean["tokens_per_layer"]])
-        return lean.drop(columns="tokens_per_layer")
+        return self._lean[0]
 
-    @cached_property
+    @property
     def tokens_per_layer(self) -> NDArray[np.float64]:
         """Visual tokens entering each layer, mean over samples: float64 [layers]."""
-        counts = self._read(["tokens_per_layer"])["tokens_per_layer"]
-        means: NDArray[np.float64] = np.mean(np.stack(counts.to_list()), axis=0)
-        return means
+        return self._lean[1]
+
+    @cached_property
+    def _lean(self) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+        """`outcomes` and `tokens_per_layer`, read together."""
+        rows = self._read([name for name in ROW_SCHEMA.names if name not in _BULKY])
+        layers = np.stack(rows.pop("tokens_per_layer").to_list())
+        return rows.assign(tokens=layers.mean(axis=1)), layers.mean(axis=0)
 
     def at(self, places: Collection[int]) -> pd.DataFrame:
         """The rows at these places, counted from 0, in order; the others are not kept in memory."""
