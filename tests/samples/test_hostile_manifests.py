@@ -101,7 +101,10 @@ PICTURE = Image.new("RGB", (40, 30))
     ("fields", "words"),
     [
         ({"image": None}, "image: got NoneType, expected a path"),
-        ({"image": (PICTURE, PICTURE)}, "image: got a tuple of 2; one picture a sample"),
+        (
+            {"image": (PICTURE, PICTURE)},
+            "image: got a tuple of 2; further pictures go into more_images",
+        ),
         ({"image": [PICTURE]}, "image: got a list of 1"),
         ({"image": b"bytes"}, "image: got bytes"),
         ({"id": 7}, "sample 7: id: expected a text, got 7"),

@@ -55,6 +55,10 @@ class ProfileRow:
         query_text: what each adds to the text; with queries "generated" the token it predicted.
         query_importance: float32 [layers, queries, n_visual].
         query_per_head: float32 [layers, heads, queries, n_visual], where heads were asked for.
+        region: bool [n_visual], the tokens that the ground truth covers, each in its own picture.
+        more_images: Paths of the pictures after the first; `image`, `size`, `region_boxes` and
+            `polygons` are of the first.
+        image_index: int64 [n_visual], the picture of each token; None where there is one.
     """
 
     id: str
@@ -75,6 +79,8 @@ class ProfileRow:
     query_text: tuple[str, ...] | None = None
     query_importance: NDArray[np.float32] | None = None
     query_per_head: NDArray[np.float32] | None = None
+    more_images: tuple[str, ...] = ()
+    image_index: NDArray[np.int64] | None = None
 
 
 class Profile:
@@ -120,7 +126,9 @@ class Profile:
         visual = len(row["positions"])
         boxes = row["boxes"].reshape(visual, 4)
         size = (int(row["size"][0]), int(row["size"][1]))
-        heads = row.get("per_head")
+        heads, region = row.get("per_head"), row.get("region")
+        if region is None:
+            region = region_tokens(boxes, size, row["region_boxes"], row["polygons"])
         return ProfileRow(
             id=row["id"],
             task=row["task"],
@@ -135,8 +143,10 @@ class Profile:
             grid=_tuples(row["grid"]),
             importance=row["importance"].reshape(self.layers, visual),
             per_head=None if heads is None else heads.reshape(self.layers, self.heads, visual),
-            region=region_tokens(boxes, size, row["region_boxes"], row["polygons"]),
+            region=np.asarray(region, dtype=np.bool_),
             **self._queries(row, visual),
+            more_images=tuple(row.get("more_images") or ()),
+            image_index=row.get("image_index"),
         )
 
     def _queries(self, row: dict[str, Any], visual: int) -> dict[str, Any]:

@@ -24,9 +24,9 @@ SAMPLE_COLUMNS: dict[str, pa.DataType] = {
     "grid": pa.list_(pa.list_(pa.int32())),
 }
 """`image` is the picture's path or its address inside another file, empty for one in memory; `size`
-its width and height in pixels; `region_boxes` and `polygons` are in pixels; `positions` (in the
-prompt without padding) and `boxes` (xyxy, shares of width and height, flattened) are of the visual
-tokens."""
+its width and height in pixels; `region_boxes` and `polygons` are in pixels; of several pictures
+these four are those of the first. `positions` (in the prompt without padding) and `boxes` (xyxy,
+shares of the width and height of its own picture, flattened) are of the visual tokens."""
 
 
 def sample_row(sample: Sample, size: tuple[int, int], layout: Layout) -> dict[str, Any]:
@@ -36,9 +36,9 @@ def sample_row(sample: Sample, size: tuple[int, int], layout: Layout) -> dict[st
         "task": sample.task,
         "question": sample.question,
         "answers": list(sample.answers),
-        "image": _address(sample.image),
+        "image": picture_address(sample.image),
         "size": size,
-        "region_boxes": sample.boxes,
+        "region_boxes": sample.boxes_of(0),
         "polygons": sample.polygons,
         "positions": layout.positions.numpy(),
         "boxes": layout.boxes.flatten().numpy(),
@@ -46,7 +46,8 @@ def sample_row(sample: Sample, size: tuple[int, int], layout: Layout) -> dict[st
     }
 
 
-def _address(image: Path | StoredPicture | Image) -> str:
+def picture_address(image: Path | StoredPicture | Image) -> str:
+    """Where a picture lies; empty for one in memory."""
     if isinstance(image, StoredPicture):
         return image.address
     return "" if isinstance(image, Image) else str(image)

@@ -210,7 +210,7 @@ def chosen_rows(profile: Profile, count: int) -> list[ProfileRow]:
         (
             Candidate(index, row.task, row.image, bool(row.region.any()))
             for index, row in enumerate(profile.rows())
-            if np.isfinite(row.boxes).all()
+            if np.isfinite(row.boxes).all() and not row.more_images
         ),
         count,
     )

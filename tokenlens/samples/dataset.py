@@ -170,7 +170,8 @@ def _of_tasks(samples: list[Sample], tasks: Sequence[str]) -> list[Sample]:
 
 
 def _content_hash(manifest: Path, samples: Sequence[Sample]) -> str:
-    pictures = sorted({Path(sample.image) for sample in samples})  # type: ignore[arg-type]
+    images = (image for sample in samples for image in (sample.image, *sample.more_images))
+    pictures = sorted({Path(image) for image in images})  # type: ignore[arg-type]
     return hash_json(
         [
             hash_bytes(manifest.read_bytes()),

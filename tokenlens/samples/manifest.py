@@ -11,6 +11,7 @@ from tokenlens.errors import SampleError
 from tokenlens.samples.metric_names import METRIC_NAMES
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Box, Polygon, Sample, check_regions, quoted
+from tokenlens.samples.several_pictures import split_pictures
 from tokenlens.storage.json_files import one_line
 from tokenlens.wording.suggest import one_of
 
@@ -66,7 +67,9 @@ def read_manifest(path: Path) -> list[Sample]:
     `question` and, where there are any, `answer` (a string or a list of strings that count as
     right; samples without are not scored), `task`, `metric` (what scores the answer: exact, box,
     vqa, choice, pope, mme), `boxes`, `polygons` and `anchors` (pixels of the picture as displayed).
-    Blank lines are skipped. Of every picture only the header is read.
+    `images` is a list of paths instead of `image`; each box then names its picture, as
+    `[index, x0, y0, x1, y1]` counted from 0 or by one list of boxes per picture. Blank lines are
+    skipped. Of every picture only the header is read.
 
     Raises:
         SampleError: the first line that cannot be used; the message names file, line and field.
@@ -78,14 +81,15 @@ def read_manifest(path: Path) -> list[Sample]:
         if not line.strip():
             continue
         try:
-            sample, image = _sample(line, path.parent)
+            sample, images = _sample(line, path.parent)
             if sample.id in lines:
                 raise SampleError(
                     f"id: {quoted(sample.id)} was used in line {lines[sample.id]} already"
                 )
-            if image not in sizes:
-                sizes[image] = picture_size(image)
-            check_regions(sample, sizes[image])
+            for index, image in enumerate(images):
+                if image not in sizes:
+                    sizes[image] = picture_size(image)
+                check_regions(sample, sizes[image], index)
         except SampleError as error:
             raise SampleError(f"{path}:{number}: {error}") from error
         lines[sample.id] = number
@@ -107,10 +111,15 @@ def _text(path: Path) -> str:
         raise SampleError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
-    """The sample of a line and the path of its picture."""
+def _sample(line: str, folder: Path) -> tuple[Sample, tuple[Path, ...]]:
+    """The sample of a line and the paths of its pictures."""
     try:
-        json.loads(line, object_pairs_hook=_once_each)
+        more: list[str] = []
+        box_images: tuple[int, ...] = ()
+        fields = json.loads(line, object_pairs_hook=_once_each)
+        if isinstance(fields, dict) and "images" in fields:
+            fields, more, box_images = split_pictures(fields)
+            line = json.dumps(fields)
         row = _Row.model_validate_json(line)
     except json.JSONDecodeError as error:
         raise SampleError(f"bad JSON at column {error.colno} ({error.msg})") from error
@@ -120,10 +129,10 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         raise SampleError(one_line(error, _Row)) from error
     except ValueError as error:
         raise SampleError(f"bad JSON (a number of {_digits()} digits or more)") from error
-    image = folder / row.image
+    images = tuple(folder / image for image in (row.image, *more))
     sample = Sample(
         id=row.id,
-        image=image,
+        image=images[0],
         question=row.question,
         answers=tuple(row.answer or ()),
         task=row.task,
@@ -131,8 +140,10 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         polygons=row.polygons,
         anchors=row.anchors,
         metric=row.metric,
+        more_images=images[1:],
+        box_images=box_images if more else (),
     )
-    return sample, image
+    return sample, images
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

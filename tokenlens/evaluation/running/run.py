@@ -201,6 +201,8 @@ class Run:
             samples, keys = self.samples[rows.start : rows.stop], self._keys[rows.start : rows.stop]
             for sample, answered in zip(samples, kept.read(keys), strict=True):
                 check_regions(sample, answered.size)
+                if sample.more_images:
+                    sample.open_images()  # checks the regions of every picture
                 reader = box_reader(self.vlm, answered.layout)
                 store.append(result_row(sample, answered, reader))
         store.finish()
