@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance, ImageFilter
 
+from tokenlens.errors import ProfileError
 from tokenlens.registry import importance_unit
 from tokenlens.wording.figures import percent
 
-from .drawing.picture_sheet import REGION, Outline, Strip, Tile, frame_entry, plot_sheet
+from .drawing.picture_sheet import ON_A_SHEET, REGION, Outline, Strip, Tile, frame_entry, plot_sheet
 from .drawing.style import LIGHT, Theme, themed
 from .drawing.token_raster import few_colours, lay_over, rasterise, shrunk
 
@@ -105,9 +106,13 @@ def compute(rows: Iterable[ProfileRow]) -> pd.DataFrame:
 
     Columns: id, question, layer (from 1), token (from 0, in sequence order), x0, y0, x1, y1 (the
     part of the picture it covers, 0 to 1), importance (what the profile holds).
+
+    Raises `ProfileError` for a sample with several pictures, whose tokens share no place.
     """
     parts = []
     for row in rows:
+        if row.image_index is not None:
+            raise ProfileError(f"sample {row.id!r}: {ON_A_SHEET}")
         layers, tokens = row.importance.shape
         corners = np.tile(row.boxes, (layers, 1))
         part = pd.DataFrame(corners, columns=["x0", "y0", "x1", "y1"])

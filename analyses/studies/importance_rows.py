@@ -141,7 +141,7 @@ def _rows(vlm: VLM, maps: Maps, samples: Sequence[Sample], first: int) -> Iterat
     tests = {"deletion": _tested(forced, found, False), "insertion": _tested(forced, found, True)}
     whole = forced.log_probabilities()
     for place, sample in enumerate(batch.samples):
-        boxes, size = batch.layouts[place].boxes.numpy(), batch.images[place].size
+        boxes, size = batch.layouts[place].boxes.numpy(), batch.pictures[place][0].size
         region = region_tokens(boxes, size, sample.boxes, sample.polygons)
         nothing = np.full(len(found[place]), np.nan)
         yield {

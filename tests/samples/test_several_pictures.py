@@ -39,8 +39,8 @@ def test_boxes_go_to_their_pictures(folder: Path, boxes: list[Any]) -> None:
     [
         ({"images": []}, "images: expected a list of at least one"),
         ({"images": "a.png"}, "images: expected a list"),
-        ({"images": ["a.png", 3]}, r"images\[1\]: expected the path"),
-        ({"image": "a.png"}, "image, images: both are given"),
+        ({"images": ["a.png", 3]}, r"images\[1\]: got 3, expected the path"),
+        ({"image": "a.png"}, "image, images: given together, expected one of them"),
         ({"boxes": [[2, 0, 0, 5, 5]]}, r"boxes\[0\]: the first number names no picture"),
         ({"boxes": [[-1, 0, 0, 5, 5]]}, "names no picture"),
         ({"boxes": [[True, 0, 0, 5, 5]]}, "names no picture"),

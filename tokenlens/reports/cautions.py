@@ -29,6 +29,7 @@ def _of_profile(profile: Profile) -> list[str]:
         counts[row.task] += bool(row.region.any())
         whole += bool(row.region.all())
     return [
+        *cautions.on_left_out(profile.text_only, profile.text_only + len(profile)),
         *cautions.on_few(counts),
         *cautions.on_pictures(images),
         *cautions.on_whole_regions(whole, counts.total()),

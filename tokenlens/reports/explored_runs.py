@@ -175,7 +175,7 @@ def _add_results(model: ExploredModel, part: Inputs) -> None:
         arm = Arm(name, Schedule(**content) if content else None)
         number = _number(model, arm, part)
         for _, row in results.rows.iterrows():
-            if np.isfinite(row["boxes"]).all():
+            if len(row["boxes"]) and np.isfinite(row["boxes"]).all():
                 model.rows.setdefault(key_of(row), {}).setdefault(number, row)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.analyses import kept_tokens
-from tokenlens.analyses.drawing.picture_sheet import region_outlines
 from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.reports.figures import FigureFolder
-from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
+from tokenlens.reports.overlays import Overlay, overlay, png_uri
+from tokenlens.reports.sheet import Sheet
 from tokenlens.reports.shown_samples import Candidate, choose_samples
 from tokenlens.schedule import Schedule
 
@@ -53,10 +53,10 @@ def stage_cases(
     cases = []
     for number, place in enumerate(chosen_places(results, count), start=1):
         row, plain = results.iloc[place], unpruned.iloc[place]
-        outlines = region_outlines(row["region_boxes"], row["polygons"])
-        width, height = map(int, row["size"])
-        picture, missing = read_picture(row["image"], (width, height))
-        frame = kept_tokens.compute([row], schedule)
+        sheet = Sheet.of(row)
+        outlines = sheet.outlines(row)
+        picture, missing = sheet.picture(row)
+        frame = kept_tokens.compute([sheet.placed(row)], schedule)
         cases.append(
             StageCase(
                 question=row["question"],
@@ -67,7 +67,7 @@ def stage_cases(
                 missing=missing,
                 overlay=overlay(picture, outlines),
                 tiles=[
-                    stage_tile(where, part, (width, height))
+                    stage_tile(where, part, sheet.size)
                     for (_, where), part in frame.groupby(["stage", "where"], sort=False)
                 ],
             )
@@ -78,7 +78,7 @@ def stage_cases(
 
 
 def chosen_places(rows: pd.DataFrame, count: int) -> list[int]:
-    """Which of some rows of `Results.rows` to show: those whose visual tokens are placed."""
+    """Which of some rows of `Results.rows` to show: those with visual tokens that are placed."""
     columns = rows[["task", "image", "boxes", "region_boxes", "polygons"]]
     return choose_samples(
         (
@@ -86,7 +86,7 @@ def chosen_places(rows: pd.DataFrame, count: int) -> list[int]:
             for index, (task, image, boxes, regions, polygons) in enumerate(
                 columns.itertuples(index=False)
             )
-            if np.isfinite(boxes).all()
+            if len(boxes) and np.isfinite(boxes).all()
         ),
         count,
     )

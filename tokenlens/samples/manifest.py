@@ -11,12 +11,9 @@ from tokenlens.errors import SampleError
 from tokenlens.samples.metric_names import METRIC_NAMES
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Box, Polygon, Sample, check_regions, quoted
-from tokenlens.samples.several_pictures import split_pictures
+from tokenlens.samples.several_pictures import path_problem, split_pictures
 from tokenlens.storage.json_files import one_line
 from tokenlens.wording.suggest import one_of
-
-_LONGEST_PATH = 4096
-"""Characters of a picture's path, as Linux has it."""
 
 
 def _as_list(answer: Any) -> Any:
@@ -29,7 +26,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     id: str
-    image: str
+    image: str = ""
     question: str
     answer: Annotated[list[str] | None, Field(min_length=1), BeforeValidator(_as_list)] = None
     task: str = "question"
@@ -48,8 +45,8 @@ class _Row(BaseModel):
     @field_validator("image")
     @classmethod
     def _check_image(cls, image: str) -> str:
-        if not image.strip() or "\0" in image or len(image) > _LONGEST_PATH:
-            raise ValueError(f"got {quoted(image)}, expected the path of a picture")
+        if problem := path_problem(image):
+            raise ValueError(problem)
         return image
 
     @field_validator("metric")
@@ -67,9 +64,10 @@ def read_manifest(path: Path) -> list[Sample]:
     `question` and, where there are any, `answer` (a string or a list of strings that count as
     right; samples without are not scored), `task`, `metric` (what scores the answer: exact, box,
     vqa, choice, pope, mme), `boxes`, `polygons` and `anchors` (pixels of the picture as displayed).
-    `images` is a list of paths instead of `image`; each box then names its picture, as
-    `[index, x0, y0, x1, y1]` counted from 0 or by one list of boxes per picture. Blank lines are
-    skipped. Of every picture only the header is read.
+    `images` is a list of paths instead of `image`, and so is `frames`, the pictures of a video;
+    each box then names its picture, as `[index, x0, y0, x1, y1]` counted from 0 or by one list of
+    boxes per picture. A line without any of the three is text alone. Blank lines are skipped. Of
+    every picture only the header is read.
 
     Raises:
         SampleError: the first line that cannot be used; the message names file, line and field.
@@ -117,9 +115,9 @@ def _sample(line: str, folder: Path) -> tuple[Sample, tuple[Path, ...]]:
         more: list[str] = []
         box_images: tuple[int, ...] = ()
         fields = json.loads(line, object_pairs_hook=_once_each)
-        if isinstance(fields, dict) and "images" in fields:
-            fields, more, box_images = split_pictures(fields)
-            line = json.dumps(fields)
+        if isinstance(fields, dict):
+            given, more, box_images = split_pictures(fields)
+            line = line if given is fields else json.dumps(given)
         row = _Row.model_validate_json(line)
     except json.JSONDecodeError as error:
         raise SampleError(f"bad JSON at column {error.colno} ({error.msg})") from error
@@ -129,10 +127,10 @@ def _sample(line: str, folder: Path) -> tuple[Sample, tuple[Path, ...]]:
         raise SampleError(one_line(error, _Row)) from error
     except ValueError as error:
         raise SampleError(f"bad JSON (a number of {_digits()} digits or more)") from error
-    images = tuple(folder / image for image in (row.image, *more))
+    images = tuple(folder / image for image in (row.image, *more) if image)
     sample = Sample(
         id=row.id,
-        image=images[0],
+        image=images[0] if images else None,
         question=row.question,
         answers=tuple(row.answer or ()),
         task=row.task,
@@ -142,6 +140,7 @@ def _sample(line: str, folder: Path) -> tuple[Sample, tuple[Path, ...]]:
         metric=row.metric,
         more_images=images[1:],
         box_images=box_images if more else (),
+        text_only=not images,
     )
     return sample, images
 

@@ -27,11 +27,12 @@ _ROUNDING = 0.5
 
 @dataclass(frozen=True)
 class Sample:
-    """A question about a picture.
+    """A question about a picture, about several, or about none.
 
     Attributes:
         id: unique within its data set.
-        image: path of the picture, a picture kept inside another file, or the picture itself.
+        image: path of the picture, a picture kept inside another file, or the picture itself; None
+            with `text_only` alone.
         question: the question, as the model receives it.
         answers: the answers that count as right.
         task: kind of question; scores are taken per task.
@@ -44,6 +45,8 @@ class Sample:
             all orders of its options; empty for a sample that stands alone.
         more_images: the pictures after the first, in the order in which the model gets them.
         box_images: the picture of each box, counted from 0; empty where all are of the first.
+        text_only: a question without a picture. It must be said, so that a picture that was
+            forgotten is an error.
 
     Raises:
         SampleError: a value that is not a picture (None, a list, an array); an id, question or task
@@ -57,7 +60,7 @@ class Sample:
     """
 
     id: str
-    image: Picture
+    image: Picture | None
     question: str
     answers: tuple[str, ...] = ()
     task: str = "question"
@@ -68,24 +71,41 @@ class Sample:
     group: str = ""
     more_images: tuple[Picture, ...] = ()
     box_images: tuple[int, ...] = ()
+    text_only: bool = False
 
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
             raise SampleError(f"sample {quoted(self.id)}: {problem}")
 
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures, in the order in which the model gets them; empty for text alone."""
+        return () if self.image is None else (self.image, *self.more_images)
+
     def open_image(self) -> Image.Image:
-        """The picture in RGB as displayed. Raises `SampleError` if it or a region is unusable."""
-        image = _opened(self.image)
-        check_regions(self, image.size)
-        return image
+        """The first picture in RGB as displayed.
+
+        Raises `SampleError` if it or a region is unusable, or where the sample has no picture.
+        """
+        if self.image is None:
+            raise SampleError(f"sample {quoted(self.id)}: has no picture to open, it is text alone")
+        return self._open(0, self.image)
 
     def open_images(self) -> tuple[Image.Image, ...]:
-        """All pictures in RGB as displayed. Raises `SampleError` if one or a region is unusable."""
-        more = [_opened(image) for image in self.more_images]
-        for index, image in enumerate(more, start=1):
-            check_regions(self, image.size, index)
+        """All pictures in RGB as displayed; none for text alone.
+
+        Raises `SampleError` if one or a region is unusable.
+        """
+        if self.image is None:
+            return ()
+        more = [self._open(index, image) for index, image in enumerate(self.more_images, start=1)]
         return (self.open_image(), *more)
+
+    def _open(self, index: int, picture: Picture) -> Image.Image:
+        image = _opened(picture)
+        check_regions(self, image.size, index)
+        return image
 
     def boxes_of(self, picture: int) -> tuple[Box, ...]:
         """The boxes of one picture, counted from 0."""
@@ -100,6 +120,8 @@ class Sample:
         )
 
     def _picture_problem(self) -> str | None:
+        if self.text_only:
+            return "text_only: expected no picture beside it" if self._holds_pictures() else None
         if not isinstance(self.more_images, tuple):
             return f"more_images: expected a tuple, got {type(self.more_images).__name__}"
         for index, image in enumerate((self.image, *self.more_images)):
@@ -111,8 +133,15 @@ class Sample:
                 return f"{field}: got {got}, expected a path or a picture of PIL"
         return None
 
+    def _holds_pictures(self) -> bool:
+        return self.image is not None or bool(self.more_images)
+
     def _owner_problem(self) -> str | None:
-        count = 1 + len(self.more_images)
+        count = len(self.pictures)
+        if not count and (self.boxes or self.polygons or self.anchors):
+            return "boxes, polygons and anchors: expected none, the sample has no picture"
+        if not count and self.metric == "box":
+            return "metric: 'box' needs a picture, the sample has none"
         if not isinstance(self.box_images, tuple) or len(self.box_images) not in (
             0,
             len(self.boxes),

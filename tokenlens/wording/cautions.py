@@ -43,6 +43,36 @@ def on_pictures(images: Sequence[str]) -> list[str]:
     ]
 
 
+def on_text_only(without: int, samples: int) -> list[str]:
+    """Samples without a picture, `without` of the `samples` that were answered.
+
+    >>> on_text_only(1, 9)
+    ['1 of 9 samples has no picture: every method answers it unpruned, and it counts in all means.']
+    """
+    if not without:
+        return []
+    has, it, counts = ("has", "it", "it counts") if without == 1 else ("have", "them", "they count")
+    return [
+        f"{without} of {samples} samples {has} no picture: every method answers {it} unpruned, and "
+        f"{counts} in all means."
+    ]
+
+
+def on_left_out(without: int, samples: int) -> list[str]:
+    """Samples without a picture, `without` of the `samples`, that a profile has no row of.
+
+    >>> on_left_out(2, 9)
+    ['2 of 9 samples have no picture, hence no visual tokens, and are left out.']
+    """
+    if not without:
+        return []
+    has, are = ("has", "is") if without == 1 else ("have", "are")
+    return [
+        f"{without} of {samples} samples {has} no picture, hence no visual tokens, and {are} left "
+        "out."
+    ]
+
+
 def on_flat_intervals(figures: Iterable[str]) -> list[str]:
     """Figures whose interval has no width, by name."""
     flat = list(dict.fromkeys(figures))

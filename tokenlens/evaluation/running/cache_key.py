@@ -44,14 +44,12 @@ EXEMPT = {
 
 
 def sample_key(sample: Sample) -> str:
-    """Key of a sample: a hash of the question and of the pictures' bytes.
+    """Key of a sample: a hash of the question and of the pictures' bytes, in their order.
 
-    Raises `SampleError` where the picture cannot be read.
+    Raises `SampleError` where a picture cannot be read.
     """
-    images = (sample.image, *sample.more_images)
-    return hash_json(
-        [sample.question, *(hash_bytes(_picture_bytes(sample, one)) for one in images)]
-    )
+    pictures = [hash_bytes(_picture_bytes(sample, one)) for one in sample.pictures]
+    return hash_json([sample.question, *pictures])
 
 
 def generation_identity(

@@ -18,7 +18,7 @@ from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics.sample_metrics import score
 from tokenlens.evaluation.metrics.set_metrics import set_figures
 from tokenlens.evaluation.running.answer_cache import Answered
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS, sample_row, several_row
 from tokenlens.samples.sample import Sample
 from tokenlens.storage.seals import require
 from tokenlens.storage.shards import MANIFEST, ShardReader
@@ -43,6 +43,7 @@ ROW_SCHEMA = pa.schema(
         "decode_s": pa.float64(),
         "new_tokens": pa.int32(),
         "selected": pa.string(),
+        **SEVERAL_COLUMNS,
     }
 )
 """A row: the sample with its metric and group, its score (null without ground truth), and its
@@ -69,7 +70,8 @@ def result_row(
     answer = answered.answer
     points = score(answer.prediction, sample, answered.size, read_box)
     row = {
-        **sample_row(sample, answered.size, answered.layout),
+        **sample_row(sample, answered.sizes, answered.layout),
+        **several_row(sample, answered.sizes, answered.layout),
         "metric": sample.metric,
         "group": sample.group,
         **asdict(answer),
@@ -104,8 +106,11 @@ class Results:
             )
         require(reader.manifest, reader.directory / MANIFEST, ResultsError, _MANIFEST_KEYS)
         rows = reader.table(ROW_SCHEMA.names)
-        # Runs of earlier versions have no columns for the metric and the group.
-        return cls(rows.reindex(columns=ROW_SCHEMA.names, fill_value=""), reader.identity)
+        # Runs of earlier versions have no columns for the metric, the group and several pictures.
+        for name in (*SEVERAL_COLUMNS, "metric", "group"):
+            if name not in rows:
+                rows[name] = None if name in SEVERAL_COLUMNS else ""
+        return cls(rows.reindex(columns=ROW_SCHEMA.names), reader.identity)
 
     @property
     def tokens_per_layer(self) -> NDArray[np.float64]:
