@@ -107,13 +107,15 @@ def write_profile(
     }
     info = {"layers": LAYERS, "heads": HEADS}
     column = {"per_head": pa.list_(pa.float32())} if heads else {}
+    several = any("image_index" in row for row in samples)
+    further, none = (SEVERAL_COLUMNS, NO_MORE) if several else ({}, {})
     schema = pa.schema(
-        {**dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True)), **column}
+        {**dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True)), **further, **column}
     )
     with ShardStore.open(directory, "profile", identity, schema, info=info) as store:
         for index, row in enumerate(samples):
             more = {"per_head": per_head(index).flatten()} if heads else {}
-            store.append({**row, "importance": importance(index).flatten(), **more})
+            store.append({**none, **row, "importance": importance(index).flatten(), **more})
         store.finish()
     return directory
 

@@ -128,9 +128,9 @@ class Results:
         sample has ground truth; `agreement` with the unpruned model's answers likewise (see
         `evaluation.metrics.agreement`), over all samples, None where there is no `reference`;
         `figures`, the benchmark figures of the whole set, per task (see
-        `evaluation.metrics.set_metrics`); `samples` and how many of them are `unscored`; and per
-        sample
-        `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
+        `evaluation.metrics.set_metrics`); `samples`, how many of them are `unscored` and how many
+        `text_only`, without a picture; and per sample `tokens` (the layer average), `macs`,
+        `kv_bytes`, `prefill_s`, `decode_s`.
         """
         scores = {
             name: float(np.mean([rows["score"].mean() for rows in strata])) if strata else nan
@@ -142,6 +142,7 @@ class Results:
             "figures": self._figures(),
             "samples": len(self.rows),
             "unscored": int(self.rows["score"].isna().sum()),
+            "text_only": sum(not any(size) for size in self.rows["size"]),
             "tokens": float(self.tokens_per_layer.mean()),
             **{
                 name: float(self.rows[name].mean())
