@@ -133,6 +133,7 @@ def plot(
     scale: Scale | Literal["layer"] | None = None,
     kind: str = "attention",
     chosen: Sequence[int] = (),
+    columns: int = 7,
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
@@ -140,7 +141,8 @@ def plot(
 
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
     used; with "layer" every map goes to its own largest value, which its caption gives, so that a
-    layer's pattern is seen whatever its level. `kind` is the name of the importance.
+    layer's pattern is seen whatever its level. `kind` is the name of the importance, `columns` the
+    most tiles in a row.
     """
     if scale == "layer":
         given, shared, label = None, Scale(1.0), "importance, of the layer's largest (max)"
@@ -165,7 +167,7 @@ def plot(
     foot = _FOOT if ax is None else 0.0
     legend = [frame_entry(REGION, "region that the answer needs")] if regions else []
     figure = plot_sheet(
-        strips, columns=min(7, layers + 1), ax=ax, theme=theme, legend=legend, foot=foot
+        strips, columns=min(columns, layers + 1), ax=ax, theme=theme, legend=legend, foot=foot
     )
     _add_colour_bar(figure, ax, shared, label, theme)
     return figure

@@ -112,6 +112,7 @@ def _importance(request: Request) -> Drawn:
             scale="layer" if request.scale == "layer" else shared,
             kind=kind,
             chosen=request.inputs.chosen,
+            columns=sheet.columns,
             theme=request.theme,
         )
         yield f"importance-{number}", figure

@@ -53,6 +53,7 @@ class MapCase:
     missing: str | None
     overlay: Overlay
     tiles: list[MapTile]
+    wide: bool
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,9 @@ def map_section(
         ]
         shown = overlay(picture, outlines)
         cases.append(
-            MapCase(row.question, " / ".join(row.answers), row.task, missing, shown, tiles)
+            MapCase(
+                row.question, " / ".join(row.answers), row.task, missing, shown, tiles, sheet.wide
+            )
         )
         figure = importance_maps.plot(
             importance_maps.compute([sheet.placed(row)]),
@@ -199,6 +202,7 @@ def map_section(
             regions={row.id: outlines},
             scale=scale,
             chosen=chosen,
+            columns=sheet.columns,
         )
         figures.add(f"importance-{number}", figure)
     ticks = [(float(scale.norm(tick)), scale.label(tick)) for tick in scale.ticks]

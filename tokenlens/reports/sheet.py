@@ -25,7 +25,8 @@ _TALLEST = 800
 """Pixels of the height of each picture on a sheet, at most."""
 _WIDEST_GAP = 0.12
 """Between two pictures, as a share of their height; one token's width where that is less."""
-_GROUND = "#222222"
+_GROUND = "#d5d9e0"
+"""Unlike the black of tokens that are gone."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class Sheet:
         wide, high = frames[:, 2].max(), frames[:, 3].max()
         tall = min(_TALLEST, max(height for _, height in sizes))
         return cls((round(wide * tall), round(high * tall)), frames / [wide, high, wide, high])
+
+    @property
+    def wide(self) -> bool:
+        """Whether pictures side by side need a larger tile than one picture does."""
+        return len(self.frames) > 1 and self.size[0] > self.size[1]
+
+    @property
+    def columns(self) -> int:
+        """How many tiles of it a figure has in a row, at most."""
+        return 4 if self.wide else 7
 
     def boxes(self, row: Stored) -> NDArray[Any]:
         """The places of visual tokens on the sheet: xyxy as shares of it, [n_visual, 4]."""

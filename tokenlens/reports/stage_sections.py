@@ -39,6 +39,7 @@ class StageCase:
     missing: str | None
     overlay: Overlay
     tiles: list[StageTile]
+    wide: bool
 
 
 def stage_cases(
@@ -70,6 +71,7 @@ def stage_cases(
                     stage_tile(where, part, sheet.size)
                     for (_, where), part in frame.groupby(["stage", "where"], sort=False)
                 ],
+                wide=sheet.wide,
             )
         )
         figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})

@@ -119,6 +119,10 @@ def load_samples(
     )
 
 
+@overload
+def with_pictures(samples: Samples, purpose: str) -> Samples: ...
+@overload
+def with_pictures(samples: Sequence[Sample], purpose: str) -> Sequence[Sample]: ...
 def with_pictures(samples: Sequence[Sample], purpose: str) -> Sequence[Sample]:
     """The samples that have a picture; the same object where all have.
 
