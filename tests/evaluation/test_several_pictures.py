@@ -127,3 +127,15 @@ def test_an_answered_box_of_several_pictures_gets_no_score(several: Samples) -> 
         "(0,0),(500,500)", replace(several[0], task="localisation"), (24, 24)
     )
     assert str(score("(0,0),(500,500)", sample, (24, 24))) == "nan"
+
+
+def test_samples_that_share_their_first_picture_alone_are_not_about_one(
+    vlm: VLM, several: Samples, tmp_path: Path
+) -> None:
+    pair = several[1]
+    other = replace(pair, id="other", more_images=(several[2].pictures[1],))
+    said = "samples ask about one picture"
+    shared = compare(vlm, [pair, replace(pair, id="b")], {}, tmp_path / "a", max_new_tokens=1)
+    apart = compare(vlm, [pair, other], {}, tmp_path / "b", max_new_tokens=1)
+    assert any(said in caution for caution in shared.cautions)
+    assert not any(said in caution for caution in apart.cautions)

@@ -25,7 +25,7 @@ def _of_profile(profile: Profile) -> list[str]:
     images: list[str] = []
     whole = 0
     for row in profile.rows():
-        images.append(row.image)
+        images.append(cautions.pictures_named(row.image, row.more_images))
         counts[row.task] += bool(row.region.any())
         whole += bool(row.region.all())
     return [

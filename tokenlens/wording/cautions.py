@@ -33,6 +33,16 @@ def on_few(samples: Mapping[str, int]) -> list[str]:
     ]
 
 
+def pictures_named(image: str, more: Iterable[str] | None) -> str:
+    """All pictures of a sample as one name, for `on_pictures`; empty where one is in memory.
+
+    >>> pictures_named("a.png", None), pictures_named("a.png", ["b.png"]), pictures_named("a", [""])
+    ('a.png', 'a.png b.png', '')
+    """
+    names = [image, *(() if more is None else more)]
+    return " ".join(names) if all(names) else ""
+
+
 def on_pictures(images: Sequence[str]) -> list[str]:
     """Pictures shared by several samples, from the picture of each; an empty name is unknown."""
     if len(images) < 2 or len(set(images)) > 1 or not images[0]:

@@ -126,10 +126,11 @@ def _cautions(
     comparison: Comparison, samples: Sequence[Sample], schedules: Iterable[Schedule | None]
 ) -> tuple[str, ...]:
     rows = next(iter(comparison.arms.values())).rows
+    images = map(cautions.pictures_named, rows["image"], rows["more_images"])
     source, split = (getattr(samples, name, None) for name in ("source", "split"))
     return (
         *cautions.on_text_only(sum(sample.text_only for sample in samples), len(samples)),
-        *score_cautions(comparison.table(), rows["image"]),
+        *score_cautions(comparison.table(), images),
         *choice_cautions(schedules, source, split),
     )
 
