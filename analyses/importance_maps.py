@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance, ImageFilter
 
+from tokenlens.errors import ProfileError
 from tokenlens.registry import importance_unit
 from tokenlens.wording.figures import percent
 
-from .drawing.picture_sheet import REGION, Outline, Strip, Tile, frame_entry, plot_sheet
+from .drawing.picture_sheet import ON_A_SHEET, REGION, Outline, Strip, Tile, frame_entry, plot_sheet
 from .drawing.style import LIGHT, Theme, themed
 from .drawing.token_raster import few_colours, lay_over, rasterise, shrunk
 
@@ -105,9 +106,13 @@ def compute(rows: Iterable[ProfileRow]) -> pd.DataFrame:
 
     Columns: id, question, layer (from 1), token (from 0, in sequence order), x0, y0, x1, y1 (the
     part of the picture it covers, 0 to 1), importance (what the profile holds).
+
+    Raises `ProfileError` for a sample with several pictures, whose tokens share no place.
     """
     parts = []
     for row in rows:
+        if row.image_index is not None:
+            raise ProfileError(f"sample {row.id!r}: {ON_A_SHEET}")
         layers, tokens = row.importance.shape
         corners = np.tile(row.boxes, (layers, 1))
         part = pd.DataFrame(corners, columns=["x0", "y0", "x1", "y1"])
@@ -128,6 +133,7 @@ def plot(
     scale: Scale | Literal["layer"] | None = None,
     kind: str = "attention",
     chosen: Sequence[int] = (),
+    columns: int = 7,
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
@@ -135,7 +141,8 @@ def plot(
 
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
     used; with "layer" every map goes to its own largest value, which its caption gives, so that a
-    layer's pattern is seen whatever its level. `kind` is the name of the importance.
+    layer's pattern is seen whatever its level. `kind` is the name of the importance, `columns` the
+    most tiles in a row.
     """
     if scale == "layer":
         given, shared, label = None, Scale(1.0), "importance, of the layer's largest (max)"
@@ -160,7 +167,7 @@ def plot(
     foot = _FOOT if ax is None else 0.0
     legend = [frame_entry(REGION, "region that the answer needs")] if regions else []
     figure = plot_sheet(
-        strips, columns=min(7, layers + 1), ax=ax, theme=theme, legend=legend, foot=foot
+        strips, columns=min(columns, layers + 1), ax=ax, theme=theme, legend=legend, foot=foot
     )
     _add_colour_bar(figure, ax, shared, label, theme)
     return figure

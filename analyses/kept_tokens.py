@@ -16,12 +16,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
+from tokenlens.errors import ResultsError
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.schedule.disposal_kinds import merge_count
 
 from .drawing.picture_sheet import (
     DOTS,
+    ON_A_SHEET,
     REGION,
     Outline,
     Strip,
@@ -121,9 +123,13 @@ def compute(rows: Iterable[Mapping[str, Any]], schedule: Schedule) -> pd.DataFra
 
     Columns: id, question, stage (from 1), where (as `stage_name`), token (from 0, in sequence
     order), x0, y0, x1, y1 (the part of the picture it covers, 0 to 1), fate (a `Fate`).
+
+    Raises `ResultsError` for a sample with several pictures, whose tokens share no place.
     """
     parts = []
     for row in rows:
+        if row.get("image_index") is not None:
+            raise ResultsError(f"sample {row['id']!r}: {ON_A_SHEET}")
         boxes, fates = np.reshape(row["boxes"], (-1, 4)), row_fates(row, schedule)
         for number, (stage, fate) in enumerate(zip(schedule.stages, fates, strict=True), start=1):
             part = pd.DataFrame(boxes, columns=["x0", "y0", "x1", "y1"])

@@ -28,6 +28,7 @@ from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import UNPRUNED
 from tokenlens.evaluation.metrics.agreement import scores_or_agreement
 from tokenlens.evaluation.running.results import MACRO
+from tokenlens.samples.dataset import with_pictures
 from tokenlens.schedule import ModelRef, Schedule, Scorer
 from tokenlens.wording.figures import percent
 
@@ -74,7 +75,7 @@ def compute(
 
     Args:
         vlm: a model with its processor.
-        samples: pictures and questions.
+        samples: pictures and questions; those of text alone are left out, with a warning.
         out: directory for the rows; an interrupted run continues there.
         layers: layers to measure, counted from 1; None takes all from 2 on.
         batch_size: samples per batch.
@@ -93,7 +94,13 @@ def compute(
         for layer in layers or range(2, model.layers + 1)
     }
     comparison = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
+        vlm,
+        with_pictures(samples, "the knock-out"),
+        arms,
+        out,
+        batch_size=batch_size,
+        show_progress=show_progress,
+        timed=False,
     )
     table = scores_or_agreement(comparison.table())
     whole = table[table["arm"] == UNPRUNED].set_index("task")["score"]

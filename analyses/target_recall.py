@@ -43,7 +43,10 @@ def compute(profile: Profile, samples: Sequence[Sample], *, top: float = TOP) ->
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for row in profile.rows():
         for part, field in PARTS.items():
-            region = region_tokens(row.boxes, row.size, getattr(known[row.id], field))
+            if row.more_images:
+                region = row.region if field == "boxes" else np.zeros_like(row.region)
+            else:
+                region = region_tokens(row.boxes, row.size, getattr(known[row.id], field))
             if region.any():
                 score = region_scores(row.importance, region, "recall", top)
                 found.setdefault((row.task, part), []).append(score)

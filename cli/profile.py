@@ -84,6 +84,6 @@ def profile(
         )
         return
     kept |= {"batch_size": batch_size, "workers": spread}
-    profile_samples(vlm, samples, directory, show_progress=True, **kept)
-    wrote(f"Profile of {name} on {len(samples)} samples of {samples.name}", directory)
+    made = profile_samples(vlm, samples, directory, show_progress=True, **kept)
+    wrote(f"Profile of {name} on {len(made)} samples of {samples.name}", directory)
     next_command("select-layers", out)

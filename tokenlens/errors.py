@@ -73,5 +73,9 @@ class SplitWarning(TokenlensWarning):
     """A benchmark split with unexpected content, or samples of it that were left out and why."""
 
 
+class TextOnlyWarning(TokenlensWarning):
+    """Samples without a picture, which are left out of what needs visual tokens."""
+
+
 class MissingScriptWarning(TokenlensWarning):
     """A writing system that no installed font supports: figures show boxes for its letters."""

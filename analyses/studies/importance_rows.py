@@ -18,10 +18,10 @@ from tokenlens.evaluation.running.shared_features import shared_features
 from tokenlens.measures.arrays import top_count, top_ranks
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.overlap import region_scores
-from tokenlens.measures.regions import region_tokens
 from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.probing.recording import probe
+from tokenlens.probing.sample_rows import sample_row, several_row, stored_region
 from tokenlens.progress import progress
 from tokenlens.storage.shards import ShardReader, ShardStore
 
@@ -141,8 +141,8 @@ def _rows(vlm: VLM, maps: Maps, samples: Sequence[Sample], first: int) -> Iterat
     tests = {"deletion": _tested(forced, found, False), "insertion": _tested(forced, found, True)}
     whole = forced.log_probabilities()
     for place, sample in enumerate(batch.samples):
-        boxes, size = batch.layouts[place].boxes.numpy(), batch.images[place].size
-        region = region_tokens(boxes, size, sample.boxes, sample.polygons)
+        of_it = sample, batch.sizes[place], batch.layouts[place]
+        region = stored_region({**sample_row(*of_it), **several_row(*of_it)})
         nothing = np.full(len(found[place]), np.nan)
         yield {
             "id": sample.id,

@@ -20,7 +20,7 @@ import pandas as pd
 
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.models.loading import load
-from tokenlens.samples.dataset import load_samples
+from tokenlens.samples.dataset import load_samples, with_pictures
 from tokenlens.storage.output_paths import ROOT, slug
 
 from . import command
@@ -136,7 +136,8 @@ def main() -> None:
 
 
 def _tables(options: Namespace) -> str:
-    samples = load_samples(options.data, "held-out", options.limit, options.task)
+    loaded = load_samples(options.data, "held-out", options.limit, options.task)
+    samples = with_pictures(loaded, "the study")
     vlm = load(options.model)
     command.check_layers(options.layer, vlm.layers)
     maps = Maps((*options.layer, MEAN))

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.measures.intervals import bootstrap_interval
-from tokenlens.measures.regions import region_tokens
+from tokenlens.probing.sample_rows import stored_region
 from tokenlens.wording.figures import interval_cell, percent
 
 from ..drawing.canvas import single
@@ -57,9 +57,7 @@ def compute(comparison: Comparison, tasks: Sequence[str] = ()) -> pd.DataFrame:
 def _shares(row: dict[str, Any]) -> tuple[float, float] | None:
     """Shares of the region's and of all tokens that the last stage selects; None without either."""
     stages = json.loads(row["selected"])
-    boxes = np.asarray(row["boxes"], dtype=np.float64).reshape(-1, 4)
-    polygons = [[list(point) for point in polygon] for polygon in row["polygons"]]
-    region = region_tokens(boxes, tuple(row["size"]), list(row["region_boxes"]), polygons)
+    region = stored_region(row)
     if not stages or not region.any():
         return None
     selected = np.isin(row["positions"], stages[-1])

@@ -21,7 +21,7 @@ from torch import Tensor
 from tokenlens.models.batch import Batch
 from tokenlens.models.loading import load
 from tokenlens.models.structure import decoder_layers, visual_mask
-from tokenlens.samples.dataset import load_samples
+from tokenlens.samples.dataset import load_samples, with_pictures
 
 from . import command
 from .paired_difference import markdown_table
@@ -88,7 +88,8 @@ def main() -> None:
 
 
 def _table(options: Namespace) -> str:
-    samples = load_samples(options.data, "calibration", options.limit, options.task)
+    loaded = load_samples(options.data, "calibration", options.limit, options.task)
+    samples = with_pictures(loaded, "the study")
     return markdown(compute(load(options.model), samples, batch_size=options.batch_size))
 
 

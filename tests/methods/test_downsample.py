@@ -161,7 +161,7 @@ def test_a_processor_that_enlarges_does_not_undo_it_and_boxes_are_in_original_co
     whole, small = Batch.of(vlm, [sample]), Batch.of(vlm, [sample], 0.25)
     assert whole.layouts[0].grid == ((1, 8, 8),)
     assert small.layouts[0].grid == ((1, 4, 4),)
-    assert small.images[0].size == (320, 320)
+    assert small.pictures[0][0].size == (320, 320)
     from tokenlens.evaluation.metrics.boxes import box_reader
 
     assert box_reader(vlm, small.layouts[0])("[8, 0, 16, 32]") == (0.25, 0.0, 0.5, 1.0)

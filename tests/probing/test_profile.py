@@ -268,8 +268,8 @@ def test_a_sample_that_the_processor_refuses_is_named(vlm, samples, tmp_path, mo
     prepare = vlm.prepare
 
     def picky(image, question, **options):
-        pictures = image if isinstance(image, list) else [image]
-        if any(picture.getpixel((0, 0)) == odd for picture in pictures):
+        pictures = [image] if isinstance(question, str) else image
+        if any(first.getpixel((0, 0)) == odd for first, *_ in pictures):
             raise SampleError("the processor refused a sample")
         return prepare(image, question, **options)
 

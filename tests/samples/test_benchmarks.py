@@ -160,11 +160,12 @@ def test_results_of_before_there_were_metrics_still_load(tmp_path: Path) -> None
 
     from tests.support import synthetic
     from tokenlens.evaluation.running.results import Results
+    from tokenlens.probing.sample_rows import SEVERAL_COLUMNS
 
     samples = [synthetic.sample(index, tmp_path / "pictures") for index in range(3)]
     folder = synthetic.write_results(tmp_path / "results", samples)
     shards = sorted(folder.rglob("*.parquet"))
     for shard in shards:
-        older = pq.read_table(shard).drop_columns(["metric", "group"])
+        older = pq.read_table(shard).drop_columns(["metric", "group", *SEVERAL_COLUMNS])
         pq.write_table(older.replace_schema_metadata(None), shard)
     assert Results.load(shards[0].parent).metrics["figures"] == {}

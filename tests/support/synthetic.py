@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from tokenlens.evaluation.running.results import ROW_SCHEMA
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS
 from tokenlens.schedule import Schedule
 from tokenlens.schedule.token_counts import keep_count
 from tokenlens.storage.files import write_json
@@ -92,6 +92,10 @@ def per_head(index: int) -> np.ndarray:
     return np.concatenate([mean * (1 - shares), mean * (1 + shares)], axis=1)
 
 
+NO_MORE = dict.fromkeys(SEVERAL_COLUMNS)
+"""The columns of further pictures, of a sample with one."""
+
+
 def write_profile(
     directory: Path, samples: Sequence[dict[str, Any]], *, heads: bool = False
 ) -> Path:
@@ -103,13 +107,15 @@ def write_profile(
     }
     info = {"layers": LAYERS, "heads": HEADS}
     column = {"per_head": pa.list_(pa.float32())} if heads else {}
+    several = any("image_index" in row for row in samples)
+    further, none = (SEVERAL_COLUMNS, NO_MORE) if several else ({}, {})
     schema = pa.schema(
-        {**dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True)), **column}
+        {**dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True)), **further, **column}
     )
     with ShardStore.open(directory, "profile", identity, schema, info=info) as store:
         for index, row in enumerate(samples):
             more = {"per_head": per_head(index).flatten()} if heads else {}
-            store.append({**row, "importance": importance(index).flatten(), **more})
+            store.append({**none, **row, "importance": importance(index).flatten(), **more})
         store.finish()
     return directory
 
@@ -138,7 +144,8 @@ def write_results(
         info = {"schedule": steps and steps.as_json()}
         with ShardStore.open(folder, "results", identities[arm], ROW_SCHEMA, info) as store:
             for index, row in enumerate(samples):
-                store.append({**row, **_outcome(index, number, steps), **changes})
+                outcome = {**NO_MORE, **row, **_outcome(index, number, steps), **changes}
+                store.append(outcome)
             store.finish()
     versions = {"tokenlens": "0", "torch": "0"}
     summary = {"versions": versions, "arms": identities, "plan": plan}

@@ -24,6 +24,7 @@ from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
+from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
@@ -37,6 +38,7 @@ SHARE = 0.2
 """What stays of the visual tokens; V in the paper."""
 FIRST_PRUNED = 3
 """The first layer that runs on a layer's own choice; the paper keeps layers 1 and 2 whole."""
+_PURPOSE = "the choice of layers by re-runs"
 _MAX_NEW_TOKENS = 32
 
 
@@ -73,11 +75,12 @@ def measure(
 ) -> Comparison:
     """Answer all samples unpruned and once per layer, in layers + 1 runs; see `compare`.
 
-    An interrupted run continues where it stopped.
+    An interrupted run continues where it stopped. Samples without a picture are left out, with a
+    warning.
     """
     return compare(
         vlm,
-        samples,
+        with_pictures(samples, _PURPOSE),
         reruns(ModelRef.of(vlm)),
         out,
         batch_size=batch_size,
@@ -195,6 +198,7 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
     output, which offsets the time for other work. MACs are of the decoder's prefill.
     """
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
+    samples = with_pictures(samples, _PURPOSE)
     first = samples[:batch_size]
     options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS)
     with TemporaryDirectory() as folder:

@@ -164,7 +164,11 @@ def plan(
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
     recorded = (identity.get("options") or {}).get("importance", "attention")
-    said = (*_cautions(evidence, interval, layers), *cautions.on_importance(recorded))
+    said = (
+        *cautions.on_left_out(profile.text_only, profile.text_only + len(profile)),
+        *_cautions(evidence, interval, layers),
+        *cautions.on_importance(recorded),
+    )
     why = _why(name, scores, identity["data"], measured, said)
     schedule = choice.schedule.replace(why=why)
     feasible = feasible_layers(scores)

@@ -19,15 +19,20 @@ class Batch:
 
     Attributes:
         samples: the samples.
-        images: the picture of each sample, RGB as displayed.
+        pictures: all pictures of each sample, RGB as displayed; empty for text alone.
         layouts: the visual tokens of each sample, positions in its own prompt (no padding).
         inputs: the model's inputs, left-padded.
     """
 
     samples: tuple[Sample, ...]
-    images: tuple[Image, ...]
+    pictures: tuple[tuple[Image, ...], ...]
     layouts: tuple[Layout, ...]
     inputs: BatchFeature
+
+    @property
+    def sizes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """(width, height) in pixels of all pictures of each sample."""
+        return tuple(tuple(one.size for one in pictures) for pictures in self.pictures)
 
     @classmethod
     def of(cls, vlm: VLM, samples: Sequence[Sample], image_scale: float | None = None) -> Self:
@@ -36,27 +41,28 @@ class Batch:
         `image_scale` is the share of its tokens that every picture is shrunk to; see `VLM.prepare`.
         Raises `SampleError` with the sample whose picture cannot be used.
         """
-        images = [sample.open_image() for sample in samples]
+        opened = tuple(sample.open_images() for sample in samples)
         try:
             inputs = vlm.prepare(
-                images, [sample.question for sample in samples], image_scale=image_scale
+                opened, [sample.question for sample in samples], image_scale=image_scale
             )
         except SampleError:
-            for sample, image in zip(samples, images, strict=True):
-                _refuse_alone(vlm, sample, image)
+            for sample, pictures in zip(samples, opened, strict=True):
+                _refuse_alone(vlm, sample, pictures)
             raise
         padding = (inputs["attention_mask"] == 0).sum(dim=1).tolist()
         layouts = tuple(
             replace(layout, positions=layout.positions - count)
             for layout, count in zip(vlm.layout(inputs), padding, strict=True)
         )
-        return cls(tuple(samples), tuple(images), layouts, inputs)
+        return cls(tuple(samples), opened, layouts, inputs)
 
 
-def _refuse_alone(vlm: VLM, sample: Sample, image: Image) -> None:
+def _refuse_alone(vlm: VLM, sample: Sample, pictures: tuple[Image, ...]) -> None:
     """Prepare one sample alone; raise the processor's error with its id where it is refused."""
     try:
-        vlm.prepare(image, sample.question)
+        vlm.prepare(pictures, sample.question)
     except SampleError as error:
-        where = "" if isinstance(sample.image, Image) else f", {sample.image}"
+        paths = [str(one) for one in sample.pictures if not isinstance(one, Image)]
+        where = "".join(f", {path}" for path in paths[:3])
         raise SampleError(f"sample {sample.id!r}{where}: {error}") from error

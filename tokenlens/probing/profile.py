@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenlens.errors import ProfileError
-from tokenlens.measures.regions import region_tokens
+from tokenlens.probing.sample_rows import stored_region, stored_sizes
 from tokenlens.samples.sample import Box, Polygon
 from tokenlens.storage.seals import require
 from tokenlens.storage.shards import MANIFEST, ShardReader
@@ -40,12 +40,13 @@ class ProfileRow:
         task: Kind of question.
         question: As the model got it.
         answers: Those that count as right.
-        image: Path of the picture as given; empty for a picture that was given in memory.
-        size: Width and height of the picture in pixels, as displayed.
+        image: Path of the first picture as given; empty for one that was given in memory.
+        size: Its width and height in pixels, as displayed.
         region_boxes: Ground truth, xyxy in pixels.
         polygons: Ground-truth outlines in pixels.
         positions: int64 [n_visual], places of the visual tokens in the unpadded prompt.
-        boxes: float32 [n_visual, 4], xyxy as shares of the picture's width and height.
+        boxes: float32 [n_visual, 4], xyxy as shares of the width and height of the token's own
+            picture.
         grid: (frames, rows, columns) of visual tokens.
         importance: float32 [layers, n_visual], averaged over heads.
         per_head: float32 [layers, heads, n_visual], or None where heads were not asked for.
@@ -55,6 +56,12 @@ class ProfileRow:
         query_text: what each adds to the text; with queries "generated" the token it predicted.
         query_importance: float32 [layers, queries, n_visual].
         query_per_head: float32 [layers, heads, queries, n_visual], where heads were asked for.
+        region: bool [n_visual], the tokens that the ground truth covers, each in its own picture.
+        more_images: Paths of the pictures after the first.
+        more_sizes: Their widths and heights.
+        box_images: The picture of each of `region_boxes`, counted from 0; empty for one picture.
+        image_index: int64 [n_visual], the picture of each token, counted from 0; None for one
+            picture.
     """
 
     id: str
@@ -75,6 +82,10 @@ class ProfileRow:
     query_text: tuple[str, ...] | None = None
     query_importance: NDArray[np.float32] | None = None
     query_per_head: NDArray[np.float32] | None = None
+    more_images: tuple[str, ...] = ()
+    more_sizes: tuple[tuple[int, int], ...] = ()
+    box_images: tuple[int, ...] = ()
+    image_index: NDArray[np.int64] | None = None
 
 
 class Profile:
@@ -87,6 +98,7 @@ class Profile:
         heads: Number of attention heads.
         importance: Name of the importance that it holds.
         queries: Whose rows it holds beside the last prompt token's; "last" for none.
+        text_only: How many samples of its data have no picture, and therefore no row.
 
     Raises `ProfileError` where the directory holds none, an unfinished one or a damaged one.
     """
@@ -97,9 +109,10 @@ class Profile:
         self.manifest = self._reader.manifest
         require(self.manifest, self.directory / MANIFEST, ProfileError, _MANIFEST_KEYS)
         if not self._reader.complete:
+            data = self.manifest["identity"]["data"]
             raise ProfileError(
                 f"the profile {directory} is unfinished: {len(self._reader)} of "
-                f"{self.manifest['identity']['data']['samples']} samples; run the same command "
+                f"{data['samples'] - data.get('text_only', 0)} samples; run the same command "
                 "again to finish it"
             )
         self.layers: int = self.manifest["layers"]
@@ -107,6 +120,7 @@ class Profile:
         options = self.manifest["identity"].get("options") or {}
         self.importance: str = options.get("importance", "attention")
         self.queries: str = options.get("queries", "last")
+        self.text_only: int = self.manifest["identity"]["data"].get("text_only", 0)
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -119,7 +133,7 @@ class Profile:
     def _row(self, row: dict[str, Any]) -> ProfileRow:
         visual = len(row["positions"])
         boxes = row["boxes"].reshape(visual, 4)
-        size = (int(row["size"][0]), int(row["size"][1]))
+        first, *others = stored_sizes(row)
         heads = row.get("per_head")
         return ProfileRow(
             id=row["id"],
@@ -127,7 +141,7 @@ class Profile:
             question=row["question"],
             answers=tuple(row["answers"]),
             image=row["image"],
-            size=size,
+            size=first,
             region_boxes=_tuples(row["region_boxes"]),
             polygons=_tuples(row["polygons"]),
             positions=row["positions"],
@@ -135,9 +149,21 @@ class Profile:
             grid=_tuples(row["grid"]),
             importance=row["importance"].reshape(self.layers, visual),
             per_head=None if heads is None else heads.reshape(self.layers, self.heads, visual),
-            region=region_tokens(boxes, size, row["region_boxes"], row["polygons"]),
+            region=stored_region(row),
             **self._queries(row, visual),
+            **self._further(row, others),
         )
+
+    def _further(self, row: dict[str, Any], sizes: list[tuple[int, int]]) -> dict[str, Any]:
+        """The pictures after the first, where there are any."""
+        if not sizes:
+            return {}
+        return {
+            "more_images": tuple(row["more_images"]),
+            "more_sizes": tuple(sizes),
+            "box_images": tuple(map(int, row["box_images"])),
+            "image_index": row["image_index"],
+        }
 
     def _queries(self, row: dict[str, Any], visual: int) -> dict[str, Any]:
         """The rows of other queries, where there are any."""

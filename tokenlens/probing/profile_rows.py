@@ -13,7 +13,7 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.greedy import greedy_config
 from tokenlens.probing.queries import QueryChoice
 from tokenlens.probing.recording import Recording, checked_importance, probe
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS, sample_row, several_row
 from tokenlens.samples.sample import Sample
 from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of
@@ -35,12 +35,14 @@ class Kept:
         importance: name of the importance.
         queries: whose rows are kept beside the last prompt token's; "last" for none.
         max_new_tokens: after which an answer is cut off, with queries "generated".
+        several: whether a sample has several pictures, for which there are more columns.
     """
 
     per_head: bool = False
     importance: str = "attention"
     queries: str = "last"
     max_new_tokens: int = 32
+    several: bool = False
 
     def check(self) -> None:
         """Raise `ProfileError` or `ProbeError` for what makes no sense, or does not go together."""
@@ -71,6 +73,8 @@ class Kept:
     def columns(self) -> dict[str, pa.DataType]:
         """Of the shards."""
         columns = {**SAMPLE_COLUMNS, "importance": _FLOATS}
+        if self.several:
+            columns |= SEVERAL_COLUMNS
         if self.per_head:
             columns["per_head"] = _FLOATS
         if self.queries != "last":
@@ -117,8 +121,8 @@ class RowMaker:
         heads = self._last.per_head if self._kept.per_head else None
         asked = self._of_queries(batch.samples, padding)
         rows = []
-        for index, (sample, image, layout) in enumerate(
-            zip(batch.samples, batch.images, batch.layouts, strict=True)
+        for index, (sample, sizes, layout) in enumerate(
+            zip(batch.samples, batch.sizes, batch.layouts, strict=True)
         ):
             if not torch.equal(layout.positions, positions[index] - padding[index]):
                 raise ProbeError(
@@ -126,7 +130,9 @@ class RowMaker:
                     "model of a family that `tokenlens models` lists"
                 )
             _check_finite(sample, importance[index])
-            row = sample_row(sample, image.size, layout) | asked[index]
+            row = sample_row(sample, sizes, layout) | asked[index]
+            if self._kept.several:
+                row |= several_row(sample, sizes, layout)
             row["importance"] = importance[index].flatten().numpy()
             if heads is not None:
                 row["per_head"] = heads[index].flatten().numpy()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,15 @@ from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.profile_rows import Kept, RowMaker
 from tokenlens.progress import progress
+from tokenlens.samples.dataset import Samples, with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.storage.shards import ShardStore, existing_run
 from tokenlens.workers import Work, Workers
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
-    from tokenlens.samples.dataset import Samples
 
+_PURPOSE = "the profile"
 _SHARD_ROWS = 64
 _FEW_ROWS = 8
 """In a shard where each is large: with every head's, or other queries'."""
@@ -36,16 +37,18 @@ class Estimate:
         samples: Rows of the finished profile.
         done: Rows that are there already.
         size_bytes: Rough size of the finished profile, from the first sample's visual tokens.
+        text_only: Samples without a picture, which get no row.
     """
 
     samples: int
     done: int
     size_bytes: int
+    text_only: int = 0
 
 
 def profile_samples(
     vlm: "VLM",
-    samples: "Samples",
+    samples: Samples,
     out: Path | str,
     *,
     batch_size: int = 8,
@@ -61,7 +64,8 @@ def profile_samples(
     One prefill per batch, or a whole answer with queries "generated", under `probe`. A run that was
     interrupted, killed or stopped by a bad picture or a full disk continues where it was when
     called again; batches always group the same samples, so that the finished profile is the one an
-    uninterrupted run makes.
+    uninterrupted run makes. Samples without a picture have no visual tokens: they get no row, and
+    a warning and the profile (`Profile.text_only`) say how many they are.
 
     Args:
         vlm: The model, with a processor.
@@ -79,24 +83,28 @@ def profile_samples(
     Raises:
         ProbeError: There is no importance of that name, or it has no such queries.
         OutputError: `out` cannot be written to or holds another run.
-        SampleError: A picture that cannot be used; what came before it is kept.
+        SampleError: A picture that cannot be used; what came before it is kept. No sample has one.
     """
     if batch_size < 1:
         raise ProfileError(f"batch_size is {batch_size}; expected at least 1")
     kept = Kept(per_head, importance, queries, max_new_tokens)
     kept.check()
     began = time.monotonic()
+    identity = _identity(vlm, samples, kept)
+    pictured = with_pictures(samples, _PURPOSE)
+    kept = replace(kept, several=any(sample.more_images for sample in pictured))
+    large = per_head or queries != "last"
     store = ShardStore.open(
         out,
         "profile",
-        _identity(vlm, samples, kept),
+        identity,
         pa.schema(kept.columns()),
         info={"layers": vlm.layers, "heads": vlm.decoder_config.num_attention_heads},
-        shard_rows=_SHARD_ROWS if len(kept.columns()) == len(Kept().columns()) else _FEW_ROWS,
+        shard_rows=_FEW_ROWS if large else _SHARD_ROWS,
     )
-    with store, progress("profile", len(samples), store.count, show_progress) as advance:
+    with store, progress("profile", len(pictured), store.count, show_progress) as advance:
         for _ in store.fill(
-            len(samples), batch_size, partial(_record, vlm, samples, kept, workers)
+            len(pictured), batch_size, partial(_record, vlm, pictured, kept, workers)
         ):
             advance()
         if not store.complete:
@@ -106,7 +114,7 @@ def profile_samples(
 
 def _record(
     vlm: "VLM",
-    samples: "Samples",
+    samples: Sequence[Sample],
     kept: Kept,
     workers: Workers | None,
     batches: Iterator[range],
@@ -134,7 +142,7 @@ def record_batch(vlm: "VLM", kept: Kept, samples: Sequence[Sample]) -> Iterator[
 
 def estimate_profile(
     vlm: "VLM",
-    samples: "Samples",
+    samples: Samples,
     out: Path | str,
     *,
     per_head: bool = False,
@@ -149,16 +157,21 @@ def estimate_profile(
     kept = Kept(per_head, importance, queries, max_new_tokens)
     kept.check()
     run = existing_run(Path(out), "profile", _identity(vlm, samples, kept))
-    batch = Batch.of(vlm, [samples[0]])
+    pictured = with_pictures(samples, _PURPOSE)
+    batch = Batch.of(vlm, [pictured[0]])
     visual = len(batch.layouts[0].positions)
     maps = 1 + (vlm.decoder_config.num_attention_heads if per_head else 0)
     maps *= 1 + kept.queries_of(batch)
     row_bytes = visual * (vlm.layers * maps * 4 + 4 * 4 + 8)
-    return Estimate(len(samples), len(run) if run else 0, len(samples) * row_bytes)
+    count = len(pictured)
+    return Estimate(
+        count, len(run) if run else 0, count * row_bytes, text_only=len(samples) - count
+    )
 
 
-def _identity(vlm: "VLM", samples: "Samples", kept: Kept) -> dict[str, Any]:
+def _identity(vlm: "VLM", samples: Samples, kept: Kept) -> dict[str, Any]:
     """What makes two runs one. Batch size and device only shift the last bits, so they do not."""
+    text_only = sum(sample.text_only for sample in samples)
     return {
         "model": {
             **model_identity(vlm),
@@ -170,6 +183,7 @@ def _identity(vlm: "VLM", samples: "Samples", kept: Kept) -> dict[str, Any]:
             "split": samples.split,
             "hash": samples.hash,
             "samples": len(samples),
+            **({"text_only": text_only} if text_only else {}),
         },
         "options": kept.options(),
     }

@@ -1,11 +1,15 @@
-"""What profiles and results both store of a sample: its picture, its region, its visual tokens."""
+"""What profiles and results both store of a sample: pictures, regions, visual tokens."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from PIL.Image import Image
 
+from tokenlens.measures.regions import region_tokens
 from tokenlens.models.layout import Layout
 from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Sample
@@ -23,21 +27,29 @@ SAMPLE_COLUMNS: dict[str, pa.DataType] = {
     "boxes": pa.list_(pa.float32()),
     "grid": pa.list_(pa.list_(pa.int32())),
 }
-"""`image` is the picture's path or its address inside another file, empty for one in memory; `size`
-its width and height in pixels; `region_boxes` and `polygons` are in pixels; `positions` (in the
-prompt without padding) and `boxes` (xyxy, shares of width and height, flattened) are of the visual
-tokens."""
+"""`image` is the first picture's path or its address inside another file, empty for one in memory;
+`size` its width and height in pixels, zeros where there is no picture; `region_boxes` and
+`polygons` are in pixels; `positions` (in the prompt without padding) and `boxes` (xyxy, shares of
+the width and height of the token's own picture, flattened) are of the visual tokens."""
+SEVERAL_COLUMNS: dict[str, pa.DataType] = {
+    "more_images": pa.list_(pa.string()),
+    "more_sizes": pa.list_(pa.list_(pa.int32())),
+    "box_images": pa.list_(pa.int32()),
+    "image_index": pa.list_(pa.int64()),
+}
+"""The pictures after the first and their sizes; the picture of each of `region_boxes` and of each
+visual token, counted from 0. All null for a sample of one picture; runs of before 0.2 lack them."""
 
 
-def sample_row(sample: Sample, size: tuple[int, int], layout: Layout) -> dict[str, Any]:
-    """The values of `SAMPLE_COLUMNS`, for a sample whose picture is `size` (width, height)."""
+def sample_row(sample: Sample, sizes: Sequence[tuple[int, int]], layout: Layout) -> dict[str, Any]:
+    """The values of `SAMPLE_COLUMNS`, for a sample whose pictures are `sizes` (width, height)."""
     return {
         "id": sample.id,
         "task": sample.task,
         "question": sample.question,
         "answers": list(sample.answers),
         "image": _address(sample.image),
-        "size": size,
+        "size": sizes[0] if sizes else (0, 0),
         "region_boxes": sample.boxes,
         "polygons": sample.polygons,
         "positions": layout.positions.numpy(),
@@ -46,7 +58,56 @@ def sample_row(sample: Sample, size: tuple[int, int], layout: Layout) -> dict[st
     }
 
 
-def _address(image: Path | StoredPicture | Image) -> str:
+def several_row(sample: Sample, sizes: Sequence[tuple[int, int]], layout: Layout) -> dict[str, Any]:
+    """The values of `SEVERAL_COLUMNS`."""
+    if not sample.more_images:
+        return dict.fromkeys(SEVERAL_COLUMNS)
+    return {
+        "more_images": [_address(image) for image in sample.more_images],
+        "more_sizes": sizes[1:],
+        "box_images": sample.box_images,
+        "image_index": layout.image_index.numpy(),
+    }
+
+
+def stored_sizes(row: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(width, height) of all pictures of a stored row."""
+    more = row.get("more_sizes")
+    return [
+        (int(width), int(height))
+        for width, height in [row["size"], *([] if more is None else more)]
+    ]
+
+
+def stored_region(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """The visual tokens of a stored row that its ground truth covers: bool [n_visual].
+
+    A token is compared with the boxes of its own picture only. Of several pictures of a family
+    without an adapter, whose tokens belong to no known picture, none is covered.
+    """
+    boxes = np.reshape(row["boxes"], (-1, 4))
+    index, sizes = row.get("image_index"), stored_sizes(row)
+    given, outlines = (
+        [list(map(float, box)) for box in row["region_boxes"]],
+        _lists(row["polygons"]),
+    )
+    if index is None:
+        return region_tokens(boxes, sizes[0], given, outlines)
+    region = np.zeros(len(boxes), dtype=np.bool_)
+    for picture, size in enumerate(sizes):
+        own = np.asarray(index) == picture
+        of_it = [
+            box for box, owner in zip(given, row["box_images"], strict=True) if owner == picture
+        ]
+        region[own] = region_tokens(boxes[own], size, of_it)
+    return region
+
+
+def _lists(polygons: Any) -> list[list[tuple[float, float]]]:
+    return [[(float(x), float(y)) for x, y in outline] for outline in polygons]
+
+
+def _address(image: Path | StoredPicture | Image | None) -> str:
     if isinstance(image, StoredPicture):
         return image.address
-    return "" if isinstance(image, Image) else str(image)
+    return "" if image is None or isinstance(image, Image) else str(image)

@@ -25,10 +25,11 @@ def _of_profile(profile: Profile) -> list[str]:
     images: list[str] = []
     whole = 0
     for row in profile.rows():
-        images.append(row.image)
+        images.append(cautions.pictures_named(row.image, row.more_images))
         counts[row.task] += bool(row.region.any())
         whole += bool(row.region.all())
     return [
+        *cautions.on_left_out(profile.text_only, profile.text_only + len(profile)),
         *cautions.on_few(counts),
         *cautions.on_pictures(images),
         *cautions.on_whole_regions(whole, counts.total()),

@@ -12,10 +12,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tokenlens.analyses import rank_correlation
-from tokenlens.analyses.drawing.picture_sheet import region_outlines
 from tokenlens.analyses.kept_tokens import row_fates, stage_name
-from tokenlens.measures.regions import region_tokens
 from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.probing.sample_rows import stored_region
 from tokenlens.reports.explored_runs import (
     Arm,
     ExploredModel,
@@ -28,7 +27,7 @@ from tokenlens.reports.explored_runs import (
 from tokenlens.reports.inline import embedded, photograph
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.map_data import FINE, map_data, places
-from tokenlens.reports.overlays import read_picture
+from tokenlens.reports.sheet import Sheet
 
 MOST_BYTES = 6_000_000
 """How much of the page the explorer takes at most; a first sample is always shown."""
@@ -126,23 +125,23 @@ def _sample(
     """One sample as the script reads it; its `places` are the raster of its maps, then of arms."""
     rows = model.answered[key].read() if key in model.answered else {}
     about: Any = next(iter([*measured.values(), *rows.values()]))
-    width, height = _picture_size(about)
-    picture, missing = read_picture(about.image, (width, height))
+    sheet = Sheet.of(about)
+    picture, missing = sheet.picture(about)
     rasters: list[dict[str, Any]] = []
     shared = {
         "id": about.id,
         "task": about.task,
         "question": about.question,
         "answers": list(about.answers),
-        "width": width,
-        "height": height,
+        "pictures": len(sheet.frames),
+        "width": sheet.size[0],
+        "height": sheet.size[1],
         "missing": missing,
         "photo": photograph(
             picture, min(_MOST_PHOTO_BYTES, _PHOTO_BYTES // together), least_side=0
         ),
         "regions": [
-            " ".join(f"{x:g},{y:g}" for x, y in outline)
-            for outline in region_outlines(about.region_boxes, about.polygons)
+            " ".join(f"{x:g},{y:g}" for x, y in outline) for outline in sheet.outlines(about)
         ],
         "places": rasters,
         "maps": None,
@@ -152,15 +151,16 @@ def _sample(
         shared["maps"] = _maps(measured, heads)
         if about.region.any():
             shared["recall"] = [recall(row) for row in measured.values()]
-        _place(rasters, about.boxes, about)
-    outcomes = [_outcome(model.arms[number], row, rasters, number) for number, row in rows.items()]
+        _place(rasters, sheet.boxes(about), about.region)
+    outcomes = [
+        {
+            "arm": number,
+            **_outcome(model.arms[number], row),
+            "place": _place_of(rasters, sheet, row),
+        }
+        for number, row in rows.items()
+    ]
     return {**shared, "outcomes": outcomes}
-
-
-def _picture_size(row: Any) -> tuple[int, int]:
-    """Width and height of a row's picture; `size` of a `Series` is something else."""
-    width, height = row.size if isinstance(row, ProfileRow) else row["size"]
-    return int(width), int(height)
 
 
 def _maps(rows: dict[str, ProfileRow], heads: bool) -> dict[str, Any]:
@@ -174,26 +174,23 @@ def _maps(rows: dict[str, ProfileRow], heads: bool) -> dict[str, Any]:
     return map_data(np.stack(parts), list(rows), FINE)
 
 
-def _outcome(
-    arm: Arm, row: pd.Series, rasters: list[dict[str, Any]], number: int
-) -> dict[str, Any]:
+def _outcome(arm: Arm, row: pd.Series) -> dict[str, Any]:
     """What an arm answered, and each token's fate (a digit, see `Fate`) at each of its stages."""
     fates = row_fates(row, arm.schedule) if arm.schedule else np.empty((0, 0), np.int64)
     return {
-        "arm": number,
         "prediction": row["prediction"],
         "score": None if isnan(row["score"]) else row["score"],
         "tokens": round(float(np.mean(row["tokens_per_layer"])), 1),
-        "place": _place(rasters, np.reshape(row["boxes"], (-1, 4)), row),
         "fates": ["".join(map(str, stage)) for stage in fates.tolist()],
     }
 
 
-def _place(rasters: list[dict[str, Any]], boxes: NDArray[Any], row: Any) -> int:
+def _place_of(rasters: list[dict[str, Any]], sheet: Sheet, row: pd.Series) -> int:
+    return _place(rasters, sheet.boxes(row), stored_region(row))
+
+
+def _place(rasters: list[dict[str, Any]], boxes: NDArray[Any], region: NDArray[np.bool_]) -> int:
     """The number of these tokens' raster, which is added where it is new."""
-    region_boxes = [tuple(map(float, box)) for box in row.region_boxes]
-    polygons = [[(float(x), float(y)) for x, y in polygon] for polygon in row.polygons]
-    region = region_tokens(boxes, _picture_size(row), region_boxes, polygons)
     raster = {**places(boxes), "region": np.flatnonzero(region).tolist()}
     if raster not in rasters:
         rasters.append(raster)

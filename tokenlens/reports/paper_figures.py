@@ -19,12 +19,12 @@ from tokenlens.analyses import (
     shallow_deep_overlap,
     tokens_per_layer,
 )
-from tokenlens.analyses.drawing.picture_sheet import Outline, region_outlines
+from tokenlens.analyses.drawing.picture_sheet import Outline
 from tokenlens.analyses.drawing.style import Theme
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import Inputs, read_inputs
-from tokenlens.reports.overlays import read_picture
 from tokenlens.reports.profile_sections import chosen_rows
+from tokenlens.reports.sheet import Sheet
 from tokenlens.reports.shown_samples import candidates, choose_samples
 from tokenlens.schedule import Schedule
 
@@ -104,14 +104,15 @@ def _importance(request: Request) -> Drawn:
     kind = profile.importance if profile else "attention"
     shared = importance_maps.Scale.shared((row.importance for row in rows), kind)
     for number, row in enumerate(rows, start=1):
-        picture, _ = read_picture(row.image, row.size)
+        sheet = Sheet.of(row)
         figure = importance_maps.plot(
-            importance_maps.compute([row]),
-            {row.id: picture},
-            regions=_regions(row.id, region_outlines(row.region_boxes, row.polygons)),
+            importance_maps.compute([sheet.placed(row)]),
+            {row.id: sheet.picture(row)[0]},
+            regions=_regions(row.id, sheet.outlines(row)),
             scale="layer" if request.scale == "layer" else shared,
             kind=kind,
             chosen=request.inputs.chosen,
+            columns=sheet.columns,
             theme=request.theme,
         )
         yield f"importance-{number}", figure
@@ -147,12 +148,11 @@ def _kept_tokens(request: Request) -> Drawn:
     places = choose_samples(candidates(results), request.pictures)
     for number, place in enumerate(places, start=1):
         row = results.at([place]).iloc[0]
-        width, height = map(int, row["size"])
-        picture, _ = read_picture(row["image"], (width, height))
+        sheet = Sheet.of(row)
         figure = kept_tokens.plot(
-            kept_tokens.compute([row], inputs.schedule),
-            {row["id"]: picture},
-            regions=_regions(row["id"], region_outlines(row["region_boxes"], row["polygons"])),
+            kept_tokens.compute([sheet.placed(row)], inputs.schedule),
+            {row["id"]: sheet.picture(row)[0]},
+            regions=_regions(row["id"], sheet.outlines(row)),
             theme=request.theme,
         )
         yield f"kept-tokens-{number}", figure

@@ -14,12 +14,12 @@ from tokenlens.analyses import (
     region_overlap,
     shallow_deep_overlap,
 )
-from tokenlens.analyses.drawing.picture_sheet import region_outlines
 from tokenlens.analyses.drawing.token_raster import rasterise
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.registry import importance_unit
 from tokenlens.reports.figures import FigureFolder, Plate
-from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri, read_picture
+from tokenlens.reports.overlays import Overlay, colour_bar_uri, overlay, png_uri
+from tokenlens.reports.sheet import Sheet
 from tokenlens.reports.shown_samples import Candidate, choose_samples
 from tokenlens.reports.wording import listed, signed
 from tokenlens.wording.figures import percent, percent_interval
@@ -53,6 +53,7 @@ class MapCase:
     missing: str | None
     overlay: Overlay
     tiles: list[MapTile]
+    wide: bool
 
 
 @dataclass(frozen=True)
@@ -181,23 +182,27 @@ def map_section(
     scale = importance_maps.Scale.shared((row.importance for row in rows), profile.importance)
     cases = []
     for number, row in enumerate(rows, start=1):
-        outlines = region_outlines(row.region_boxes, row.polygons)
-        picture, missing = read_picture(row.image, row.size)
-        maps = rasterise(row.boxes, row.importance)
+        sheet = Sheet.of(row)
+        outlines = sheet.outlines(row)
+        picture, missing = sheet.picture(row)
+        maps = rasterise(sheet.boxes(row), row.importance)
         tiles = [
             MapTile(layer, layer in chosen, png_uri(scale.paint(one)))
             for layer, one in enumerate(maps, start=1)
         ]
         shown = overlay(picture, outlines)
         cases.append(
-            MapCase(row.question, " / ".join(row.answers), row.task, missing, shown, tiles)
+            MapCase(
+                row.question, " / ".join(row.answers), row.task, missing, shown, tiles, sheet.wide
+            )
         )
         figure = importance_maps.plot(
-            importance_maps.compute([row]),
+            importance_maps.compute([sheet.placed(row)]),
             {row.id: picture},
             regions={row.id: outlines},
             scale=scale,
             chosen=chosen,
+            columns=sheet.columns,
         )
         figures.add(f"importance-{number}", figure)
     ticks = [(float(scale.norm(tick)), scale.label(tick)) for tick in scale.ticks]

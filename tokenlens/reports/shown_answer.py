@@ -129,7 +129,7 @@ def answer_photo(
     return ShownAnswer(
         name=photo.name,
         question=question,
-        image=batch.images[0],
+        image=batch.pictures[0][0],
         boxes=layout.boxes.numpy().astype(np.float64),
         answer=plain.prediction,
         words=words,

@@ -21,11 +21,11 @@ class Candidate:
 
 
 def candidates(results: Results) -> Iterator[Candidate]:
-    """The samples of some results whose visual tokens are placed in the picture, read in parts."""
+    """The samples of some results with visual tokens that are placed in the picture, read in parts."""
     for part in results.parts(_ABOUT):
         columns = zip(part.index, *(part[name] for name in _ABOUT), strict=True)
         for place, task, image, boxes, regions, polygons in columns:
-            if np.isfinite(boxes).all():
+            if len(boxes) and np.isfinite(boxes).all():
                 yield Candidate(int(place), task, image, len(regions) + len(polygons) > 0)
 
 

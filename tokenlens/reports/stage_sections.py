@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from tokenlens.analyses import kept_tokens
-from tokenlens.analyses.drawing.picture_sheet import region_outlines
 from tokenlens.analyses.kept_tokens import Fate
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.reports.figures import FigureFolder
-from tokenlens.reports.overlays import Overlay, overlay, png_uri, read_picture
+from tokenlens.reports.overlays import Overlay, overlay, png_uri
+from tokenlens.reports.sheet import Sheet
 from tokenlens.reports.shown_samples import candidates, choose_samples
 from tokenlens.schedule import Schedule
 
@@ -39,6 +39,7 @@ class StageCase:
     missing: str | None
     overlay: Overlay
     tiles: list[StageTile]
+    wide: bool
 
 
 def stage_cases(
@@ -53,10 +54,10 @@ def stage_cases(
     cases = []
     for number, place in enumerate(places, start=1):
         row, plain = results.at([place]).iloc[0], unpruned.outcomes.iloc[place]
-        outlines = region_outlines(row["region_boxes"], row["polygons"])
-        width, height = map(int, row["size"])
-        picture, missing = read_picture(row["image"], (width, height))
-        frame = kept_tokens.compute([row], schedule)
+        sheet = Sheet.of(row)
+        outlines = sheet.outlines(row)
+        picture, missing = sheet.picture(row)
+        frame = kept_tokens.compute([sheet.placed(row)], schedule)
         cases.append(
             StageCase(
                 question=row["question"],
@@ -67,9 +68,10 @@ def stage_cases(
                 missing=missing,
                 overlay=overlay(picture, outlines),
                 tiles=[
-                    stage_tile(where, part, (width, height))
+                    stage_tile(where, part, sheet.size)
                     for (_, where), part in frame.groupby(["stage", "where"], sort=False)
                 ],
+                wide=sheet.wide,
             )
         )
         figure = kept_tokens.plot(frame, {row["id"]: picture}, regions={row["id"]: outlines})

@@ -1,11 +1,11 @@
 """A data set: a bundled one, a manifest, a directory of manifests, or a benchmark."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
-from tokenlens.errors import SampleError, SplitWarning
+from tokenlens.errors import SampleError, SplitWarning, TextOnlyWarning
 from tokenlens.samples.benchmarks import Address
 from tokenlens.samples.benchmarks.checks import checked
 from tokenlens.samples.benchmarks.shared_pictures import unjudged
@@ -56,8 +56,15 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         return self._samples[index]
 
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._samples)
+
     def __len__(self) -> int:
         return len(self._samples)
+
+    def only(self, found: Sequence[Sample]) -> "Samples":
+        """Some of its samples, as a part of the same data."""
+        return Samples(found, source=self.source, split=self.split, name=self.name, hash=self.hash)
 
     def __repr__(self) -> str:
         return f"Samples({self.name!r}, {len(self)} samples)"
@@ -108,6 +115,33 @@ def load_samples(
         name=slug("-".join(filter(None, (stem, own_split, *tasks)))),
         hash=_content_hash(manifest, samples),
     )
+
+
+@overload
+def with_pictures(samples: Samples, purpose: str) -> Samples: ...
+@overload
+def with_pictures(samples: Sequence[Sample], purpose: str) -> Sequence[Sample]: ...
+def with_pictures(samples: Sequence[Sample], purpose: str) -> Sequence[Sample]:
+    """The samples that have a picture; the same object where all have.
+
+    Warns with `TextOnlyWarning` how many `purpose`, the subject of a sentence, leaves out. Raises
+    `SampleError` where no sample has a picture.
+    """
+    found = [sample for sample in samples if sample.pictures]
+    if len(found) == len(samples):
+        return samples
+    if not found:
+        raise SampleError(
+            f"none of the {len(samples)} samples has a picture, and {purpose} needs visual tokens"
+        )
+    left = len(samples) - len(found)
+    warnings.warn(
+        f"{purpose} leaves out {left} of {len(samples)} samples: without a picture there are no "
+        "visual tokens",
+        TextOnlyWarning,
+        stacklevel=3,
+    )
+    return samples.only(found) if isinstance(samples, Samples) else found
 
 
 def _benchmark_samples(
@@ -164,7 +198,8 @@ def _of_tasks(samples: list[Sample], tasks: Sequence[str]) -> list[Sample]:
 
 
 def _content_hash(manifest: Path, samples: Sequence[Sample]) -> str:
-    pictures = sorted({Path(sample.image) for sample in samples})  # type: ignore[arg-type]
+    images = (image for sample in samples for image in sample.pictures)
+    pictures = sorted({Path(image) for image in images})  # type: ignore[arg-type]
     return hash_json(
         [
             hash_bytes(manifest.read_bytes()),

@@ -11,11 +11,9 @@ from tokenlens.errors import SampleError
 from tokenlens.samples.metric_names import METRIC_NAMES
 from tokenlens.samples.pictures import picture_size
 from tokenlens.samples.sample import Box, Polygon, Sample, check_regions, quoted
+from tokenlens.samples.several_pictures import path_problem, split_pictures
 from tokenlens.storage.json_files import one_line
 from tokenlens.wording.suggest import one_of
-
-_LONGEST_PATH = 4096
-"""Characters of a picture's path, as Linux has it."""
 
 
 def _as_list(answer: Any) -> Any:
@@ -28,7 +26,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     id: str
-    image: str
+    image: str = ""
     question: str
     answer: Annotated[list[str] | None, Field(min_length=1), BeforeValidator(_as_list)] = None
     task: str = "question"
@@ -47,8 +45,8 @@ class _Row(BaseModel):
     @field_validator("image")
     @classmethod
     def _check_image(cls, image: str) -> str:
-        if not image.strip() or "\0" in image or len(image) > _LONGEST_PATH:
-            raise ValueError(f"got {quoted(image)}, expected the path of a picture")
+        if problem := path_problem(image):
+            raise ValueError(problem)
         return image
 
     @field_validator("metric")
@@ -66,7 +64,10 @@ def read_manifest(path: Path) -> list[Sample]:
     `question` and, where there are any, `answer` (a string or a list of strings that count as
     right; samples without are not scored), `task`, `metric` (what scores the answer: exact, box,
     vqa, choice, pope, mme; none: not scored), `boxes`, `polygons` and `anchors` (pixels of the
-    picture as displayed). Blank lines are skipped. Of every picture only the header is read.
+    picture as displayed). `images` is a list of paths instead of `image`, and so is `frames`, the
+    pictures of a video; each box then names its picture, as `[index, x0, y0, x1, y1]` counted from
+    0 or by one list of boxes per picture. A line without any of the three is text alone. Blank
+    lines are skipped. Of every picture only the header is read.
 
     Raises:
         SampleError: the first line that cannot be used; the message names file, line and field.
@@ -78,14 +79,15 @@ def read_manifest(path: Path) -> list[Sample]:
         if not line.strip():
             continue
         try:
-            sample, image = _sample(line, path.parent)
+            sample, images = _sample(line, path.parent)
             if sample.id in lines:
                 raise SampleError(
                     f"id: {quoted(sample.id)} was used in line {lines[sample.id]} already"
                 )
-            if image not in sizes:
-                sizes[image] = picture_size(image)
-            check_regions(sample, sizes[image])
+            for index, image in enumerate(images):
+                if image not in sizes:
+                    sizes[image] = picture_size(image)
+                check_regions(sample, sizes[image], index)
         except SampleError as error:
             raise SampleError(f"{path}:{number}: {error}") from error
         lines[sample.id] = number
@@ -107,10 +109,15 @@ def _text(path: Path) -> str:
         raise SampleError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
-    """The sample of a line and the path of its picture."""
+def _sample(line: str, folder: Path) -> tuple[Sample, tuple[Path, ...]]:
+    """The sample of a line and the paths of its pictures."""
     try:
-        json.loads(line, object_pairs_hook=_once_each)
+        more: list[str] = []
+        box_images: tuple[int, ...] = ()
+        fields = json.loads(line, object_pairs_hook=_once_each)
+        if isinstance(fields, dict):
+            given, more, box_images = split_pictures(fields)
+            line = line if given is fields else json.dumps(given)
         row = _Row.model_validate_json(line)
     except json.JSONDecodeError as error:
         raise SampleError(f"bad JSON at column {error.colno} ({error.msg})") from error
@@ -120,10 +127,10 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         raise SampleError(one_line(error, _Row)) from error
     except ValueError as error:
         raise SampleError(f"bad JSON (a number of {_digits()} digits or more)") from error
-    image = folder / row.image
+    images = tuple(folder / image for image in (row.image, *more) if image)
     sample = Sample(
         id=row.id,
-        image=image,
+        image=images[0] if images else None,
         question=row.question,
         answers=tuple(row.answer or ()),
         task=row.task,
@@ -131,8 +138,11 @@ def _sample(line: str, folder: Path) -> tuple[Sample, Path]:
         polygons=row.polygons,
         anchors=row.anchors,
         metric=row.metric,
+        more_images=images[1:],
+        box_images=box_images if more else (),
+        text_only=not images,
     )
-    return sample, image
+    return sample, images
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

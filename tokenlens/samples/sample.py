@@ -1,4 +1,4 @@
-"""One question about one picture, with its answers and the regions they are read from."""
+"""One question about pictures, with its answers and the regions they are read from."""
 
 import math
 from collections.abc import Callable, Sequence, Sized
@@ -12,6 +12,7 @@ from PIL import Image
 from tokenlens.errors import SampleError
 from tokenlens.samples.pictures import StoredPicture, as_rgb, open_picture
 
+Picture = Path | StoredPicture | Image.Image
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the picture as displayed, origin at the top left."""
 Polygon = tuple[tuple[float, float], ...]
@@ -26,11 +27,12 @@ _ROUNDING = 0.5
 
 @dataclass(frozen=True)
 class Sample:
-    """A question about a picture.
+    """A question about a picture, about several, or about none.
 
     Attributes:
         id: unique within its data set.
-        image: path of the picture, a picture kept inside another file, or the picture itself.
+        image: path of the picture, a picture kept inside another file, or the picture itself; None
+            with `text_only` alone.
         question: the question, as the model receives it.
         answers: the answers that count as right.
         task: kind of question; scores are taken per task.
@@ -41,6 +43,10 @@ class Sample:
             for the metric of the task.
         group: samples of one group count together where a benchmark says so, such as a question in
             all orders of its options; empty for a sample that stands alone.
+        more_images: the pictures after the first, in the order in which the model gets them.
+        box_images: the picture of each box, counted from 0; empty where all are of the first.
+        text_only: a question without a picture. It must be said, so that a picture that was
+            forgotten is an error.
 
     Raises:
         SampleError: a value that is not a picture (None, a list, an array); an id, question or task
@@ -54,7 +60,7 @@ class Sample:
     """
 
     id: str
-    image: Path | StoredPicture | Image.Image
+    image: Picture | None
     question: str
     answers: tuple[str, ...] = ()
     task: str = "question"
@@ -63,35 +69,93 @@ class Sample:
     anchors: tuple[Box, ...] = ()
     metric: str = ""
     group: str = ""
+    more_images: tuple[Picture, ...] = ()
+    box_images: tuple[int, ...] = ()
+    text_only: bool = False
 
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
             raise SampleError(f"sample {quoted(self.id)}: {problem}")
 
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures, in the order in which the model gets them; empty for text alone."""
+        return () if self.image is None else (self.image, *self.more_images)
+
     def open_image(self) -> Image.Image:
-        """The picture in RGB as displayed. Raises `SampleError` if it or a region is unusable."""
-        if isinstance(self.image, Image.Image):
-            image = as_rgb(self.image)
-        elif isinstance(self.image, StoredPicture):
-            image = open_picture(self.image)
-        else:
-            image = open_picture(Path(self.image))
-        check_regions(self, image.size)
+        """The first picture in RGB as displayed.
+
+        Raises `SampleError` if it or a region is unusable, or where the sample has no picture.
+        """
+        if self.image is None:
+            raise SampleError(f"sample {quoted(self.id)}: has no picture to open, it is text alone")
+        return self._open(0, self.image)
+
+    def open_images(self) -> tuple[Image.Image, ...]:
+        """All pictures in RGB as displayed; none for text alone.
+
+        Raises `SampleError` if one or a region is unusable.
+        """
+        if self.image is None:
+            return ()
+        more = [self._open(index, image) for index, image in enumerate(self.more_images, start=1)]
+        return (self.open_image(), *more)
+
+    def _open(self, index: int, picture: Picture) -> Image.Image:
+        image = _opened(picture)
+        check_regions(self, image.size, index)
         return image
+
+    def boxes_of(self, picture: int) -> tuple[Box, ...]:
+        """The boxes of one picture, counted from 0."""
+        owners = self.box_images or (0,) * len(self.boxes)
+        return tuple(box for box, owner in zip(self.boxes, owners, strict=True) if owner == picture)
 
     def _problem(self) -> str | None:
         """What is wrong with the sample, or None."""
         checks = (self._picture_problem, self._text_problem, self._answer_problem)
-        return next(filter(None, (check() for check in checks)), None) or self._region_problem()
+        return next(filter(None, (check() for check in checks)), None) or (
+            self._region_problem() or self._owner_problem()
+        )
 
     def _picture_problem(self) -> str | None:
-        if isinstance(self.image, str | Path | StoredPicture | Image.Image):
-            return None
-        got = type(self.image).__name__
-        if isinstance(self.image, list | tuple):
-            got = f"a {got} of {len(self.image)}; one picture a sample is taken"
-        return f"image: got {got}, expected a path or a picture of PIL"
+        if self.text_only:
+            return "text_only: expected no picture beside it" if self._holds_pictures() else None
+        if not isinstance(self.more_images, tuple):
+            return f"more_images: expected a tuple, got {type(self.more_images).__name__}"
+        for index, image in enumerate((self.image, *self.more_images)):
+            if not isinstance(image, str | Path | StoredPicture | Image.Image):
+                field = f"more_images[{index - 1}]" if index else "image"
+                got = type(image).__name__
+                if isinstance(image, list | tuple):
+                    got = f"a {got} of {len(image)}; further pictures go into more_images"
+                return f"{field}: got {got}, expected a path or a picture of PIL"
+        return None
+
+    def _holds_pictures(self) -> bool:
+        return self.image is not None or bool(self.more_images)
+
+    def _owner_problem(self) -> str | None:
+        count = len(self.pictures)
+        if not count and (self.boxes or self.polygons or self.anchors):
+            return "boxes, polygons and anchors: expected none, the sample has no picture"
+        if not count and self.metric == "box":
+            return "metric: 'box' needs a picture, the sample has none"
+        if not isinstance(self.box_images, tuple) or len(self.box_images) not in (
+            0,
+            len(self.boxes),
+        ):
+            return f"box_images: expected a tuple of {len(self.boxes)}, one picture for each box"
+        if any(type(one) is not int or not 0 <= one < count for one in self.box_images):
+            return f"box_images: got {quoted(self.box_images)}, expected 0 to {count - 1}"
+        if count > 1 and len(self.boxes) > len(self.box_images):
+            return "box_images: several pictures, expected the picture of each box"
+        if count > 1 and (self.polygons or self.anchors):
+            return "polygons and anchors: taken with one picture only; expected boxes"
+        if count > 1 and self.metric == "box":
+            return "metric: 'box' is of one picture, an answer's box does not say which"
+        return None
 
     def _text_problem(self) -> str | None:
         for field in ("id", "question", "task"):
@@ -132,6 +196,12 @@ class Sample:
                 if problem:
                     return f"{field}[{index}]: {problem}"
         return None
+
+
+def _opened(image: Picture) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return as_rgb(image)
+    return open_picture(image if isinstance(image, StoredPicture) else Path(image))
 
 
 def quoted(value: object) -> str:
@@ -190,18 +260,23 @@ def _is_finite(value: object) -> bool:
         return False
 
 
-def check_regions(sample: Sample, size: tuple[int, int]) -> None:
+def check_regions(sample: Sample, size: tuple[int, int], picture: int = 0) -> None:
     """Raise `SampleError` where a region of `sample` lies outside its picture of (width, height).
 
-    Half a pixel outside is accepted as rounding.
+    Checked are the regions of one picture, counted from 0. Half a pixel outside is accepted as
+    rounding.
     """
     width, height = size
     corners: list[tuple[str, Polygon]] = [
         (f"{field}[{index}]", ((box[0], box[1]), (box[2], box[3])))
         for field in ("boxes", "anchors")
         for index, box in enumerate(getattr(sample, field))
+        if (sample.box_images[index] if sample.box_images and field == "boxes" else 0) == picture
     ]
-    corners += [(f"polygons[{index}]", outline) for index, outline in enumerate(sample.polygons)]
+    if picture == 0:
+        corners += [
+            (f"polygons[{index}]", outline) for index, outline in enumerate(sample.polygons)
+        ]
     for name, points in corners:
         for x, y in points:
             inside_x = -_ROUNDING <= x <= width + _ROUNDING

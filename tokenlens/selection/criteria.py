@@ -24,6 +24,7 @@ from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.intervals import Interval, interval_ends, resampled_means
 from tokenlens.measures.overlap import region_scores
 from tokenlens.selection.criterion_names import CAPABILITY, MEASURED, check_criterion
+from tokenlens.wording.cautions import pictures_named
 
 Array = NDArray[np.float64]
 
@@ -144,7 +145,7 @@ def _read(rows: Iterable[Row], criterion: str | None) -> Evidence:
     images: list[str] = []
     whole_regions = 0
     for row in rows:
-        images.append(getattr(row, "image", ""))
+        images.append(pictures_named(getattr(row, "image", ""), getattr(row, "more_images", ())))
         if criterion is not None and np.isnan(row.boxes).any():
             raise SelectionError(
                 f"criterion {criterion!r} compares importance with regions, and what the visual "

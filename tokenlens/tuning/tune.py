@@ -17,6 +17,7 @@ from tokenlens.evaluation.running.run import Run, many_at_once
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
+from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Why
 from tokenlens.schedule.budget import Budget
@@ -40,6 +41,7 @@ KIND = "tuning"
 TRIALS = 100
 """Default number of proposed schedules, besides the starting points."""
 
+_PURPOSE = "the search for a schedule"
 _FAVOUR = 9
 """Extra values of the parameter `budget` that mean the whole budget."""
 
@@ -72,7 +74,8 @@ def tune(
 
     Args:
         vlm: a model with its processor.
-        samples: samples that schedules are evaluated on.
+        samples: samples that schedules are evaluated on; those without a picture are left out, with
+            a warning.
         budget: greatest cost of a schedule: see `Schedule.preset`.
         min_retained: a share of the unpruned model's score, "98%" or 0.98, that the low end of the
             95 % paired bootstrap interval must reach.
@@ -102,6 +105,8 @@ def tune(
     check_extent(trials, timeout)
     options = RunOptions(batch_size=batch_size or many_at_once(vlm), max_new_tokens=max_new_tokens)
     Run(vlm, samples, options).check([])
+    samples = with_pictures(samples, _PURPOSE)
+    held_out = with_pictures(held_out, _PURPOSE) if held_out else held_out
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
         place = own_answers(directory) if answers is None else Path(answers)

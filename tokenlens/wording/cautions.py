@@ -33,6 +33,16 @@ def on_few(samples: Mapping[str, int]) -> list[str]:
     ]
 
 
+def pictures_named(image: str, more: Iterable[str] | None) -> str:
+    """All pictures of a sample as one name, for `on_pictures`; empty where one is in memory.
+
+    >>> pictures_named("a.png", None), pictures_named("a.png", ["b.png"]), pictures_named("a", [""])
+    ('a.png', 'a.png b.png', '')
+    """
+    names = [image, *(() if more is None else more)]
+    return " ".join(names) if all(names) else ""
+
+
 def on_pictures(images: Sequence[str]) -> list[str]:
     """Pictures shared by several samples, from the picture of each; an empty name is unknown."""
     if len(images) < 2 or len(set(images)) > 1 or not images[0]:
@@ -40,6 +50,36 @@ def on_pictures(images: Sequence[str]) -> list[str]:
     return [
         f"All {len(images)} samples ask about one picture: intervals tell of other questions about "
         "it, not of other pictures."
+    ]
+
+
+def on_text_only(without: int, samples: int) -> list[str]:
+    """Samples without a picture, `without` of the `samples` that were answered.
+
+    >>> on_text_only(1, 9)
+    ['1 of 9 samples has no picture: every method answers it unpruned, and it counts in all means.']
+    """
+    if not without:
+        return []
+    has, it, counts = ("has", "it", "it counts") if without == 1 else ("have", "them", "they count")
+    return [
+        f"{without} of {samples} samples {has} no picture: every method answers {it} unpruned, and "
+        f"{counts} in all means."
+    ]
+
+
+def on_left_out(without: int, samples: int) -> list[str]:
+    """Samples without a picture, `without` of the `samples`, that a profile has no row of.
+
+    >>> on_left_out(2, 9)
+    ['2 of 9 samples have no picture, hence no visual tokens, and are left out.']
+    """
+    if not without:
+        return []
+    has, are = ("has", "is") if without == 1 else ("have", "are")
+    return [
+        f"{without} of {samples} samples {has} no picture, hence no visual tokens, and {are} left "
+        "out."
     ]
 
 

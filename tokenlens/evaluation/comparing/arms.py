@@ -115,7 +115,7 @@ def comparison_arms(
             meets,
             within 1 % of the visual tokens (of the unpruned prefill's MACs where it is in MACs), or
             else that of `OWN`.
-        samples: schedules are tried on the first one.
+        samples: schedules are tried on the first one with a picture.
         profile: chooses the layers of methods that have none of their own (`swiftvlm`, `drop`).
             Budgets are solved for the number of visual tokens of its samples. None takes the
             published
@@ -128,7 +128,8 @@ def comparison_arms(
         ScheduleError: no such method, or a schedule file that cannot be used.
         BudgetError: no method can be run; the message gives the first one's reason.
     """
-    arms, first = Arms(), Prepared(vlm, samples[:1])
+    pictured = (sample for sample in samples if sample.pictures)
+    arms, first = Arms(), Prepared(vlm, [next(pictured, samples[0])])
     one_token = RunOptions(max_new_tokens=1, any_model=any_model)
     methods, files = sorted_names(names)
     for budget in budgets:

@@ -25,6 +25,7 @@ from tokenlens.storage.output_paths import kind_of, slug
 from tokenlens.storage.seals import write_sealed
 from tokenlens.storage.shards import MANIFEST, existing_run
 from tokenlens.storage.versions import versions
+from tokenlens.wording import cautions
 from tokenlens.workers import Workers
 
 
@@ -100,8 +101,8 @@ def compare(
         comparison = Comparison(
             dict(zip(arms, results, strict=True)), timing, plan, command=command, directory=out
         )
-        cautions = _cautions(comparison, samples, schedules.values())
-        comparison = replace(comparison, cautions=cautions)
+        said = _cautions(comparison, samples, schedules.values())
+        comparison = replace(comparison, cautions=said)
         comparison.save(out)
         write_sealed(out / MANIFEST, _manifest())
     return comparison
@@ -125,9 +126,11 @@ def _cautions(
     comparison: Comparison, samples: Sequence[Sample], schedules: Iterable[Schedule | None]
 ) -> tuple[str, ...]:
     rows = next(iter(comparison.arms.values())).outcomes
+    images = map(cautions.pictures_named, rows["image"], rows["more_images"])
     source, split = (getattr(samples, name, None) for name in ("source", "split"))
     return (
-        *score_cautions(comparison.table(), rows["image"]),
+        *cautions.on_text_only(sum(sample.text_only for sample in samples), len(samples)),
+        *score_cautions(comparison.table(), images),
         *choice_cautions(schedules, source, split),
     )
 

@@ -91,10 +91,12 @@ def time_arms(
 
     Args:
         vlm: a model with its processor.
-        samples: at least one; up to 32 of them are used, taken from the tasks in turn.
+        samples: at least one; up to 32 of them are used, taken from the tasks in turn, and those
+            with pictures only, where there are any.
         schedules: by the name of their arm; None is the unpruned model.
         options: options for answering; the batch size for timing is fixed.
     """
+    samples = [sample for sample in samples if sample.pictures] or samples
     chosen = [samples[place] for place in _subset(samples, _BATCHES * _BATCH_SIZE)]
     size = min(_BATCH_SIZE, len(chosen))
     batches = [

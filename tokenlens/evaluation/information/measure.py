@@ -24,11 +24,13 @@ from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import Advance, progress
 from tokenlens.pruning.refusals import refuse_model
+from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.shards import ShardStore, existing_run
 
+_PURPOSE = "the information profile"
 _SHARD_ROWS = 64
 _COLUMNS: dict[str, pa.DataType] = {
     "id": pa.string(),
@@ -97,7 +99,8 @@ def information(
 
     Args:
         vlm: a model with its processor.
-        samples: pictures and questions; answers and boxes are not used.
+        samples: pictures and questions; answers and boxes are not used. Those without a picture
+            are left out, with a warning.
         out: directory of the rows; an interrupted run continues there. None keeps no files.
         share: see `Options`.
         max_new_tokens: see `Options`.
@@ -108,13 +111,14 @@ def information(
     Raises:
         ResultsError: no samples, or an option out of range.
         OutputError: `out` cannot be written to or holds another run.
-        SampleError: a picture that cannot be used.
+        SampleError: a picture that cannot be used, or no sample has one.
     """
     options = Options(share, max_new_tokens, seed)
     options.check(batch_size)
     if not samples:
         raise ResultsError("there are no samples to measure; give at least one")
     refuse_model(vlm.model)
+    samples = with_pictures(samples, _PURPOSE)
     with TemporaryDirectory() as folder:
         directory = Path(folder) / KIND if out is None else Path(out)
         _fill(vlm, samples, directory, options, batch_size, show_progress)
@@ -134,6 +138,7 @@ def estimate(
     Raises `OutputError` where `out` holds another run.
     """
     options.check(batch_size)
+    samples = with_pictures(samples, _PURPOSE)
     found = existing_run(Path(out), KIND, _identity(vlm, samples, options))
     done, passes = len(found) if found else 0, len(CURVES) * vlm.layers + 2
     if done == len(samples):

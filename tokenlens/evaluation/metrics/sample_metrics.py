@@ -55,9 +55,10 @@ def box_accuracy(
     """1 where the predicted box has an IoU of at least 0.5 with the sample's first box, else 0.
 
     `size` is the (width, height) of the picture in pixels; `read_box` reads boxes as the model
-    writes them. NaN for a sample without a box.
+    writes them. NaN for a sample without a box, or with several pictures: a box in an answer
+    does not say which it is of.
     """
-    if not sample.boxes:
+    if not sample.boxes or sample.more_images:
         return nan
     predicted = read_box(prediction)
     if predicted is None:

@@ -35,6 +35,7 @@ _SCHEMA = pa.schema(
     {
         "key": pa.string(),
         "size": pa.list_(pa.int32()),
+        "more_sizes": pa.list_(pa.list_(pa.int32())),
         "positions": pa.list_(pa.int64()),
         "boxes": pa.list_(pa.float32()),
         "image_index": pa.list_(pa.int64()),
@@ -51,23 +52,28 @@ _SCHEMA = pa.schema(
         "selected": pa.string(),
     }
 )
-"""`key` is the sample's (`cache_key.sample_key`), `size` the picture's, then its `Layout` and
-the `Answer`, whose field `selected` is JSON here."""
+"""`key` is the sample's (`cache_key.sample_key`), `size` the first picture's, null for text alone,
+`more_sizes` the others'; then its `Layout` and the `Answer`, its field `selected` as JSON."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer with the picture it is about.
+    """An answer with the pictures it is about.
 
     Attributes:
-        size: (width, height) of the picture in pixels.
+        sizes: (width, height) of every picture in pixels; none for text alone.
         layout: the visual tokens as the model received them.
         answer: the model's answer with its cost.
     """
 
-    size: tuple[int, int]
+    sizes: tuple[tuple[int, int], ...]
     layout: Layout
     answer: Answer
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the first picture; zeros for text alone."""
+        return self.sizes[0] if self.sizes else (0, 0)
 
 
 class AnswerCache:
@@ -94,7 +100,8 @@ class AnswerCache:
         self._open.append(
             {
                 "key": key,
-                "size": answered.size,
+                "size": answered.sizes[0] if answered.sizes else None,
+                "more_sizes": answered.sizes[1:],
                 "positions": layout.positions.numpy(),
                 "boxes": layout.boxes.flatten().numpy(),
                 "image_index": layout.image_index.numpy(),
@@ -173,7 +180,7 @@ def answers_within(directory: Path) -> Iterator[Path]:
 
 
 def _answered(row: Mapping[str, Any]) -> Answered:
-    width, height = row["size"]
+    sizes = [row["size"], *(row["more_sizes"] or ())] if row["size"] is not None else []
     layout = Layout(
         positions=torch.tensor(row["positions"], dtype=torch.int64),
         boxes=torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4),
@@ -182,4 +189,4 @@ def _answered(row: Mapping[str, Any]) -> Answered:
     )
     values = {field.name: row[field.name] for field in fields(Answer)}
     answer = Answer(**{**values, "selected": json.loads(row["selected"])})
-    return Answered((width, height), layout, answer)
+    return Answered(tuple((width, height) for width, height in sizes), layout, answer)

@@ -20,7 +20,7 @@ from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 from tokenlens.registry import DISPOSALS, IMPORTANCES, SCORERS
 from tokenlens.samples.pictures import StoredPicture
-from tokenlens.samples.sample import Sample
+from tokenlens.samples.sample import Picture, Sample
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import hash_bytes, hash_json
 from tokenlens.storage.versions import versions
@@ -44,11 +44,12 @@ EXEMPT = {
 
 
 def sample_key(sample: Sample) -> str:
-    """Key of a sample: a hash of the question and of the picture's bytes.
+    """Key of a sample: a hash of the question and of the pictures' bytes, in their order.
 
-    Raises `SampleError` where the picture cannot be read.
+    Raises `SampleError` where a picture cannot be read.
     """
-    return hash_json([sample.question, hash_bytes(_picture_bytes(sample))])
+    pictures = [hash_bytes(_picture_bytes(sample, one)) for one in sample.pictures]
+    return hash_json([sample.question, *pictures])
 
 
 def generation_identity(
@@ -125,8 +126,7 @@ def _local_files(name: str | None) -> list[list[str]] | None:
     ]
 
 
-def _picture_bytes(sample: Sample) -> bytes:
-    image = sample.image
+def _picture_bytes(sample: Sample, image: Picture) -> bytes:
     if isinstance(image, Image):
         return f"{image.mode} {image.size} {image.getexif().tobytes()!r}".encode() + image.tobytes()
     if isinstance(image, StoredPicture):
@@ -134,5 +134,5 @@ def _picture_bytes(sample: Sample) -> bytes:
     try:
         return Path(image).read_bytes()
     except OSError:
-        sample.open_image()  # raises the error that explains the fault
+        sample.open_images()  # raises the error that explains the fault
         raise

@@ -19,7 +19,7 @@ from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics.sample_metrics import score
 from tokenlens.evaluation.metrics.set_metrics import set_figures
 from tokenlens.evaluation.running.answer_cache import Answered
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, sample_row
+from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS, sample_row, several_row
 from tokenlens.samples.sample import Sample
 from tokenlens.storage.seals import require
 from tokenlens.storage.shards import MANIFEST, ShardReader
@@ -44,6 +44,7 @@ ROW_SCHEMA = pa.schema(
         "decode_s": pa.float64(),
         "new_tokens": pa.int32(),
         "selected": pa.string(),
+        **SEVERAL_COLUMNS,
     }
 )
 """A row: the sample with its metric and group, its score (null without ground truth), and its
@@ -60,7 +61,7 @@ _MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "identity.schedule": (dict, type(None)),
     "schedule": (dict, type(None)),
 }
-_BULKY = ("size", "region_boxes", "polygons", "positions", "boxes", "grid", "selected")
+_BULKY = ("region_boxes", "polygons", "positions", "boxes", "grid", "selected", *SEVERAL_COLUMNS)
 _MAY_LACK = ("score", "prefill_s", "decode_s")
 
 
@@ -71,7 +72,8 @@ def result_row(
     answer = answered.answer
     points = score(answer.prediction, sample, answered.size, read_box)
     row = {
-        **sample_row(sample, answered.size, answered.layout),
+        **sample_row(sample, answered.sizes, answered.layout),
+        **several_row(sample, answered.sizes, answered.layout),
         "metric": sample.metric,
         "group": sample.group,
         **asdict(answer),
@@ -126,8 +128,8 @@ class Results:
     def outcomes(self) -> pd.DataFrame:
         """The rows without the columns that grow with visual tokens, and with their mean number.
 
-        `tokens` takes the place of `tokens_per_layer`: its mean over layers. Some hundred bytes a
-        row, so that many runs fit in memory.
+        `tokens` takes the place of `tokens_per_layer`: its mean over layers; `text_only` tells the
+        samples without a picture. Some hundred bytes a row, so that many runs fit in memory.
         """
         return self._lean[0]
 
@@ -139,9 +141,11 @@ class Results:
     @cached_property
     def _lean(self) -> tuple[pd.DataFrame, NDArray[np.float64]]:
         """`outcomes` and `tokens_per_layer`, read together."""
-        rows = self._read([name for name in ROW_SCHEMA.names if name not in _BULKY])
+        names = [name for name in ROW_SCHEMA.names if name not in _BULKY]
+        rows = self._read([*names, "more_images"])
         layers = np.stack(rows.pop("tokens_per_layer").to_list())
-        return rows.assign(tokens=layers.mean(axis=1)), layers.mean(axis=0)
+        alone = [not any(size) for size in rows.pop("size")]
+        return rows.assign(tokens=layers.mean(axis=1), text_only=alone), layers.mean(axis=0)
 
     def at(self, places: Collection[int]) -> pd.DataFrame:
         """The rows at these places, counted from 0, in order; the others are not kept in memory."""
@@ -172,9 +176,9 @@ class Results:
         sample has ground truth; `agreement` with the unpruned model's answers likewise (see
         `evaluation.metrics.agreement`), over all samples, None where there is no `reference`;
         `figures`, the benchmark figures of the whole set, per task (see
-        `evaluation.metrics.set_metrics`); `samples` and how many of them are `unscored`; and per
-        sample
-        `tokens` (the layer average), `macs`, `kv_bytes`, `prefill_s`, `decode_s`.
+        `evaluation.metrics.set_metrics`); `samples`, how many of them are `unscored` and how many
+        `text_only`, without a picture; and per sample `tokens` (the layer average), `macs`,
+        `kv_bytes`, `prefill_s`, `decode_s`.
         """
         scores = {
             name: float(np.mean([rows["score"].mean() for rows in strata])) if strata else nan
@@ -186,6 +190,7 @@ class Results:
             "figures": self._figures(),
             "samples": len(self.outcomes),
             "unscored": int(self.outcomes["score"].isna().sum()),
+            "text_only": int(self.outcomes["text_only"].sum()),
             "tokens": float(self.tokens_per_layer.mean()),
             **{
                 name: float(self.outcomes[name].mean())
@@ -210,8 +215,10 @@ class Results:
 
 
 def _as_rows(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Runs of earlier versions have no columns for the metric and the group."""
-    return table.reindex(columns=list(names), fill_value="")
+    """Runs of earlier versions have no columns for the metric, the group and several pictures."""
+    for name in set(names).difference(table):
+        table[name] = None if name in SEVERAL_COLUMNS else ""
+    return table[list(names)]
 
 
 def task_groups(rows: pd.DataFrame) -> list[tuple[str, list[pd.DataFrame]]]:

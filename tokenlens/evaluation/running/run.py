@@ -137,7 +137,8 @@ class Run:
         """Add the missing answers of all samples, given by key and row, to every arm's cache.
 
         A batch holds samples that the same arms have not answered, of one task where possible:
-        their answers have similar lengths, so few samples wait for longer answers. The batch is
+        their answers have similar lengths, so few samples wait for longer answers; those without
+        a picture are apart, as they are not pruned. The batch is
         prepared, and its pictures go through the vision tower, once for all arms.
         """
         waiting = [len(rows.keys() - store.known) for _, store in arms]
@@ -151,9 +152,9 @@ class Run:
             advance = stack.enter_context(
                 progress("answering", asked, asked - sum(waiting), options.show_progress)
             )
-            every = [sample.task for sample in self.samples]
-            kinds = {key: every[row] for key, row in rows.items()}
-            batches = list(_batches(arms, kinds, options.batch_size))
+            every = list(self.samples)
+            asking = {key: every[row] for key, row in rows.items()}
+            batches = list(_batches(arms, asking, options.batch_size))
             tasks = (
                 AnswerTask(
                     [self.samples[rows[key]] for key in keys],
@@ -200,7 +201,8 @@ class Run:
             store.begin(rows.start)
             samples, keys = self.samples[rows.start : rows.stop], self._keys[rows.start : rows.stop]
             for sample, answered in zip(samples, kept.read(keys), strict=True):
-                check_regions(sample, answered.size)
+                for index, size in enumerate(answered.sizes):
+                    check_regions(sample, size, index)
                 reader = box_reader(self.vlm, answered.layout)
                 store.append(result_row(sample, answered, reader))
         store.finish()
@@ -247,18 +249,19 @@ class Run:
 
 
 def _batches(
-    arms: Sequence[Arm], tasks: Mapping[str, str], batch_size: int
+    arms: Sequence[Arm], asking: Mapping[str, Sample], batch_size: int
 ) -> Iterator[tuple[list[Arm], list[str]]]:
-    """Batches of keys with the arms that must answer them, each question once; tasks by key."""
-    groups: dict[tuple[int, ...], list[str]] = {}
-    for key in tasks:
+    """Batches of keys with the arms that must answer them, each question once; samples by key."""
+    groups: dict[tuple[bool, tuple[int, ...]], list[str]] = {}
+    for key, sample in asking.items():
         wanting = tuple(index for index, arm in enumerate(arms) if key not in arm[1].known)
-        groups.setdefault(wanting, []).append(key)
-    order = {task: number for number, task in enumerate(dict.fromkeys(tasks.values()))}
-    for wanting, keys in groups.items():
+        groups.setdefault((sample.image is None, wanting), []).append(key)
+    tasks = dict.fromkeys(sample.task for sample in asking.values())
+    order = {task: number for number, task in enumerate(tasks)}
+    for (_, wanting), keys in groups.items():
         if not wanting:
             continue
-        keys.sort(key=lambda key: order[tasks[key]])
+        keys.sort(key=lambda key: order[asking[key].task])
         for start in range(0, len(keys), batch_size):
             yield [arms[index] for index in wanting], keys[start : start + batch_size]
 
@@ -266,5 +269,8 @@ def _batches(
 def _hash(samples: Sequence[Sample]) -> str:
     """Hash of samples that do not come from a data set; their pictures are not hashed."""
     return hash_json(
-        [{key: held for key, held in vars(sample).items() if key != "image"} for sample in samples]
+        [
+            {key: held for key, held in vars(sample).items() if key not in ("image", "more_images")}
+            for sample in samples
+        ]
     )

@@ -40,11 +40,13 @@ def answers_of(vlm: VLM, task: AnswerTask) -> Iterator[list[Answered]]:
     """The answers to the batch, in its order, by one schedule after the other.
 
     The batch is prepared once, and without times its pictures go through the vision tower once.
+    Samples without pictures, which a batch holds alone, are answered unpruned by all of them.
     """
     options = task.options
     prepared = Prepared(vlm, task.samples)
     with nullcontext() if options.timed else shared_features(vlm.model):
-        for schedule in task.schedules:
+        for wanted in task.schedules:
+            schedule = wanted if task.samples[0].pictures else None
             if task.warm_up:
                 prepared.answer(schedule, replace(options, max_new_tokens=2))
             answers = prepared.answer(schedule, options)
@@ -52,8 +54,8 @@ def answers_of(vlm: VLM, task: AnswerTask) -> Iterator[list[Answered]]:
                 answers = [replace(one, prefill_s=nan, decode_s=nan) for one in answers]
             batch = prepared.batch(schedule)
             yield [
-                Answered(image.size, layout, one)
-                for image, layout, one in zip(batch.images, batch.layouts, answers, strict=True)
+                Answered(sizes, layout, one)
+                for sizes, layout, one in zip(batch.sizes, batch.layouts, answers, strict=True)
             ]
 
 

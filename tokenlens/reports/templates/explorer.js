@@ -195,7 +195,7 @@ const explorer = (() => {
     const seen = recall
       ? ` Of the region, ${percent(recall[state.word][state.layer - 1])} are among the top 20 %.`
       : "";
-    find("total").textContent = `On the whole picture: ${percent(sum)}.${seen}`;
+    find("total").textContent = `On the whole ${state.sample.pictures > 1 ? `of ${state.sample.pictures} pictures` : "picture"}: ${percent(sum)}.${seen}`;
     if (state.other) {
       paint(find("pair").querySelector("canvas"), state.other);
       const own = find("scale").value === "map" ? `, up to ${percent(topOf(state.other))}` : "";

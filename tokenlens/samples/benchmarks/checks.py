@@ -39,8 +39,8 @@ def checked(rows: Iterable[Row], limit: int | None) -> tuple[list[Sample], str]:
         place, sample, _ = listed[index]
         image = sample.image
         try:
-            if isinstance(image, Image.Image):
-                raise SampleError("the picture is in memory; a reader gives its place")
+            if image is None or isinstance(image, Image.Image) or sample.more_images:
+                raise SampleError("a reader gives the place of one picture for each sample")
             if image not in sizes:
                 sizes[image] = picture_size(image)
             size = sizes[image]
