@@ -21,7 +21,7 @@ class Candidate:
 
 
 def candidates(results: Results) -> Iterator[Candidate]:
-    """The samples of some results with visual tokens that are placed in the picture, read in parts."""
+    """The samples of some results that have visual tokens, all of them placed in pictures."""
     for part in results.parts(_ABOUT):
         columns = zip(part.index, *(part[name] for name in _ABOUT), strict=True)
         for place, task, image, boxes, regions, polygons in columns:

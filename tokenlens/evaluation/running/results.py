@@ -144,8 +144,9 @@ class Results:
         names = [name for name in ROW_SCHEMA.names if name not in _BULKY]
         rows = self._read([*names, "more_images"])
         layers = np.stack(rows.pop("tokens_per_layer").to_list())
-        alone = [not any(size) for size in rows.pop("size")]
-        return rows.assign(tokens=layers.mean(axis=1), text_only=alone), layers.mean(axis=0)
+        if "size" in rows:
+            rows["text_only"] = [not any(size) for size in rows.pop("size")]
+        return rows.assign(tokens=layers.mean(axis=1)), layers.mean(axis=0)
 
     def at(self, places: Collection[int]) -> pd.DataFrame:
         """The rows at these places, counted from 0, in order; the others are not kept in memory."""
