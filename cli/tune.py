@@ -24,8 +24,6 @@ from .options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tokenlens.models.vlm import VLM
-    from tokenlens.probing.profile import Profile
     from tokenlens.samples.dataset import Samples
     from tokenlens.samples.sample import Sample
     from tokenlens.tuning.trials import Trial
@@ -156,6 +154,7 @@ def tune(
     _check_profile(profile)
     samples, unseen = _samples(source, limit, held_out, task or ())
 
+    from tokenlens.evaluation.comparing.arms import information_for, profile_for
     from tokenlens.tuning.tune import tune as search
 
     vlm = load_model(name, revision, device, dtype, device_map)
@@ -173,7 +172,8 @@ def tune(
         timeout=timeout,
         seed=seed,
         held_out=unseen,
-        profile=_profile(vlm, profile),
+        profile=profile_for(vlm, profile),
+        information=information_for(vlm),
         out=directory,
         answers=answers_directory(name),
         batch_size=batch_size,
@@ -200,13 +200,6 @@ def _check_profile(folder: Path | None) -> None:
 
     if folder is not None:
         Profile(folder)
-
-
-def _profile(vlm: "VLM", folder: Path | None) -> "Profile | None":
-    """The profile in a folder, or the newest of the model, if any."""
-    from tokenlens.evaluation.comparing.arms import profile_for
-
-    return profile_for(vlm, folder)
 
 
 def _report(found: "Tuning", directory: Path) -> None:

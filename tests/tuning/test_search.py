@@ -14,13 +14,16 @@ import pytest
 import tokenlens as tl
 from tests.tuning.conftest import SEARCH
 from tokenlens.errors import OptionError, OutputError, ResultsError
+from tokenlens.evaluation.information.measure import information
 from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.budget import parse_budget
 from tokenlens.storage.seals import read_sealed
 from tokenlens.tuning import search
 from tokenlens.tuning.goal import Goal
 from tokenlens.tuning.judge import Judge
+from tokenlens.tuning.starts import starting_points
 from tokenlens.tuning.study import FILE, Study
 from tokenlens.tuning.tune import require_met
 from tokenlens.tuning.tuning import COLUMNS, FRONT, SCHEDULE, TABLE
@@ -45,6 +48,20 @@ def test_the_choice_is_never_worse_than_a_starting_point(finished):
     assert tuning.chosen.score == max(one.score for one in tuning.trials if one.finished)
     assert tuning.chosen.used <= 1.01
     assert len([one for one in tuning.trials if not one.name]) == SEARCH["trials"]
+
+
+def test_presets_that_go_by_needs_start_from_the_measured_ones(vlm, samples):
+    measured = information(vlm, samples[:4], max_new_tokens=2)
+    budget = parse_budget(BUDGET)
+
+    def start(known):
+        found = {one.name: one for one in starting_points(vlm, samples, [budget], None, known)}
+        return found["tokenlens"].schedule, found["stride"].schedule
+
+    told, assumed = start(measured), start(None)
+    assert told[0].why.criterion == "information"
+    assert told[0].stages != assumed[0].stages  # the control: without it they are assumed
+    assert told[1] == assumed[1]
 
 
 def test_figures_are_those_of_an_evaluation(vlm, samples, finished):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tokenlens.errors import BudgetError
 from tokenlens.evaluation.comparing.arms import comparison_arms
+from tokenlens.evaluation.information.curves import Information
 from tokenlens.methods import find_method
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
@@ -30,14 +31,18 @@ class Start:
 
 
 def starting_points(
-    vlm: VLM, samples: Sequence[Sample], budgets: Sequence[Budget], profile: Profile | None
+    vlm: VLM,
+    samples: Sequence[Sample],
+    budgets: Sequence[Budget],
+    profile: Profile | None,
+    information: Information | None = None,
 ) -> list[Start]:
     """Every preset at every budget that it can meet, in the order of the budgets given.
 
     With a profile, presets that take its layers are included with these too; the first of them is
-    the schedule of `tokenlens select-layers`. A preset that the engine refuses for this model is
-    left
-    out.
+    the schedule of `tokenlens select-layers`. An information profile tells presets that go by what
+    each layer needs (`tokenlens`, `shortv`), which assume it otherwise. A preset that the engine
+    refuses for this model is left out.
 
     Raises `BudgetError` where no preset can meet any of the budgets.
     """
@@ -46,9 +51,9 @@ def starting_points(
     refused: BudgetError | None = None
     for budget in budgets:
         try:
-            found += _arms(vlm, samples, budget, list(METHODS), None)
+            found += _arms(vlm, samples, budget, list(METHODS), None, information)
             if profile is not None:
-                found += _arms(vlm, samples, budget, planned, profile)
+                found += _arms(vlm, samples, budget, planned, profile, None)
         except BudgetError as error:
             refused = error
     if not found and refused is not None:
@@ -62,8 +67,9 @@ def _arms(
     budget: Budget,
     names: Sequence[str],
     profile: Profile | None,
+    information: Information | None,
 ) -> list[Start]:
-    arms = comparison_arms(vlm, names, [budget], samples, profile=profile)
+    arms = comparison_arms(vlm, names, [budget], samples, profile=profile, information=information)
     suffix = "" if profile is None else ", layers of the profile"
     return [
         Start(f"{name}{suffix}", arms.schedules[arm], budget)

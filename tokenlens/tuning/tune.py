@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenlens.errors import OutputError, ResultsError
+from tokenlens.evaluation.information.curves import Information
 from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.cache_key import code_hash, effective_schedule, sample_key
 from tokenlens.evaluation.running.options import RunOptions
@@ -60,6 +61,7 @@ def tune(
     seed: int = 0,
     held_out: Sequence[Sample] = (),
     profile: Profile | None = None,
+    information: Information | None = None,
     out: Path | str | None = None,
     answers: Path | str | None = None,
     batch_size: int | None = None,
@@ -87,6 +89,7 @@ def tune(
         seed: seed of the proposals.
         held_out: other samples, which show the optimism of figures on the tuning samples.
         profile: profile of this model; the schedule of `select-layers` for it is tried too.
+        information: information profile of this model, which tells presets what each layer needs.
         out: directory of the study, in which an interrupted search continues; several processes may
             work on one. None keeps no files.
         answers: directory in which answers are kept; None keeps them in `out`.
@@ -112,7 +115,7 @@ def tune(
         place = own_answers(directory) if answers is None else Path(answers)
         judge = Judge(vlm, samples, goal, options, place)
         space = Space.of(vlm, goal.budgets, 0 if goal.budget is None else _FAVOUR)
-        starts = starting_points(vlm, samples, goal.start_budgets, profile)
+        starts = starting_points(vlm, samples, goal.start_budgets, profile, information)
         source = _identity(judge, starts, seed)
         _claim(directory, source)
         study = Study(directory)
