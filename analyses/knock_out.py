@@ -68,6 +68,7 @@ def compute(
     out: Path,
     *,
     layers: Sequence[int] | None = None,
+    answers: Path | None = None,
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> pd.DataFrame:
@@ -78,6 +79,8 @@ def compute(
         samples: pictures and questions; those of text alone are left out, with a warning.
         out: directory for the rows; an interrupted run continues there.
         layers: layers to measure, counted from 1; None takes all from 2 on.
+        answers: directory in which answers are kept for later runs of the model on other samples;
+            None keeps them in `out`, until it has finished.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
 
@@ -98,6 +101,7 @@ def compute(
         with_pictures(samples, "the knock-out"),
         arms,
         out,
+        answers=answers,
         batch_size=batch_size,
         show_progress=show_progress,
         timed=False,

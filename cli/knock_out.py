@@ -55,7 +55,7 @@ def knock_out(
     share of deep layers' important tokens that shallow layers would discard.
     """
     from tokenlens.samples.dataset import load_samples
-    from tokenlens.storage.output_paths import knock_out_directory
+    from tokenlens.storage.output_paths import answers_directory, knock_out_directory
 
     name = model or DEFAULT_MODEL
     check_model(name, revision, device, dtype, device_map)
@@ -73,7 +73,13 @@ def knock_out(
     directory = out or knock_out_directory(name, samples.name, len(samples))
     layers = range(2 if every == 1 else 3, vlm.layers + 1, every)
     table = analysis.compute(
-        vlm, samples, directory, layers=layers, batch_size=batch_size, show_progress=True
+        vlm,
+        samples,
+        directory,
+        layers=layers,
+        answers=answers_directory(name),
+        batch_size=batch_size,
+        show_progress=True,
     )
     profile = profile_samples(
         vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
