@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import console, duration, wrote
+from .console import console, duration, mode, wrote
 from .options import load_model
 
 if TYPE_CHECKING:
@@ -29,11 +29,14 @@ class Reruns:
     dry_run: bool
 
     def refuse(self, criterion: str) -> None:
-        """Raise `SelectionError` for an option without effect: `criterion` runs no model."""
+        """Raise `SelectionError` for an option without effect: `criterion` runs no model.
+
+        Options from the environment or a settings file hold for other commands too.
+        """
         from tokenlens.errors import SelectionError
 
         for name, value in vars(self).items():
-            if value and name != "batch_size":
+            if value and name in mode.typed and name not in ("batch_size", "dry_run"):
                 option = "--" + name.replace("_", "-")
                 raise SelectionError(
                     f"{option} is for --criterion capability, or agreement, which run the model; "
