@@ -14,6 +14,7 @@ selection-capability profile of SwiftVLM (arXiv 2602.03134, Fig. 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -61,12 +62,26 @@ MEANINGS = {
 }
 
 
+def arms(
+    model: ModelRef, layers: Sequence[int] | None = None, seed: int = 0
+) -> dict[str, Schedule]:
+    """The schedules of `compute` by the name of their arm; `seed` is of the random shares."""
+    seeded = partial(random_left, seed=seed)
+    makes: dict[str, Callable[[ModelRef, int], Schedule]] = {**ARMS, "random": seeded}
+    return {
+        f"{left} {layer}": make(model, layer)
+        for left, make in makes.items()
+        for layer in layers or range(2, model.layers + 1)
+    }
+
+
 def compute(
     vlm: VLM,
     samples: Sequence[Sample],
     out: Path,
     *,
     layers: Sequence[int] | None = None,
+    seed: int = 0,
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> pd.DataFrame:
@@ -77,6 +92,7 @@ def compute(
         samples: pictures and questions.
         out: directory for the rows; an interrupted run continues there.
         layers: layers to measure, counted from 1; None takes all from 2 on.
+        seed: of the random shares.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
 
@@ -86,14 +102,14 @@ def compute(
         Where no sample of a task has ground truth, scores are agreements with the unpruned model's
         answers (`evaluation.metrics.agreement`), and `unpruned` is 1.
     """
-    model = ModelRef.of(vlm)
-    arms = {
-        f"{left} {layer}": make(model, layer)
-        for left, make in ARMS.items()
-        for layer in layers or range(2, model.layers + 1)
-    }
     comparison = compare(
-        vlm, samples, arms, out, batch_size=batch_size, show_progress=show_progress, timed=False
+        vlm,
+        samples,
+        arms(ModelRef.of(vlm), layers, seed),
+        out,
+        batch_size=batch_size,
+        show_progress=show_progress,
+        timed=False,
     )
     table = scores_or_agreement(comparison.table())
     whole = table[table["arm"] == UNPRUNED].set_index("task")["score"]

@@ -69,6 +69,12 @@ def announce(text: str) -> None:
         print(printable(text), file=sys.stderr)
 
 
+def rule() -> None:
+    """Print a line across the terminal."""
+    if not mode.json:
+        console.rule()
+
+
 def lines(text: str) -> None:
     """Print a text of several lines, such as a Markdown table."""
     for line in text.split("\n"):

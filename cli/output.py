@@ -1,7 +1,7 @@
 """What a command tells scripts: one JSON object, collected while it prints for people."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass
@@ -91,12 +91,14 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if isfinite(value) else None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | range):
         return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if hasattr(value, "as_json"):
+        return plain(value.as_json())
     if is_dataclass(value):
         return plain(vars(value))
     if hasattr(value, "to_dict"):
