@@ -14,6 +14,7 @@ selection-capability profile of SwiftVLM (arXiv 2602.03134, Fig. 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -62,6 +63,19 @@ MEANINGS = {
 }
 
 
+def arms(
+    model: ModelRef, layers: Sequence[int] | None = None, seed: int = 0
+) -> dict[str, Schedule]:
+    """The schedules of `compute` by the name of their arm; `seed` is of the random shares."""
+    seeded = partial(random_left, seed=seed)
+    makes: dict[str, Callable[[ModelRef, int], Schedule]] = {**ARMS, "random": seeded}
+    return {
+        f"{left} {layer}": make(model, layer)
+        for left, make in makes.items()
+        for layer in layers or range(2, model.layers + 1)
+    }
+
+
 def compute(
     vlm: VLM,
     samples: Sequence[Sample],
@@ -69,6 +83,7 @@ def compute(
     *,
     layers: Sequence[int] | None = None,
     answers: Path | None = None,
+    seed: int = 0,
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> pd.DataFrame:
@@ -81,6 +96,7 @@ def compute(
         layers: layers to measure, counted from 1; None takes all from 2 on.
         answers: directory in which answers are kept for later runs of the model on other samples;
             None keeps them in `out`, until it has finished.
+        seed: of the random shares.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
 
@@ -90,16 +106,10 @@ def compute(
         Where no sample of a task has ground truth, scores are agreements with the unpruned model's
         answers (`evaluation.metrics.agreement`), and `unpruned` is 1.
     """
-    model = ModelRef.of(vlm)
-    arms = {
-        f"{left} {layer}": make(model, layer)
-        for left, make in ARMS.items()
-        for layer in layers or range(2, model.layers + 1)
-    }
     comparison = compare(
         vlm,
         with_pictures(samples, "the knock-out"),
-        arms,
+        arms(ModelRef.of(vlm), layers, seed),
         out,
         answers=answers,
         batch_size=batch_size,

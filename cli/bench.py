@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Table, announce, console, wrote
+from .console import Table, announce, console, mode, wrote
+from .dry_run import DryRun
 from .options import DEFAULT_MODEL, MOST, Out, check_model, quieten
+from .output import results
 
 if TYPE_CHECKING:
     from tokenlens.benching.request import Request
@@ -83,6 +85,7 @@ def bench(
     rounds: Rounds = 9,
     decode_tokens: Decode = 8,
     out: Out = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Time pruned models, the unpruned one and the engine-free layers in turn, in one run.
 
@@ -91,7 +94,10 @@ def bench(
     continues where it was interrupted.
     """
     from tokenlens.benching.request import Request, counts, names
+    from tokenlens.storage.output_paths import bench_file
 
+    if like and "model" not in mode.typed:
+        model = None  # one from the environment or a settings file is for other commands
     request = Request(
         model=model or (None if like else DEFAULT_MODEL),
         like=like,
@@ -111,17 +117,31 @@ def bench(
     if request.model is not None:
         check_model(request.model)
     quieten()
-    _measure_and_show(request, out)
+    path = out or bench_file(request.model or str(request.like))
+    if dry_run:
+        _print_plan(request, path)
+    else:
+        _measure_and_show(request, path)
 
 
-def _measure_and_show(request: "Request", out: Path | None) -> None:
+def _print_plan(request: "Request", path: Path) -> None:
+    from tokenlens.benching.bench import missing_cells
+
+    cells = missing_cells(request, path)
+    results(dry_run={"cells": cells, "rounds": request.rounds}, file=path)
+    console.print(f"{len(cells)} timings of {request.rounds} rounds are not in {path} yet:")
+    for cell in cells:
+        console.print(f"  {cell}")
+    console.print("How long that takes is not known before; nothing is written.")
+
+
+def _measure_and_show(request: "Request", path: Path) -> None:
     from tokenlens.analyses.bench_speed import draw
     from tokenlens.benching.bench import run_bench
     from tokenlens.benching.records import HEADINGS, table_rows
-    from tokenlens.storage.output_paths import bench_file
 
-    path = out or bench_file(request.model or str(request.like))
     found = run_bench(request, path, lambda cell: announce(f"timing {cell}"))
+    results(identity=found.identity, rows=found.rows)
     title = "Beside the unpruned model: ratios, of efficiency with quartiles"
     table = Table(*HEADINGS, title=title, title_justify="left", box=None)
     for row in table_rows(found):

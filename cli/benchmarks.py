@@ -4,6 +4,7 @@ import typer
 from rich.text import Text
 
 from .console import Table, console
+from .output import results
 
 
 def register(app: typer.Typer) -> None:
@@ -15,8 +16,23 @@ def benchmarks() -> None:
     """List the benchmarks that --data takes, what they report, and their mirrors on the hub."""
     from tokenlens.samples.benchmarks import BENCHMARKS, find_benchmark
 
+    known = [find_benchmark(name) for name in BENCHMARKS]
+    results(
+        benchmarks=[
+            {
+                "name": one.name,
+                "about": one.about,
+                "metric": one.metric,
+                "hub_ids": one.hub_ids,
+                "splits": {"profile": one.files.calibration, "run": one.files.held_out},
+                "hub_splits": {"profile": one.hub.calibration, "run": one.hub.held_out},
+                "notes": dict(one.hub.notes),
+            }
+            for one in known
+        ]
+    )
     table = Table("--data", "what is asked, and what is reported", box=None)
-    for benchmark in map(find_benchmark, BENCHMARKS):
+    for benchmark in known:
         files, hub = (
             f"{layout.calibration} → {layout.held_out}"
             for layout in (benchmark.files, benchmark.hub)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import console, duration, wrote
+from .console import console, duration, mode, wrote
 from .options import load_model
+from .output import results
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -29,11 +30,14 @@ class Reruns:
     dry_run: bool
 
     def refuse(self, criterion: str) -> None:
-        """Raise `SelectionError` for an option without effect: `criterion` runs no model."""
+        """Raise `SelectionError` for an option without effect: `criterion` runs no model.
+
+        Options from the environment or a settings file hold for other commands too.
+        """
         from tokenlens.errors import SelectionError
 
         for name, value in vars(self).items():
-            if value and name != "batch_size":
+            if value and name in mode.typed and name not in ("batch_size", "dry_run"):
                 option = "--" + name.replace("_", "-")
                 raise SelectionError(
                     f"{option} is for --criterion capability, or agreement, which run the model; "
@@ -61,6 +65,7 @@ class Reruns:
         if comparison is None:
             vlm = self._load(profile, model, revision)
             taken = estimate(vlm, samples, directory, self.batch_size)
+            results(runs=taken, directory=directory)
             console.print(
                 f"Capability: {taken.runs} runs (unpruned, then the choice of each of {vlm.layers} "
                 f"layers) over {taken.samples} samples of {samples.name}, {taken.answers} answers, "
@@ -74,6 +79,7 @@ class Reruns:
                 vlm, samples, directory, batch_size=self.batch_size, show_progress=True
             )
         elif self.dry_run:
+            results(directory=directory)
             console.print(f"Capability: all answers are in {directory}; nothing is left to run.")
             return None
         note = reference_note(next(iter(comparison.arms.values())).outcomes)
@@ -93,6 +99,7 @@ class Reruns:
         directory = self.rows or information_directory(model, samples.name, len(samples))
         vlm = self._load(profile, model, revision)
         taken = estimate(vlm, samples, directory, batch_size=self.batch_size)
+        results(runs=taken, directory=directory)
         console.print(
             f"Agreement: {taken.arms} forward passes over each of {taken.samples} samples of "
             f"{samples.name}, {taken.done} of them there; by the first batch the rest takes about "

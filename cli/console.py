@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
 
@@ -12,13 +13,36 @@ from rich.text import Text
 from tokenlens.storage.invocation import shell_line
 from tokenlens.wording.printable import printable
 
+from .output import as_text, current
+
+
+@dataclass
+class Mode:
+    """How commands print.
+
+    Attributes:
+        json: one object on standard output, and no text.
+        quiet: neither progress, nor what begins, nor what comes next.
+        verbose: also settings, messages of libraries and the time taken.
+        typed: names of the options that are on the command line.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    typed: frozenset[str] = field(default_factory=frozenset)
+
+
+mode = Mode()
+
 
 class _Plain(Console):
     """Prints text without markup and escapes control characters, which names may contain."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print; a string is one line, and a line break in it is a name's, so it is escaped."""
-        super().print(*map(_safe, objects), **options)
+        if not mode.json:
+            super().print(*map(_safe, objects), **options)
 
 
 class Table(table.Table):
@@ -41,7 +65,14 @@ console = _Plain(highlight=False, soft_wrap=True, markup=False)
 
 def announce(text: str) -> None:
     """Print on standard error what begins now, as progress is printed."""
-    print(printable(text), file=sys.stderr)
+    if not mode.quiet:
+        print(printable(text), file=sys.stderr)
+
+
+def rule() -> None:
+    """Print a line across the terminal."""
+    if not mode.json:
+        console.rule()
 
 
 def lines(text: str) -> None:
@@ -50,21 +81,32 @@ def lines(text: str) -> None:
         console.print(line)
 
 
-def wrote(what: str, where: object) -> None:
-    """Print what was written and where."""
-    console.print(Text.assemble(f"{printable(what)}: ", (printable(str(where)), "bold")))
+def wrote(what: str, *where: object, shown: object = None) -> None:
+    """Print what was written and where; `shown` stands for a long list of paths."""
+    current().written += [{"what": what, "path": str(path)} for path in where]
+    text = printable(", ".join(map(str, where)) if shown is None else str(shown))
+    console.print(Text.assemble(f"{printable(what)}: ", (text, "bold")))
 
 
 def next_command(*words: object) -> None:
     """Print the next command from the words of its line; words that are None are left out."""
     line = shell_line(["tokenlens", *(word for word in words if word is not None)])
-    console.print(Text.assemble("Next: ", (line, "cyan")))
+    current().next = line
+    if not mode.quiet:
+        console.print(Text.assemble("Next: ", (line, "cyan")))
 
 
 def cautions(sentences: Iterable[str]) -> None:
     """Print cautions about the figures."""
     for sentence in sentences:
+        current().cautions.append(sentence)
         console.print(f"Caution: {sentence}")
+
+
+def print_object(error: tuple[str, str] | None = None) -> None:
+    """Print the object where JSON is asked for; `error` is the type and message of an error."""
+    if mode.json:
+        print(as_text(current(), error))
 
 
 def percent(share: float) -> str:

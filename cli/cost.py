@@ -1,6 +1,5 @@
 """`tokenlens cost`: the cost of a schedule, computed without loading weights."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from .console import Table, console, percent
 from .options import DEFAULT_MODEL, MOST, Model, Revision, check_model, load_outline
+from .output import current, results
 
 if TYPE_CHECKING:
     from tokenlens.pruning.cost.report import CostReport
@@ -80,9 +80,6 @@ def cost(
             rich_help_panel=_PROMPT_PANEL,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print everything as JSON, in MACs and bytes.")
-    ] = False,
 ) -> None:
     """Count tokens, MACs and cache of a schedule, without running the model or its weights.
 
@@ -120,10 +117,10 @@ def cost(
         n_text=prompt.text,
     )
     report = cost_report(chosen, outline, prompt, any_model=any_model, assumed=assumed)
-    if as_json:
-        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
-    else:
-        _print(report, name)
+    found = report.as_json()
+    results(model=name, **found)
+    current().top = found
+    _print(report, name)
 
 
 def _print(report: "CostReport", name: str) -> None:

@@ -3,6 +3,7 @@
 import typer
 
 from .console import console
+from .output import results
 
 
 def register(app: typer.Typer) -> None:
@@ -14,5 +15,7 @@ def env() -> None:
     """Print the versions and the machine, for bug reports."""
     from tokenlens.storage.versions import machine, versions
 
-    for name, value in {**versions(), **machine()}.items():
+    found = {**versions(), **machine()}
+    results(**found)
+    for name, value in found.items():
         console.print(f"{name}: {value}")

@@ -9,6 +9,7 @@ import typer
 
 from .console import console, wrote
 from .options import MOST
+from .output import results
 
 if TYPE_CHECKING:
     from tokenlens.analyses.drawing.style import Theme
@@ -83,6 +84,7 @@ def figures(
             f"{path.suffix[1:]} {path.stat().st_size / 1000:.0f} kB" for path in written
         )
         console.print(f"{name}: {sizes}")
+    results(profile=runs.profile, results=runs.results, width_in=wide, figures=files)
     wrote(f"{len(files)} figures, {wide:g} in wide", folder)
 
 

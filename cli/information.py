@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import console, duration, lines, next_command, wrote
+from .dry_run import DryRun
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -22,6 +23,7 @@ from .options import (
     check_model,
     load_model,
 )
+from .output import results
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.information.curves import Information
@@ -51,9 +53,7 @@ def information(
         int, typer.Option(min=1, max=MOST, help="Tokens after which an answer is cut off.")
     ] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random arms.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the estimated cost, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     batch_size: BatchSize = 8,
     revision: Revision = None,
     device: Device = None,
@@ -82,6 +82,9 @@ def information(
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or information_directory(name, samples.name, len(samples))
     taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)
+    results(model=name, data=source, samples=len(samples), seed=seed, directory=directory)
+    if dry_run:
+        results(dry_run=taken)
     console.print(
         f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
         f"{samples.name}, {taken.done} of them there; by the first batch the rest takes about "
@@ -106,6 +109,7 @@ def _write(found: "Information", directory: Path) -> None:
     for curve in analysis.MEANINGS:
         figures.add(curve, analysis.plot(table, curve))
     write_bytes(directory / "curves.csv", table.to_csv(index=False).encode())
+    results(curves=table, horizons=analysis.horizons(table))
     lines(analysis.markdown(table))
     console.print()
     for one, layer in analysis.horizons(table).items():

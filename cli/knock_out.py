@@ -1,10 +1,12 @@
 """`tokenlens knock-out`: up to which layer a model reads its picture."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import console, lines, percent, wrote
+from .dry_run import DryRun, print_estimate
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -21,6 +23,13 @@ from .options import (
     check_model,
     load_model,
 )
+from .output import results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tokenlens.models.vlm import VLM
+    from tokenlens.samples.dataset import Samples
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +54,8 @@ def knock_out(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random fifths.")] = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Score the model without visual tokens from each layer on; a stopped run continues.
 
@@ -62,40 +73,89 @@ def knock_out(
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
 
     from tokenlens.analyses import knock_out as analysis
-    from tokenlens.analyses import shallow_deep_overlap, target_recall
-    from tokenlens.evaluation.comparing.comparison import UNPRUNED
-    from tokenlens.evaluation.metrics.agreement import reference_note
-    from tokenlens.evaluation.running.results import Results
-    from tokenlens.probing.profiling import profile_samples
-    from tokenlens.reports.figures import FigureFolder
 
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or knock_out_directory(name, samples.name, len(samples))
     layers = range(2 if every == 1 else 3, vlm.layers + 1, every)
+    answers = answers_directory(name)
+    results(model=name, data=samples.source, samples=len(samples), seed=seed, directory=directory)
+    if dry_run:
+        _estimate(vlm, samples, directory, answers, layers, seed, batch_size)
+        return
     table = analysis.compute(
         vlm,
         samples,
         directory,
         layers=layers,
-        answers=answers_directory(name),
+        answers=answers,
+        seed=seed,
         batch_size=batch_size,
         show_progress=True,
     )
-    profile = profile_samples(
-        vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
+    _print_scores(table, directory)
+    _print_regions(vlm, samples, directory, batch_size)
+    wrote("Rows and figure", directory)
+
+
+def _estimate(
+    vlm: "VLM",
+    samples: "Samples",
+    directory: Path,
+    answers: Path,
+    layers: range,
+    seed: int,
+    batch_size: int,
+) -> None:
+    from tokenlens.analyses import knock_out as analysis
+    from tokenlens.evaluation.comparing.estimate import estimate_comparison
+    from tokenlens.evaluation.running.options import RunOptions
+    from tokenlens.schedule import ModelRef
+
+    taken, _ = estimate_comparison(
+        vlm,
+        samples,
+        analysis.arms(ModelRef.of(vlm), layers, seed),
+        directory,
+        answers=answers,
+        options=RunOptions(batch_size=batch_size),
     )
+    print_estimate(taken, "Knock-out", samples.name, directory)
+
+
+def _print_scores(table: "pd.DataFrame", directory: Path) -> None:
+    from tokenlens.analyses import knock_out as analysis
+    from tokenlens.evaluation.comparing.comparison import UNPRUNED
+    from tokenlens.evaluation.metrics.agreement import reference_note
+    from tokenlens.evaluation.running.results import Results
+    from tokenlens.reports.figures import FigureFolder
+
+    results(scores=table)
     FigureFolder(directory).add("knock-out", analysis.plot(table))
     lines(analysis.markdown(table))
     note = reference_note(Results.load(directory / UNPRUNED).outcomes)
     if note:
         console.print()
         console.print(f"{note}.")
-    console.print()
-    lines(target_recall.markdown(target_recall.compute(profile, samples)))
+
+
+def _print_regions(vlm: "VLM", samples: "Samples", directory: Path, batch_size: int) -> None:
+    """Print the recall of regions, and what shallow layers would discard, by a profile."""
+    from tokenlens.analyses import shallow_deep_overlap, target_recall
+    from tokenlens.probing.profiling import profile_samples
+
+    profile = profile_samples(
+        vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
+    )
+    recall = target_recall.compute(profile, samples)
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))
+    results(
+        recall=recall,
+        discarded={"shallow_layers": shallow, "deep_layers": deep, "share": share},
+    )
+    console.print()
+    lines(target_recall.markdown(recall))
     console.print()
     console.print(
         f"Of the top 10 % of layers {deep[0]} to {deep[-1]}, {percent(share)} stand in the "
         f"bottom half of layers {shallow[0]} to {shallow[-1]}."
     )
-    wrote("Rows and figure", directory)

@@ -1,5 +1,6 @@
 """The entry point: the sub-commands, and the printing of all errors."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -32,8 +33,11 @@ from . import (
     show,
     tune,
 )
+from .command import Commands
+from .console import Mode, mode, print_object
+from .output import collecting, current
 
-app = typer.Typer(
+app = Commands(
     name="tokenlens",
     help="Measure which visual tokens each layer of a vision-language model cares about, choose "
     "where to prune, run the pruned model and show it.",
@@ -86,8 +90,9 @@ def _options(
     pass
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(kind: str, message: str, code: int) -> NoReturn:
     print(one_line(f"tokenlens: {message}"), file=sys.stderr)
+    print_object((kind, one_line(message)))
     raise SystemExit(code)
 
 
@@ -101,6 +106,7 @@ def _show_warning(
 ) -> None:
     """Show the library's own warnings in one line, others as Python writes them."""
     if issubclass(category, TokenlensWarning):
+        current().warnings.append(one_line(str(message)))
         print(one_line(f"Warning: {message}."), file=sys.stderr)
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
@@ -154,31 +160,39 @@ def main() -> None:
 def _guarded() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    try:
-        _refuse_empty(arguments)
-        _run([argument for argument in arguments if argument != "--debug"])
-    except BaseException as error:
-        told = end_code(error) or isinstance(error, TyperException)
-        ending = _ending(error)
-        if ending is None or (debug and not told):
-            raise
-        _fail(*ending)
+    vars(mode).update(vars(Mode(json=_wants_json(arguments))))
+    with collecting():
+        try:
+            _refuse_empty(arguments)
+            _run([argument for argument in arguments if argument != "--debug"])
+        except BaseException as error:
+            told = end_code(error) or isinstance(error, TyperException)
+            ending = _ending(error)
+            if ending is None or (debug and not told):
+                raise
+            _fail(*ending)
 
 
-def _ending(error: BaseException) -> tuple[str, int] | None:
-    """Message and exit code of the error that ends a command; None to raise it again."""
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether errors are printed as JSON even where the command line is not understood."""
+    return "--json" in arguments or os.environ.get("TOKENLENS_JSON", "") in ("1", "true")
+
+
+def _ending(error: BaseException) -> tuple[str, str, int] | None:
+    """Type, message and exit code of the error that ends a command; None to raise it again."""
+    kind = type(error).__name__
     if code := end_code(error):
-        return "interrupted; what was computed is kept, the same command continues", code
+        told = "interrupted; what was computed is kept, the same command continues"
+        return "Interrupted", told, code
     if isinstance(error, TyperException):
-        return _usage(error), 2
+        return OptionError.__name__, _usage(error), 2
     if isinstance(error, TokenlensError):
-        return str(error), 2
+        return kind, str(error), 2
     if isinstance(error, OSError):
         if pipe_was_closed(error):
             return None
         what = f"{error.filename or 'the file system'}: {error.strerror or error}"
-        return f"{what}; mend that, and run the same command again", 2
+        return kind, f"{what}; mend that, and run the same command again", 2
     if isinstance(error, Exception):
-        name = type(error).__name__
-        return f"unexpected {name}: {error}; run it again with --debug to see where", 1
+        return kind, f"unexpected {kind}: {error}; run it again with --debug to see where", 1
     return None

@@ -9,6 +9,7 @@ from rich.text import Text
 from tokenlens.errors import ScheduleError
 
 from .console import Table, console
+from .output import results
 
 
 def register(app: typer.Typer) -> None:
@@ -23,23 +24,37 @@ def methods() -> None:
     """
     from tokenlens.registry import DISPOSALS, IMPORTANCES, METHODS, SCORERS
 
+    methods = [
+        {
+            "name": name,
+            "summary": _words(partial(METHODS.summary, name)),
+            "source": _words(partial(_source, name)),
+        }
+        for name in METHODS
+    ]
     table = Table("method", "what it does", title="Pruning methods", title_justify="left", box=None)
-    for name in METHODS:
-        words = _words(partial(METHODS.summary, name))
-        source = _words(partial(_source, name))
-        table.add_row(Text(f"\n{name}", "bold"), Text(f"\n{words}"))
-        table.add_row("", Text("" if source == words else source, "dim"))
+    for row in methods:
+        table.add_row(Text(f"\n{row['name']}", "bold"), Text(f"\n{row['summary']}"))
+        source = row["source"] if row["source"] != row["summary"] else ""
+        table.add_row("", Text(source, "dim"))
     console.print(table)
-    for title, registry in (
-        ("What importance is read from (scorer.query)", SCORERS),
-        ("What becomes of the rest (disposal)", DISPOSALS),
-        ("What importance is (profile --importance, scorer.importance)", IMPORTANCES),
+    results(methods=methods)
+    for key, title, registry in (
+        ("scorers", "What importance is read from (scorer.query)", SCORERS),
+        ("disposals", "What becomes of the rest (disposal)", DISPOSALS),
+        (
+            "importances",
+            "What importance is (profile --importance, scorer.importance)",
+            IMPORTANCES,
+        ),
     ):
         table = Table(title=title, title_justify="left", box=None, show_header=False)
-        for name in registry:
-            table.add_row(Text(name, "bold"), Text(_words(partial(registry.summary, name))))
+        named = {name: _words(partial(registry.summary, name)) for name in registry}
+        for name, words in named.items():
+            table.add_row(Text(name, "bold"), Text(words))
         console.print()
         console.print(table)
+        results(**{key: [{"name": name, "summary": words} for name, words in named.items()]})
     console.print()
     console.print(
         "In Python, Schedule.preset(name, model, budget='33%') makes the schedule of one; save "

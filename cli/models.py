@@ -4,6 +4,7 @@ import typer
 from rich.text import Text
 
 from .console import Table, console
+from .output import results
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +16,7 @@ def models() -> None:
     """List the model families, how they lay pictures out, and the aliases of hub ids."""
     from tokenlens.models.families import support_table
 
+    results(families=support_table())
     table = Table("--model", "loads", title="What --model takes", title_justify="left", box=None)
     for row in support_table():
         table.add_row(Text(f"\n{row['family']}", "bold"), Text(f"\n{row['tokens']}", "dim"))

@@ -7,6 +7,8 @@ import typer
 
 from tokenlens.errors import OptionError
 
+from .console import mode
+
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
 
@@ -120,8 +122,12 @@ def load_outline(name: str, revision: str | None, dtype: str) -> "VLM":
 
 
 def quieten() -> None:
-    """Show no progress bars of transformers, and of its messages errors alone."""
+    """Show no progress bars of transformers, and of its messages errors alone.
+
+    With --verbose its messages stay.
+    """
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    if not mode.verbose:
+        logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import console, next_command, wrote
+from .dry_run import DryRun
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -21,6 +22,7 @@ from .options import (
     check_importance,
     check_model,
 )
+from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 
@@ -49,9 +51,7 @@ def profile(
             "after the picture) or generated (the answer's); last for no others."
         ),
     ] = "last",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done and how large it gets.")
-    ] = False,
+    dry_run: DryRun = False,
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -76,13 +76,16 @@ def profile(
     kept: dict[str, Any] = {"per_head": per_head, "importance": importance, "queries": queries}
     how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
     vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
+    results(model=name, data=samples.source, samples=len(samples), split=samples.split, **kept)
     if dry_run:
         estimate = estimate_profile(vlm, samples, directory, **kept)
+        results(dry_run=estimate, directory=directory)
         console.print(
             f"{estimate.samples} samples, {estimate.done} of them done, about "
             f"{estimate.size_bytes / 2**20:.1f} MiB in {directory}"
         )
         return
+    results(directory=directory)
     kept |= {"batch_size": batch_size, "workers": spread}
     made = profile_samples(vlm, samples, directory, show_progress=True, **kept)
     wrote(f"Profile of {name} on {len(made)} samples of {samples.name}", directory)

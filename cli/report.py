@@ -7,6 +7,7 @@ import typer
 
 from .console import cautions, console, wrote
 from .options import MOST, Out
+from .output import results
 
 
 def register(app: typer.Typer) -> None:
@@ -55,4 +56,11 @@ def report(
     figures = {figure.with_suffix("") for figure in files.figures}
     console.print(f"{len(figures)} figures as PNG and SVG in {files.html.parent / 'figures'}")
     cautions(files.cautions)
+    results(
+        profile=runs.profile,
+        results=runs.results,
+        further=[{"profile": one.profile, "results": one.results} for one in runs.further],
+        report=files.html,
+        figures=files.figures,
+    )
     wrote("Report", files.html)

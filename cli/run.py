@@ -10,6 +10,7 @@ from tokenlens.errors import OptionError
 
 from .comparison_tables import print_tables
 from .console import Table, announce, cautions, console, next_command, percent, wrote
+from .dry_run import DryRun, print_estimate
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -24,6 +25,7 @@ from .options import (
     Revision,
     check_model,
 )
+from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def run(
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
     worker_cpus: WorkerCpus = 1,
+    dry_run: DryRun = False,
 ) -> None:
     """Answer the same samples unpruned and pruned, by one schedule or by many methods.
 
@@ -152,8 +155,10 @@ def run(
         profile_for,
     )
     from tokenlens.evaluation.comparing.compare import compare as run_arms
+    from tokenlens.evaluation.comparing.estimate import estimate_comparison
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
+    from tokenlens.evaluation.running.options import RunOptions
     from tokenlens.evaluation.running.run import many_at_once
 
     how = {"revision": commit, "device": device, "dtype": dtype, "device_map": device_map}
@@ -171,30 +176,50 @@ def run(
             any_model=any_model,
         )
         wanted = comparison_directory(name, samples.name, len(samples))
+    options = RunOptions(
+        batch_size=batch_size or (_FEW if one else many_at_once(vlm)),
+        max_new_tokens=max_new_tokens,
+        any_model=any_model,
+    )
+    place: dict[str, Any] = {
+        "out": out or wanted,
+        "beside": out is None,
+        "answers": answers_directory(name),
+    }
+    results(model=name, data=source, samples=len(samples), split=samples.split)
+    if dry_run:
+        taken, target = estimate_comparison(vlm, samples, arms.schedules, options=options, **place)
+        results(arms=arms.schedules, left_out=arms.left_out)
+        print_estimate(taken, f"Runs of {name}", samples.name, target)
+        return
     announce(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
     comparison = run_arms(
         vlm,
         samples,
         arms.schedules,
-        out or wanted,
-        beside=out is None,
-        batch_size=batch_size or (_FEW if one else many_at_once(vlm)),
+        batch_size=options.batch_size,
         max_new_tokens=max_new_tokens,
         any_model=any_model,
         show_progress=True,
-        answers=answers_directory(name),
         plan=arms.plan,
         workers=spread,
+        **place,
     )
     tables = budget_tables(comparison)
     directory = comparison.directory or wanted
     files = write_tables(directory, tables)
+    results(
+        table=comparison.table(),
+        figures=comparison.figures(),
+        tokens_per_layer=comparison.tokens_per_layer(),
+        budgets=tables,
+    )
     console.print(f"{name} on {len(samples)} samples of {samples.name}")
     if one:
         _print(comparison)
     else:
         print_tables(tables)
-        wrote("Tables", ", ".join(str(file) for file in files))
+        wrote("Tables", *files)
     cautions(comparison.cautions)
     wrote("Results", directory)
     next_command("report", out)

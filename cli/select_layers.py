@@ -8,11 +8,24 @@ import typer
 from .capability import Reruns
 from .console import Table, cautions, console, next_command, wrote
 from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_model
+from .output import results
 
 if TYPE_CHECKING:
     from tokenlens.methods.plan import LayerVerdict, Selection
 
 
+_REPORTED = (
+    "criterion",
+    "verdicts",
+    "layers",
+    "area",
+    "rejected",
+    "samples",
+    "tokens_per_layer",
+    "n_visual",
+    "notes",
+)
+"""What scripts get of a selection, by its attributes."""
 _RERUNS = "For --criterion capability and agreement, which run the model"
 
 
@@ -94,7 +107,8 @@ def select_layers(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the estimated cost, and stop.", rich_help_panel=_RERUNS
+            "--dry-run",
+            help="Print the choice, or the estimated cost of the runs it needs; write nothing.",
         ),
     ] = False,
 ) -> None:
@@ -124,7 +138,7 @@ def select_layers(
 
     from tokenlens.methods.plan import plan
 
-    if reruns.model:
+    if reruns.model and criterion in MEASURED:
         check_model(reruns.model, revision, device, dtype, device_map)
     by = reruns.scores(criterion, source) if criterion in MEASURED else criterion
     if by is None:
@@ -138,8 +152,17 @@ def select_layers(
         max_correlation=max_correlation,
         merge=merge,
     )
-    selection.schedule.save(target)
+    if not dry_run:
+        selection.schedule.save(target)
+    results(
+        profile=directory,
+        **{name: getattr(selection, name) for name in _REPORTED},
+        average=selection.average,
+        schedule=selection.schedule.as_json(),
+    )
     _print(selection, directory)
+    if dry_run:
+        return
     wrote("Schedule", target)
     next_command("run", "--schedule", target)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .console import console, next_command, wrote
+from .output import results
 
 
 def register(app: typer.Typer) -> None:
@@ -27,5 +28,6 @@ def setup(
 
     with console.status(f"Putting {name} together"):
         folder = set_up(name, base)
+    results(model=name, directory=folder)
     wrote("Wrote", folder)
     next_command("demo", "--model", name)

@@ -18,6 +18,7 @@ from .options import (
     check_model,
     load_model,
 )
+from .output import results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +101,14 @@ def show(
         max_new_tokens=max_new_tokens,
         any_model=any_model,
         show_progress=True,
+    )
+    results(
+        model=name,
+        question=question,
+        photos=[
+            {"name": one.name, "answer": one.answer, "words": one.words, "pruned": one.pruned}
+            for one in shown
+        ],
     )
     _print(shown)
     write_text(target, show_page(shown, name, schedule.name if schedule else None))

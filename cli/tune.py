@@ -1,11 +1,21 @@
 """`tokenlens tune`: the best schedule within a budget, or the cheapest that is good enough."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Table, announce, cautions, console, next_command, percent, wrote
+from .console import (
+    Table,
+    announce,
+    cautions,
+    console,
+    duration,
+    next_command,
+    percent,
+    wrote,
+)
+from .dry_run import DryRun
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -20,12 +30,15 @@ from .options import (
     check_model,
     load_model,
 )
+from .output import results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tokenlens.models.vlm import VLM
     from tokenlens.samples.dataset import Samples
     from tokenlens.samples.sample import Sample
+    from tokenlens.tuning.goal import Goal
     from tokenlens.tuning.trials import Trial
     from tokenlens.tuning.tuning import Tuning
 
@@ -134,6 +147,7 @@ def tune(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Search for a schedule: layers, keeps, disposals, merging and scorers of up to three stages.
 
@@ -143,15 +157,13 @@ def tune(
     --trials.
     """
     from tokenlens.storage.output_paths import answers_directory, tune_directory
-    from tokenlens.tuning.goal import Goal, check_extent, require_optuna
+    from tokenlens.tuning.goal import Goal
 
-    goal = Goal.of(budget, min_retained, min_agreement, objective=objective, labels=labels)
-    require_optuna()
-    check_extent(trials, timeout)
+    how: dict[str, Any] = {"objective": objective, "labels": labels}
+    goal = Goal.of(budget, min_retained, min_agreement, **how)
+    _check_search(trials, timeout, profile)
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
     check_model(name, revision, device, dtype, device_map)
-
-    _check_profile(profile)
     samples, unseen = _samples(source, limit, held_out, task or ())
 
     from tokenlens.evaluation.comparing.arms import information_for, profile_for
@@ -159,26 +171,27 @@ def tune(
 
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
+    results(model=name, data=source, goal=goal.as_json(), samples=len(samples), seed=seed)
+    extent: dict[str, Any] = {"trials": trials, "timeout": timeout, "batch_size": batch_size}
+    extent |= {"profile": profile_for(vlm, profile), "information": information_for(vlm)}
+    extent |= {"max_new_tokens": max_new_tokens}
+    if dry_run:
+        _print_estimate(vlm, samples, goal, directory, extent)
+        return
     announce(f"Tuning {name} on {len(samples)} samples of {samples.name}: {goal.words}")
     found = search(
         vlm,
         samples,
-        budget=budget,
+        budget,
         min_retained=min_retained,
         min_agreement=min_agreement,
-        objective=objective,
-        labels=labels,
-        trials=trials,
-        timeout=timeout,
         seed=seed,
         held_out=unseen,
-        profile=profile_for(vlm, profile),
-        information=information_for(vlm),
         out=directory,
         answers=answers_directory(name),
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
         show_progress=True,
+        **how,
+        **extent,
     )
     _report(found, directory)
 
@@ -194,12 +207,31 @@ def _samples(
     return samples, others if held_out != 0 and others.split != samples.split else ()
 
 
-def _check_profile(folder: Path | None) -> None:
-    """Refuse a folder without a profile before the model is loaded."""
+def _check_search(trials: int, timeout: float | None, folder: Path | None) -> None:
+    """Refuse what cannot be searched, and a folder without a profile, before a model is loaded."""
     from tokenlens.probing.profile import Profile
+    from tokenlens.tuning.goal import check_extent, require_optuna
 
+    require_optuna()
+    check_extent(trials, timeout)
     if folder is not None:
         Profile(folder)
+
+
+def _print_estimate(
+    vlm: "VLM", samples: "Samples", goal: "Goal", directory: Path, extent: dict[str, Any]
+) -> None:
+    """Print the estimated cost of a search, and where it would write."""
+    from tokenlens.tuning.estimate import estimate_tuning
+
+    taken = estimate_tuning(vlm, samples, goal, **extent)
+    results(dry_run=taken, directory=directory)
+    console.print(
+        f"Tuning: {taken.starts} starting points and {taken.trials} proposals on {taken.samples} "
+        f"samples of {samples.name}. By the first {taken.measured} samples it takes at most about "
+        f"{duration(taken.seconds)}, answers on held-out samples not counted."
+    )
+    console.print(f"It would write to {directory}; nothing is written.")
 
 
 def _report(found: "Tuning", directory: Path) -> None:
@@ -229,7 +261,12 @@ def _report(found: "Tuning", directory: Path) -> None:
             console.print(f"{trial.title}: {describe(trial.schedule)}.")
     _print_optimism(found)
     cautions(found.cautions)
-    wrote("Front, trials and figure", ", ".join((FRONT, TABLE, "front.svg")) + f" in {directory}")
+    results(**found.as_json(), trials=found.table())
+    wrote(
+        "Front, trials and figure",
+        *(directory / file for file in (FRONT, TABLE, "front.svg")),
+        shown=f"{FRONT}, {TABLE}, front.svg in {directory}",
+    )
     require_met(found)
     wrote("Schedule", directory / SCHEDULE)
     next_command("run", "--schedule", directory / SCHEDULE)

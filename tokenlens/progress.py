@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
@@ -13,6 +14,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+_HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def hidden_progress() -> Iterator[None]:
+    """Show no bar inside the context, whatever is asked for."""
+    token = _HIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(token)
 
 
 class Advance(Protocol):
@@ -36,7 +49,7 @@ def progress(description: str, total: int, done: int = 0, show: bool = True) -> 
         TextColumn("ETA"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not show,
+        disable=not show or _HIDDEN.get(),
     )
     with bar:
         task = bar.add_task(description, total=total, completed=done)

@@ -128,3 +128,16 @@ def test_demo_ends_with_a_report(command: Command, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     assert (tmp_path / "tokenlens-out/demo/report/report.html").stat().st_size > 10_000
     assert ended.out.count("tokenlens select-layers") >= 2
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "setup"])
+def test_help_fits_into_80_columns(
+    command: Command, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = command(name, "--help").out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text.replace("1, 2, …", "")
+    for option in ("--json", "--quiet", "--verbose"):
+        assert option in text
+    assert "env var" not in text

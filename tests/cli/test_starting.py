@@ -11,7 +11,10 @@ from PIL import Image
 from tests.support.repository import ROOT
 
 HEAVY = ("torch", "transformers")
-LISTING = [["models"], ["methods"], ["benchmarks"], ["env"], ["--version"], ["run", "--help"]]
+LISTING = [
+    ["models"], ["methods"], ["benchmarks"], ["env"], ["--version"], ["run", "--help"],
+    ["models", "--json"], ["methods", "--json"],
+]  # fmt: skip
 REFUSED: dict[str, list[str]] = {
     "no data": ["profile", "--data", "nowhere.jsonl"],
     "an empty folder of data": ["profile", "--data", "empty"],

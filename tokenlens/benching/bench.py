@@ -34,6 +34,12 @@ def identity(request: Request) -> dict[str, Any]:
     }
 
 
+def missing_cells(request: Request, out: Path) -> list[Cell]:
+    """The cells that `run_bench` would measure; raises `ResultsError` as it does."""
+    bench = Bench.open(out, identity(request))
+    return [cell for cell in request.cells() if cell not in bench]
+
+
 def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Bench:
     """Measure all cells of a request that `out` does not hold yet.
 

@@ -8,9 +8,8 @@ the layer's capability; `tokenlens.selection.criteria` normalises and averages i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +20,8 @@ from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.metrics.agreement import rows_agreement, unscored_tasks
 from tokenlens.evaluation.running.answer_cache import own_answers
+from tokenlens.evaluation.running.estimate import Estimate, estimate_arms
 from tokenlens.evaluation.running.options import RunOptions
-from tokenlens.evaluation.running.run import Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
@@ -164,61 +163,15 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     return comparison
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Estimated cost of `measure`.
-
-    Attributes:
-        runs: number of runs over all samples: one unpruned, and one per layer.
-        samples: number of samples in each run.
-        done: number of answers that exist already, out of runs x samples.
-        measured: number of samples answered for the estimate.
-        seconds: time for the missing answers.
-        passes: prefill MACs of all runs and of the recording, in passes of the unpruned model over
-            the samples; a profile takes one.
-    """
-
-    runs: int
-    samples: int
-    done: int
-    measured: int
-    seconds: float
-    passes: float
-
-    @property
-    def answers(self) -> int:
-        """Number of answers of all runs together."""
-        return self.runs * self.samples
-
-
 def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
-    """Estimate the cost from the first batch, which every run answers in a temporary folder.
+    """Estimate the cost of `measure` from the first batch, which every run answers once.
 
-    The seconds are those of prefill and decoding; in `measure` the runs share the vision tower's
-    output, which offsets the time for other work. MACs are of the decoder's prefill.
+    In `measure` the runs share the vision tower's output, which offsets the time for other work.
+    The recording is one more pass; a profile takes one.
     """
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
     samples = with_pictures(samples, _PURPOSE)
-    first = samples[:batch_size]
+    places = {Path(out) / slug(name): schedule for name, schedule in arms.items()}
     options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS)
-    with TemporaryDirectory() as folder:
-        measured = Run(vlm, first, replace(options, timed=True)).into(
-            {Path(folder) / slug(name): schedule for name, schedule in arms.items()}, Path(folder)
-        )
-        columns = ["prefill_s", "decode_s", "macs"]
-        means = pd.DataFrame([results.outcomes[columns].mean() for results in measured])
-    whole, every = means.iloc[0], means.sum()
-    seconds = whole["prefill_s"] + every["prefill_s"] + every["decode_s"]
-    answers = len(arms) * len(samples)
-    done = Run(vlm, samples, options).answered(
-        {Path(out) / slug(name): schedule for name, schedule in arms.items()},
-        own_answers(Path(out)),
-    )
-    return Estimate(
-        runs=len(arms),
-        samples=len(samples),
-        done=done,
-        measured=len(first),
-        seconds=seconds * len(samples) * (answers - done) / answers,
-        passes=1 + every["macs"] / whole["macs"],
-    )
+    found = estimate_arms(vlm, samples, places, own_answers(Path(out)), options)
+    return replace(found, passes=1 + found.passes)

@@ -50,7 +50,8 @@ class Why(Part):
         split: the split of the data set; None where it has none.
         tokenlens: the version of tokenlens.
         date: the date of the choice.
-        command: the words of the command line as typed; None where a Python program made it.
+        command: the words of the command line, with the options that settings gave; None where a
+            Python program made it.
         cautions: limits of what the samples can show, a sentence each.
     """
 

@@ -127,12 +127,10 @@ class Tuning:
             )
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def save(self, directory: Path) -> None:
-        """Write the front (sealed JSON), all trials (CSV) and the chosen schedule, if any."""
+    def as_json(self) -> dict[str, Any]:
+        """The goal, the front with its schedules, and what was chosen, as values of JSON."""
         chosen = self.chosen
-        content = {
-            "schema": 1,
-            "kind": "front",
+        return {
             "goal": self.goal.as_json(),
             "source": dict(self.source),
             "samples": self.samples,
@@ -144,7 +142,10 @@ class Tuning:
             "cautions": list(self.cautions),
             "front": [self._entry(trial) for trial in self.shown],
         }
-        write_sealed(directory / FRONT, content)
+
+    def save(self, directory: Path) -> None:
+        """Write the front (sealed JSON), all trials (CSV) and the chosen schedule, if any."""
+        write_sealed(directory / FRONT, {"schema": 1, "kind": "front", **self.as_json()})
         write_bytes(directory / TABLE, self.table().to_csv(index=False).encode())
         if self.schedule is not None:
             write_sealed(directory / SCHEDULE, self.schedule.as_json())

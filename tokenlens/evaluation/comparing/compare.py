@@ -87,7 +87,7 @@ def compare(
     run = Run(vlm, samples, options)
     run.check(arms.values())
     if beside:
-        out = _free_directory(out, run, arms)
+        out = free_directory(out, run, arms)
     _claim(out)
     command = current_command()
     with DirectoryLock(out):
@@ -108,7 +108,7 @@ def compare(
     return comparison
 
 
-def _free_directory(wanted: Path, run: Run, arms: Mapping[str, Schedule | None]) -> Path:
+def free_directory(wanted: Path, run: Run, arms: Mapping[str, Schedule | None]) -> Path:
     """`wanted`, or where that holds another comparison, a directory next to it for this one.
 
     The same comparison always gets the same directory.
