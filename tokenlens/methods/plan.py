@@ -164,12 +164,13 @@ def plan(
     choice = choose_layers(scores, stages, evidence.correlation, max_correlation, solve)
     layers = choice.layers
     recorded = (identity.get("options") or {}).get("importance", "attention")
+    data = identity["data"]
     said = (
-        *cautions.on_left_out(profile.text_only, profile.text_only + len(profile)),
+        *cautions.on_left_out(data.get("text_only", 0), data["samples"]),
         *_cautions(evidence, interval, layers),
         *cautions.on_importance(recorded),
     )
-    why = _why(name, scores, identity["data"], measured, said)
+    why = _why(name, scores, data, measured, said)
     schedule = choice.schedule.replace(why=why)
     feasible = feasible_layers(scores)
     rejected = _too_alike(feasible, evidence.correlation, max_correlation)
