@@ -112,7 +112,7 @@ def compute(rows: Iterable[ProfileRow]) -> pd.DataFrame:
     parts = []
     for row in rows:
         if row.image_index is not None:
-            raise ProfileError(f"sample {row.id!r}: {ON_A_SHEET}")
+            raise ProfileError(f"sample {row.id!r} has several pictures; {ON_A_SHEET}")
         layers, tokens = row.importance.shape
         corners = np.tile(row.boxes, (layers, 1))
         part = pd.DataFrame(corners, columns=["x0", "y0", "x1", "y1"])

@@ -129,7 +129,7 @@ def compute(rows: Iterable[Mapping[str, Any]], schedule: Schedule) -> pd.DataFra
     parts = []
     for row in rows:
         if row.get("image_index") is not None:
-            raise ResultsError(f"sample {row['id']!r}: {ON_A_SHEET}")
+            raise ResultsError(f"sample {row['id']!r} has several pictures; {ON_A_SHEET}")
         boxes, fates = np.reshape(row["boxes"], (-1, 4)), row_fates(row, schedule)
         for number, (stage, fate) in enumerate(zip(schedule.stages, fates, strict=True), start=1):
             part = pd.DataFrame(boxes, columns=["x0", "y0", "x1", "y1"])

@@ -166,15 +166,13 @@ def tune(
     check_model(name, revision, device, dtype, device_map)
     samples, unseen = _samples(source, limit, held_out, task or ())
 
-    from tokenlens.evaluation.comparing.arms import information_for, profile_for
     from tokenlens.tuning.tune import tune as search
 
     vlm = load_model(name, revision, device, dtype, device_map)
     directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
     results(model=name, data=source, goal=goal.as_json(), samples=len(samples), seed=seed)
     extent: dict[str, Any] = {"trials": trials, "timeout": timeout, "batch_size": batch_size}
-    extent |= {"profile": profile_for(vlm, profile), "information": information_for(vlm)}
-    extent |= {"max_new_tokens": max_new_tokens}
+    extent |= {"max_new_tokens": max_new_tokens, **_known(vlm, profile)}
     if dry_run:
         _print_estimate(vlm, samples, goal, directory, extent)
         return
@@ -194,6 +192,13 @@ def tune(
         **extent,
     )
     _report(found, directory)
+
+
+def _known(vlm: "VLM", profile: Path | None) -> dict[str, Any]:
+    """What is known of the model: a profile, the one named first, and an information profile."""
+    from tokenlens.evaluation.comparing.arms import information_for, profile_for
+
+    return {"profile": profile_for(vlm, profile), "information": information_for(vlm)}
 
 
 def _samples(

@@ -25,11 +25,8 @@ Outline = Sequence[tuple[float, float]]
 
 REGION = "#3ddcff"
 """The colour regions are outlined in, unlike any colour of the maps."""
-ON_A_SHEET = (
-    "has several pictures, and this draws on one; put them on one sheet first, with "
-    "tokenlens.reports.sheet.Sheet"
-)
-"""Why a sample is refused by what draws on a picture."""
+ON_A_SHEET = "put them on one sheet first, with tokenlens.reports.sheet.Sheet"
+"""What to do with a sample that is refused by what draws on one picture."""
 DOTS: dict[str, Any] = {
     "marker": "o",
     "color": "white",

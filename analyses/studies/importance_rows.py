@@ -21,7 +21,8 @@ from tokenlens.measures.overlap import region_scores
 from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.probing.recording import probe
-from tokenlens.probing.sample_rows import sample_row, several_row, stored_region
+from tokenlens.probing.sample_rows import sample_row, several_row
+from tokenlens.probing.stored_rows import stored_region
 from tokenlens.progress import progress
 from tokenlens.storage.shards import ShardReader, ShardStore
 

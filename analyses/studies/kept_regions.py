@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter
 
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.measures.intervals import bootstrap_interval
-from tokenlens.probing.sample_rows import stored_region
+from tokenlens.probing.stored_rows import stored_region
 from tokenlens.wording.figures import interval_cell, percent
 
 from ..drawing.canvas import single

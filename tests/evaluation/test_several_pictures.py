@@ -17,7 +17,7 @@ from tokenlens.evaluation.running.cache_key import sample_key
 from tokenlens.evaluation.running.results import Results
 from tokenlens.models.batch import Batch
 from tokenlens.models.vlm import VLM
-from tokenlens.probing.sample_rows import stored_region
+from tokenlens.probing.stored_rows import stored_region
 from tokenlens.samples.dataset import Samples, load_samples
 from tokenlens.samples.sample import Sample
 

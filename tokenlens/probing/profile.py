@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenlens.errors import ProfileError
-from tokenlens.probing.sample_rows import stored_region, stored_sizes
+from tokenlens.probing.stored_rows import stored_region, stored_sizes
 from tokenlens.samples.sample import Box, Polygon
 from tokenlens.storage.seals import require
 from tokenlens.storage.shards import MANIFEST, ShardReader

@@ -1,15 +1,12 @@
 """What profiles and results both store of a sample: pictures, regions, visual tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL.Image import Image
 
-from tokenlens.measures.regions import region_tokens
 from tokenlens.models.layout import Layout
 from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Sample
@@ -68,43 +65,6 @@ def several_row(sample: Sample, sizes: Sequence[tuple[int, int]], layout: Layout
         "box_images": sample.box_images,
         "image_index": layout.image_index.numpy(),
     }
-
-
-def stored_sizes(row: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """(width, height) of all pictures of a stored row."""
-    more = row.get("more_sizes")
-    return [
-        (int(width), int(height))
-        for width, height in [row["size"], *([] if more is None else more)]
-    ]
-
-
-def stored_region(row: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """The visual tokens of a stored row that its ground truth covers: bool [n_visual].
-
-    A token is compared with the boxes of its own picture only. Of several pictures of a family
-    without an adapter, whose tokens belong to no known picture, none is covered.
-    """
-    boxes = np.reshape(row["boxes"], (-1, 4))
-    index, sizes = row.get("image_index"), stored_sizes(row)
-    given, outlines = (
-        [list(map(float, box)) for box in row["region_boxes"]],
-        _lists(row["polygons"]),
-    )
-    if index is None:
-        return region_tokens(boxes, sizes[0], given, outlines)
-    region = np.zeros(len(boxes), dtype=np.bool_)
-    for picture, size in enumerate(sizes):
-        own = np.asarray(index) == picture
-        of_it = [
-            box for box, owner in zip(given, row["box_images"], strict=True) if owner == picture
-        ]
-        region[own] = region_tokens(boxes[own], size, of_it)
-    return region
-
-
-def _lists(polygons: Any) -> list[list[tuple[float, float]]]:
-    return [[(float(x), float(y)) for x, y in outline] for outline in polygons]
 
 
 def _address(image: Path | StoredPicture | Image | None) -> str:

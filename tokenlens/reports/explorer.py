@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenlens.analyses import rank_correlation
 from tokenlens.analyses.kept_tokens import row_fates, stage_name
 from tokenlens.probing.profile import Profile, ProfileRow
-from tokenlens.probing.sample_rows import stored_region
+from tokenlens.probing.stored_rows import stored_region
 from tokenlens.reports.explored_runs import (
     Arm,
     ExploredModel,

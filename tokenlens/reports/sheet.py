@@ -15,7 +15,7 @@ from PIL import Image
 
 from tokenlens.analyses.drawing.picture_sheet import Outline, region_outlines
 from tokenlens.probing.profile import ProfileRow
-from tokenlens.probing.sample_rows import stored_sizes
+from tokenlens.probing.stored_rows import stored_sizes
 from tokenlens.reports.overlays import read_picture
 
 Stored: TypeAlias = "ProfileRow | pd.Series"
