@@ -194,13 +194,16 @@ _DRAWINGS = {
         "layout": "layout_map",
     }.items()
     for kind, function in {"frame": "compute", "map": "plot", "page": "to_html"}.items()
+} | {
+    f"{what} explorer": f"tokenlens.reports.widget:of_{what}"
+    for what in ("recording", "profile", "comparison")
 }
 
 
 def drawing(name: str) -> Callable[..., Any]:
     """The function that draws an object.
 
-    It is imported at the call, because figures import the package that holds the object.
+    It is imported at the call, because what draws imports the package that holds the object.
     """
     found: Callable[..., Any] = _imported(_DRAWINGS[name])
     return found
