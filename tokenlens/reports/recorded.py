@@ -87,7 +87,7 @@ def _sample(
         "model": 0,
         "id": f"sample {index + 1}",
         "task": "",
-        "question": f"Sample {index + 1}",
+        "question": _title(recording, index),
         "answers": [],
         "width": picture.width,
         "height": picture.height,
@@ -100,6 +100,15 @@ def _sample(
         "recall": None,
         "outcomes": [],
     }
+
+
+def _title(recording: RecordedRows, index: int) -> str:
+    """The text of a sample's queries, without signs that end an answer; its number for none."""
+    if recording.importance[index].ndim == 2 or not recording.has_text:
+        return f"Sample {index + 1}"
+    told = zip(recording.tokens[index], recording.token_ids[index], strict=True)
+    text = "".join(piece for piece, token in told if token not in recording.special_ids)
+    return printable(text, lines=True).strip() or f"Sample {index + 1}"
 
 
 def _words(recording: RecordedRows, index: int) -> Sequence[str]:

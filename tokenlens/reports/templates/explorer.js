@@ -86,6 +86,7 @@ const makeExplorer = (root, tell) => {
     setUpMaps();
     setUpMethods();
     const stages = outcomes.some((one) => one.fates.length);
+    find("tabs").hidden = !model().arms.length && Boolean(sample.maps);
     find("tab-map").disabled = !sample.maps;
     find("tab-kept").disabled = !stages;
     find("without").textContent = sample.maps ? "" : "The profile does not hold this sample, so that it has no maps.";
