@@ -76,7 +76,9 @@ def of_recording(recording: RecordedRows, picture: Any = None) -> ExplorerWidget
     pictures = pictures_of(recording, picture)
     explored = recorded_explorer(recording, pictures)
     buffer = io.BytesIO()
-    attention_map.plot(recording, picture=pictures[0]).savefig(buffer, format="png", dpi=_DOTS)
+    attention_map.plot(recording, query=0, picture=pictures[0]).savefig(
+        buffer, format="png", dpi=_DOTS
+    )
     return ExplorerWidget(explored, buffer.getvalue())
 
 
