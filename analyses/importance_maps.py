@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageEnhance, ImageFilter
 
+from tokenlens.errors import ProfileError
 from tokenlens.registry import importance_unit
 from tokenlens.wording.figures import percent
 
@@ -137,7 +138,7 @@ def plot(
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
     used; with "layer" every map goes to its own largest value, which its caption gives, so that a
     layer's pattern is seen whatever its level. `layers` are those shown, counted from 1;
-    None for all. `kind` is the name of the importance.
+    None for all. `kind` is the name of the importance. Raises `ProfileError` for another layer.
     """
     if scale == "layer":
         given, shared, label = None, Scale(1.0), "importance, of the layer's largest (max)"
@@ -145,7 +146,9 @@ def plot(
         given = shared = scale or Scale.shared([frame["importance"].to_numpy()], kind)
         label = f"importance: {importance_unit(shared.kind)}"
     depth = int(frame["layer"].max())
-    shown = range(1, depth + 1) if layers is None else layers
+    shown = range(1, depth + 1) if layers is None else list(layers)
+    if not set(shown) <= set(range(1, depth + 1)):
+        raise ProfileError(f"layers: got {shown}, expected layers from 1 to {depth}")
     strips = []
     for name, part in frame.groupby("id", sort=False):
         picture = shrunk(pictures[name])
