@@ -4,17 +4,21 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo smol gpu test lint format docs coverage wheel wheel-check clean
+.PHONY: install demo examples smol gpu test lint format docs coverage wheel wheel-check clean
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,hub,tune,ray]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,hub,tune,ray,notebook]'
 	touch $@
 
 demo: install
 	$(BIN)/tokenlens demo
+
+# Runs the notebooks of examples/ and stores what they show, and README's first picture.
+examples: install
+	OMP_NUM_THREADS=1 $(BIN)/python examples/run_notebooks.py
 
 # Puts smol-llava together; its base comes from a package that is no dependency.
 smol: install

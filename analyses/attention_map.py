@@ -64,7 +64,7 @@ def plot(
     Raises `ProbeError` for a layer, head, query or sample that was not recorded.
     """
     values, name = _chosen(recording, layer, query, sample, head)
-    boxes = _boxes(recording, sample, layout)
+    boxes = boxes_of(recording, sample, layout)
     with themed(theme):
         figure, axes = single(ax, (PAGE / 2, PAGE / 2.2))
         aspect: float | Literal["equal"] = "equal"
@@ -146,7 +146,7 @@ def _one(values: Any, number: int, what: str, first: int) -> Any:
     return values[number - first]
 
 
-def _boxes(recording: RecordedRows, sample: int, layout: Layout | None) -> np.ndarray:
+def boxes_of(recording: RecordedRows, sample: int, layout: Layout | None = None) -> np.ndarray:
     """Boxes of the visual tokens; where positions are unknown, rows of a square."""
     count = len(recording.positions[sample])
     if layout is None:

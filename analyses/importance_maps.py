@@ -134,6 +134,7 @@ def plot(
     kind: str = "attention",
     chosen: Sequence[int] = (),
     columns: int = 7,
+    layers: Sequence[int] | None = None,
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
@@ -141,24 +142,28 @@ def plot(
 
     `pictures` by sample id; `regions` are outlined. Without a `scale` the frame's own shared one is
     used; with "layer" every map goes to its own largest value, which its caption gives, so that a
-    layer's pattern is seen whatever its level. `kind` is the name of the importance, `columns` the
-    most tiles in a row.
+    layer's pattern is seen whatever its level. `kind` is the name of the importance. `layers` are
+    those shown, counted from 1; None for all. `columns` is the most tiles in a row. Raises
+    `ProfileError` for another layer.
     """
     if scale == "layer":
         given, shared, label = None, Scale(1.0), "importance, of the layer's largest (max)"
     else:
         given = shared = scale or Scale.shared([frame["importance"].to_numpy()], kind)
         label = f"importance: {importance_unit(shared.kind)}"
-    layers = int(frame["layer"].max())
+    depth = int(frame["layer"].max())
+    shown = range(1, depth + 1) if layers is None else list(layers)
+    if not set(shown) <= set(range(1, depth + 1)):
+        raise ProfileError(f"layers: got {shown}, expected layers from 1 to {depth}")
     strips = []
     for name, part in frame.groupby("id", sort=False):
         picture = shrunk(pictures[name])
         ground = backdrop(picture)
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
         boxes = part[part["layer"] == 1][["x0", "y0", "x1", "y1"]].to_numpy()
-        maps = rasterise(boxes, part["importance"].to_numpy().reshape(layers, -1))
+        maps = rasterise(boxes, part["importance"].to_numpy().reshape(depth, -1))
         tiles = [Tile(picture, "picture", outlines=outlines)]
-        for layer, one in enumerate(maps, start=1):
+        for layer, one in ((layer, maps[layer - 1]) for layer in shown):
             own = given or Scale(float(np.nanmax(one, initial=0)), kind)
             caption = f"layer {layer}" if given else f"layer {layer}\nmax {_largest(own)}"
             painted = few_colours(lay_over(ground, own.paint(one)))
@@ -167,7 +172,12 @@ def plot(
     foot = _FOOT if ax is None else 0.0
     legend = [frame_entry(REGION, "region that the answer needs")] if regions else []
     figure = plot_sheet(
-        strips, columns=min(columns, layers + 1), ax=ax, theme=theme, legend=legend, foot=foot
+        strips,
+        columns=min(columns, len(shown) + 1),
+        ax=ax,
+        theme=theme,
+        legend=legend,
+        foot=foot,
     )
     _add_colour_bar(figure, ax, shared, label, theme)
     return figure

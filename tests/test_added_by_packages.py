@@ -12,6 +12,7 @@ from tests.support.engine_support import batch, model64, schedule, stage
 from tokenlens.errors import ScheduleError
 from tokenlens.evaluation.running.cache_key import _packages
 from tokenlens.methods import find_method
+from tokenlens.pruning.scoring import DirectScoring
 from tokenlens.registry import DISPOSALS, IMPORTANCES, METHODS, SCORERS, importance_unit
 from tokenlens.reports.wording import rest_words
 from tokenlens.schedule import Schedule, Stage
@@ -222,3 +223,29 @@ def test_answers_are_told_apart_by_the_package_that_added_what_is_used():
         "extra-pruning 1.0"
     ]
     assert _packages(schedule(stage(2, "after", 0.5))) == _packages(None) == []
+
+
+def test_a_name_of_this_process_alone_runs_and_is_no_other_runs_answer(monkeypatch):
+    monkeypatch.setattr(SCORERS, "_session", {})
+    later = DirectScoring(lambda prompt, tokens, context, scorer: tokens.slots.index.double())
+    SCORERS.add("later", later)
+    assert "later" in SCORERS
+    assert list(SCORERS).count("later") == 1
+    model = model64()
+    plan = schedule(stage(2, "after", 4, "drop"), query="later")
+    with torch.no_grad(), tl.prune(model, plan) as trace:
+        model(**batch(model))
+    first = trace.stages[0]
+    for selected, candidates in zip(first.selected, first.candidates, strict=True):
+        assert torch.equal(selected, candidates[-len(selected) :])
+    before = _packages(plan)
+    SCORERS.add("later", later)
+    assert before != _packages(plan) != []
+
+
+def test_a_name_that_is_taken_or_an_object_of_another_kind_is_refused(monkeypatch):
+    monkeypatch.setattr(SCORERS, "_session", {})
+    with pytest.raises(ScheduleError, match="'last' is there already"):
+        SCORERS.add("last", SCORERS["uniform"])
+    with pytest.raises(ScheduleError, match="is a int, expected a Scoring"):
+        SCORERS.add("mine", 3)

@@ -46,6 +46,7 @@ WITH_PYTHON = [
     "docs/extend.md",
     "docs/importances.md",
     "docs/show.md",
+    "docs/notebooks.md",
 ]
 
 

@@ -9,7 +9,8 @@ The groups are `tokenlens.scorers` (each a `RowScoring` or a `DirectScoring` of
 `tokenlens.pruning.scoring`), `tokenlens.disposals` (a `Disposal` of `tokenlens.pruning.disposal`),
 `tokenlens.methods` (a `Method` of `tokenlens.methods.method`) and `tokenlens.importances` (an
 `Importance` of `tokenlens.probing.importances.importance`). Nothing is imported before it is asked
-for by name; a name that tokenlens has itself stays its own.
+for by name; a name that tokenlens has itself stays its own. A notebook, which is no package, uses
+`Registry.add`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, Protocol, TypeVar, cast
+from uuid import uuid4
 
 from tokenlens.errors import ScheduleError
 
@@ -136,6 +138,22 @@ class Registry(Mapping[str, T], Generic[T]):
         self._expected = expected
         self._own = own
         self._summaries = summaries or {}
+        self._session: dict[str, tuple[T, str]] = {}
+
+    def add(self, name: str, entry: T) -> None:
+        """Give an object a name in this process, as a notebook does; again to change it.
+
+        Answers kept on disk are no other process's and, after a change, not those of before.
+        Raises `ScheduleError` where it is not of this kind, or the name is taken.
+        """
+        expected = _imported(self._expected)
+        if not isinstance(entry, expected):
+            raise ScheduleError(
+                f"{self._kind} {name!r} is a {type(entry).__name__}, expected a {expected.__name__}"
+            )
+        if name in self and name not in self._session:
+            raise ScheduleError(f"{self._kind} {name!r} is there already; take another name")
+        self._session[name] = (entry, f"this process {uuid4().hex}")
 
     @cached_property
     def _added(self) -> dict[str, EntryPoint]:
@@ -145,6 +163,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name in self._own:
             return cast(T, _imported(self._own[name]))
+        if name in self._session:
+            return self._session[name][0]
         entry = self._added[name]
         where = f"{self._kind} {name!r} of the entry point {entry.value!r}"
         try:
@@ -164,21 +184,24 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._summaries[name] if name in self._summaries else str(self[name].summary)
 
     def package(self, name: str) -> str | None:
-        """The package that added `name`, with its version; None for tokenlens's own."""
+        """What added `name`: a package with its version, or this process; None for tokenlens."""
+        if name in self._session:
+            return self._session[name][1]
         entry = self._added.get(name)
         if entry is None or entry.dist is None:
             return None
         return f"{entry.dist.name} {entry.dist.version}"
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._added
+        return name in self._own or name in self._session or name in self._added
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own
+        yield from self._session
         yield from self._added
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._added)
+        return len(self._own) + len(self._session) + len(self._added)
 
 
 def _imported(place: str) -> Any:
@@ -194,13 +217,16 @@ _DRAWINGS = {
         "layout": "layout_map",
     }.items()
     for kind, function in {"frame": "compute", "map": "plot", "page": "to_html"}.items()
+} | {
+    f"{what} explorer": f"tokenlens.reports.widget:of_{what}"
+    for what in ("recording", "profile", "comparison")
 }
 
 
 def drawing(name: str) -> Callable[..., Any]:
     """The function that draws an object.
 
-    It is imported at the call, because figures import the package that holds the object.
+    It is imported at the call, because what draws imports the package that holds the object.
     """
     found: Callable[..., Any] = _imported(_DRAWINGS[name])
     return found

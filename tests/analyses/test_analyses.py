@@ -17,9 +17,10 @@ from tokenlens.analyses import (
     tokens_per_layer,
 )
 from tokenlens.analyses.drawing.style import DARK, LIGHT, layer_ticks, render
-from tokenlens.analyses.drawing.token_raster import lay_over, rasterise
+from tokenlens.analyses.drawing.token_raster import few_colours, lay_over, rasterise
 from tokenlens.analyses.importance_maps import Scale
 from tokenlens.analyses.kept_tokens import Fate, token_fates
+from tokenlens.errors import ProfileError
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.measures.correlation import rank_correlation as measured_correlation
 from tokenlens.measures.overlap import region_overlap as measured_overlap
@@ -120,6 +121,30 @@ def test_tokens_that_overlap_are_averaged_and_gaps_are_not_numbers():
     assert raster[3 * height // 4, width // 4] == 1
     assert raster[height // 4, 3 * width // 4] == 5
     assert np.isnan(raster[3 * height // 4, 3 * width // 4])
+
+
+def test_few_colours_keep_the_one_brightest_token_of_a_map():
+    noise = np.random.default_rng(0).integers(40, 90, (84, 84, 3), dtype=np.uint8)
+    noise[7:14, 7:14] = (238, 214, 88)
+    few = np.asarray(few_colours(Image.fromarray(noise)))
+    assert len(np.unique(few.reshape(-1, 3), axis=0)) <= 48
+    assert np.abs(few[10, 10].astype(int) - (238, 214, 88)).max() <= 16
+
+
+def test_importance_maps_of_some_layers_are_those_layers(profile):
+    rows = list(profile.rows())[:1]
+    frame = importance_maps.compute(rows)
+    picture = {rows[0].id: Image.open(rows[0].image)}
+    figure = importance_maps.plot(frame, picture, layers=[5, 2], scale="layer")
+    sheet = figure.axes[0]
+    captions = [text.get_text() for text in sheet.texts]
+    assert [one.split("\n")[0] for one in captions[1:]] == ["picture", "layer 5", "layer 2"]
+    with pytest.raises(ProfileError, match=r"got \[0\], expected layers from 1 to 6"):
+        importance_maps.plot(frame, picture, layers=[0])
+    whole = importance_maps.plot(frame, picture, scale="layer").axes[0]
+    for shown, layer in ((1, 5), (2, 2)):
+        one, other = sheet.images[shown].get_array(), whole.images[layer].get_array()
+        np.testing.assert_array_equal(one, other)
 
 
 def test_one_scale_paints_equal_importance_alike_and_more_of_it_brighter():

@@ -140,7 +140,7 @@ def test_without_samples_there_is_no_script(tmp_path, profile):
 
 def test_what_is_too_large_is_left_out_and_said(monkeypatch, profile, results):
     inputs = [read_inputs(profile, None, results)]
-    monkeypatch.setattr(explorer_module, "_MAP_BYTES", 10_000)
+    monkeypatch.setattr(explorer_module, "MOST_MAP_BYTES", 10_000)
     explored = explorer(inputs, 24)
     assert {sample["maps"]["heads"] for sample in data_of(explored)["samples"]} == {0}
     assert any("Heads are left out" in note for note in explored.notes)

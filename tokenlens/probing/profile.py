@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tokenlens.errors import ProfileError
 from tokenlens.probing.stored_rows import stored_region, stored_sizes
+from tokenlens.registry import drawing
 from tokenlens.samples.sample import Box, Polygon
 from tokenlens.storage.seals import require
 from tokenlens.storage.shards import MANIFEST, ShardReader
@@ -129,6 +130,14 @@ class Profile:
         """Yield the samples in order, one shard in memory at a time."""
         for row in self._reader.rows():
             yield self._row(row)
+
+    def explore(self, samples: int = 24) -> Any:
+        """The report's explorer in a notebook, of up to so many samples; see `Recording.explore`.
+
+        Raises `OptionError` without anywidget (`pip install "tokenlens[notebook]"`), and
+        `ResultsError` where it is not known what the visual tokens cover.
+        """
+        return drawing("profile explorer")(self, samples)
 
     def _row(self, row: dict[str, Any]) -> ProfileRow:
         visual = len(row["positions"])

@@ -181,6 +181,22 @@ class RecordedRows:
             ax=ax,
         )
 
+    def explore(self, picture: Any = None) -> Any:
+        """The report's explorer in a notebook: every layer, query and token of this recording.
+
+        Args:
+            picture: what the model saw: a PIL picture, uint8 array [height, width, 3] or path, or a
+                list of them, one for each sample; None shows the maps on plain grey.
+
+        Returns:
+            An anywidget, whose `sample` (from 0), `layer` (from 1) and `token` (from 0) can be read
+            and set.
+
+        Raises `OptionError` without anywidget (`pip install "tokenlens[notebook]"`), and
+        `ProbeError` where nothing was recorded.
+        """
+        return drawing("recording explorer")(self, picture)
+
     def layouts(self) -> list[Any] | None:
         """Where the visual tokens of each sample lie; None where the probe cannot know it."""
         self._check_begun()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ MOST_BYTES = 6_000_000
 """How much of the page the explorer takes at most; a first sample is always shown."""
 _PHOTO_BYTES, _MOST_PHOTO_BYTES = 2_000_000, 120_000
 """Of all photographs, and of one, before they are written as text."""
-_MAP_BYTES = 2_500_000
+MOST_MAP_BYTES = 2_500_000
 """Of all maps, before they are written as text: where every head takes more, heads are left out."""
 
 
@@ -44,10 +44,26 @@ class Explorer:
     Attributes:
         data: everything its script reads, as JSON.
         notes: which samples are there, and what was left out, a sentence each.
+        samples: how many samples are there.
+        layers: of the deepest map; 0 where no sample has maps.
     """
 
     data: Markup
     notes: list[str]
+    samples: int
+    layers: int
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[dict[str, Any]],
+        samples: Sequence[dict[str, Any]],
+        notes: list[str],
+    ) -> Self:
+        """Of models and samples as the script reads them."""
+        layers = max((one["maps"]["layers"] for one in samples if one["maps"]), default=0)
+        data = embedded({"models": models, "samples": samples})
+        return cls(data, notes, len(samples), layers)
 
 
 def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
@@ -65,15 +81,15 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
     size, heads = 0, True
     for number, (model, keys) in enumerate(zip(models, chosen, strict=True)):
         measured = _measured(model, keys)
-        heads = heads and _size(measured) * total // max(1, len(keys)) <= _MAP_BYTES
+        heads = heads and _size(measured) * total // max(1, len(keys)) <= MOST_MAP_BYTES
         for key in keys:
             sample = _sample(model, key, measured.get(key, {}), heads, total)
             size += len(json.dumps(sample))
             if samples and size > MOST_BYTES:
                 break
             samples.append({"model": number, **sample})
-    data = {"models": list(map(_model, models)), "samples": samples}
-    return Explorer(embedded(data), _notes(models, len(samples), total, heads))
+    notes = _notes(models, len(samples), total, heads)
+    return Explorer.of(list(map(_model, models)), samples, notes)
 
 
 def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, dict[str, ProfileRow]]:
@@ -137,9 +153,7 @@ def _sample(
         "width": sheet.size[0],
         "height": sheet.size[1],
         "missing": missing,
-        "photo": photograph(
-            picture, min(_MOST_PHOTO_BYTES, _PHOTO_BYTES // together), least_side=0
-        ),
+        "photo": photograph(picture, photo_bytes(together), least_side=0),
         "regions": [
             " ".join(f"{x:g},{y:g}" for x, y in outline) for outline in sheet.outlines(about)
         ],
@@ -161,6 +175,11 @@ def _sample(
         for number, row in rows.items()
     ]
     return {**shared, "outcomes": outcomes}
+
+
+def photo_bytes(together: int) -> int:
+    """How large each of so many photographs may be."""
+    return min(_MOST_PHOTO_BYTES, _PHOTO_BYTES // together)
 
 
 def _maps(rows: dict[str, ProfileRow], heads: bool) -> dict[str, Any]:

@@ -122,6 +122,21 @@ def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path |
     return inputs
 
 
+def inputs_in_memory(profile: Profile | None, comparison: Comparison | None) -> Inputs:
+    """The same of what is open already; the arm is the first pruned one.
+
+    Raises `ResultsError` where the results are of another model than the profile.
+    """
+    arm = _arm(comparison, None) if comparison else None
+    schedule = None
+    if comparison and arm:
+        schedule = Schedule(**comparison.arms[arm].identity["schedule"])
+    results = comparison.directory if comparison else None
+    inputs = Inputs(profile, schedule, comparison, arm, results, {})
+    _check(inputs)
+    return inputs
+
+
 def _arm(comparison: Comparison, schedule: Schedule | None) -> str | None:
     """The arm that ran this schedule, or the first pruned one where none is given."""
     pruned = {

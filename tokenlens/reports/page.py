@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
-from tokenlens.analyses.drawing.picture_sheet import REGION
-from tokenlens.analyses.importance_maps import GROUND
-from tokenlens.analyses.kept_tokens import BACK_COLOUR, stage_name
+from tokenlens.analyses.kept_tokens import stage_name
 from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.explorer import Explorer, explorer
+from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
-from tokenlens.reports.inline import Inline, assets
 from tokenlens.reports.inputs import (
     NO_BOXES,
     NO_PICTURES,
@@ -44,8 +41,6 @@ from tokenlens.schedule import Schedule
 from tokenlens.storage.files import write_text
 from tokenlens.storage.output_claims import claim_report
 from tokenlens.storage.output_paths import Runs
-
-_SCRIPTS = ("maps.js", "explorer_views.js", "explorer.js", "explorer_wiring.js")
 
 
 @dataclass(frozen=True)
@@ -127,16 +122,10 @@ def _page(contents: Sequence[dict[str, Any]], explored: Explorer | None) -> str:
         models=list(dict.fromkeys(one["model"] for one in contents)),
         contents=[(one["title"], suffix) for one, suffix in zip(contents, suffixes, strict=True)],
         parts=list(map(Markup, parts)),  # rendered by a template, which escapes
-        style=_style(templates),
-        script=assets(templates, *_SCRIPTS) if explored else None,
+        style=style(templates),
+        script=page_script(templates) if explored else None,
         palette=palette(),
     )
-
-
-def _style(templates: Environment) -> Inline:
-    colours = f":root {{ --region: {REGION}; --back: {BACK_COLOUR}; --ground: {GROUND}; }}\n"
-    ticks = "".join(f".at-{share} {{ left: {share}%; }}\n" for share in range(101))
-    return assets(templates, "maps.css", "report.css", "explorer.css", before=colours + ticks)
 
 
 def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def show_page(shown: Sequence[ShownAnswer], model: str, schedule: str | None = N
     """
     templates = environment()
     style = assets(templates, "maps.css", "show.css")
-    script = assets(templates, "maps.js", "show.js")
+    script = assets(templates, "maps.js", "page.js", "show.js")
     content = {
         "model": model,
         "schedule": schedule,

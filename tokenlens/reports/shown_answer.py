@@ -18,6 +18,7 @@ from tokenlens.models.layout import Layout
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.recording import Recording, probe
 from tokenlens.progress import progress
+from tokenlens.reports.recorded import query_maps
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 
@@ -170,11 +171,7 @@ def _words(recording: Recording, heads: bool) -> tuple[tuple[str, ...], NDArray[
     special = recording.special_ids
     shown = [index for index, token in enumerate(ids) if token not in special]
     shown = shown or [0]
-    rows = (recording.per_head if heads else recording.importance)[0].numpy()
-    rows = np.moveaxis(rows, -2, 0)  # queries first
-    rows = (
-        np.concatenate([rows.mean(axis=2, keepdims=True), rows], 2) if heads else rows[:, :, None]
-    )
+    rows = query_maps(recording, 0, heads=heads)
     groups = [[shown[index] for index in word] for word in join_pieces([pieces[i] for i in shown])]
     texts = tuple("".join(pieces[index] for index in word).strip() or "␣" for word in groups)
     return texts, np.stack([rows[word].mean(axis=0) for word in groups]).astype(np.float32)

@@ -18,6 +18,8 @@ from tokenlens.evaluation.comparing.timing import Timing
 from tokenlens.evaluation.metrics.agreement import agreement_statistics, rows_agreement
 from tokenlens.evaluation.metrics.set_metrics import Figure, set_figures
 from tokenlens.evaluation.running.results import MACRO, Results, task_groups
+from tokenlens.probing.profile import Profile
+from tokenlens.registry import drawing
 from tokenlens.storage.output_paths import kind_of, slug
 from tokenlens.storage.seals import write_sealed
 from tokenlens.storage.versions import versions
@@ -99,6 +101,19 @@ class Comparison:
             },
         }
         write_sealed(directory / SUMMARY, summary)
+
+    def explore(self, profile: Profile | None = None, samples: int = 24) -> Any:
+        """The report's explorer in a notebook: answers, and what each arm keeps.
+
+        Args:
+            profile: of the same model, for the importance of samples that it holds too.
+            samples: how many samples are shown at most.
+
+        Raises `OptionError` without anywidget (`pip install "tokenlens[notebook]"`), and
+        `ResultsError` for a profile of another model, or where it is not known what the visual
+        tokens cover.
+        """
+        return drawing("comparison explorer")(self, profile, samples)
 
     def table(self) -> pd.DataFrame:
         """Scores, what is retained of the unpruned model's, and costs: one row per task and arm.

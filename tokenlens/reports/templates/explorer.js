@@ -1,6 +1,7 @@
-const explorer = (() => {
-  const find = (id) => document.getElementById(`ex-${id}`);
-  const data = JSON.parse(document.getElementById("explorer-data").textContent);
+/* The explorer in a document or a shadow root, which holds its section; `tell` hears its state. */
+const makeExplorer = (root, tell) => {
+  const find = (id) => root.querySelector(`#ex-${id}`);
+  const data = JSON.parse(root.querySelector("#explorer-data").textContent);
   const state = { sample: null, layer: 1, other: 0, head: 0, word: 0, token: -1, pinned: -1, tab: "map" };
 
   data.samples.forEach((sample, at) => {
@@ -72,11 +73,12 @@ const explorer = (() => {
     if (maps && !(maps instanceof Maps)) sample.maps = new Maps(maps);
     find("sample").value = String(sample.at);
     find("task").textContent = sample.task;
+    find("task").hidden = !sample.task;
     find("question").textContent = sample.question;
     find("truth").textContent = sample.answers.length ? `Right answer: ${sample.answers.join(" / ")}` : "";
     find("missing").hidden = !sample.missing;
     find("missing").textContent = sample.missing || "";
-    document.querySelectorAll("#explore .photo").forEach((photo) => {
+    root.querySelectorAll("#explore .photo").forEach((photo) => {
       photo.src = sample.photo;
       photo.closest(".frame").style.width = `min(100%, ${(64 * sample.width) / sample.height}vh)`;
     });
@@ -84,6 +86,7 @@ const explorer = (() => {
     setUpMaps();
     setUpMethods();
     const stages = outcomes.some((one) => one.fates.length);
+    find("tabs").hidden = !model().arms.length && Boolean(sample.maps);
     find("tab-map").disabled = !sample.maps;
     find("tab-kept").disabled = !stages;
     find("without").textContent = sample.maps ? "" : "The profile does not hold this sample, so that it has no maps.";
@@ -182,7 +185,8 @@ const explorer = (() => {
     find("first").querySelector("svg").replaceChildren();
     find("pair").hidden = !maps || !state.other;
     if (!maps) return;
-    correlation.show(model().correlations[maps.words[state.word]]);
+    const own = state.sample.correlations;
+    correlation.show(own ? own[state.word] : model().correlations[maps.words[state.word]]);
     state.values = paint(find("first").querySelector("canvas"), state.layer);
     find("layer").value = state.layer;
     find("layer-number").textContent = state.layer;
@@ -198,8 +202,8 @@ const explorer = (() => {
     find("total").textContent = `On the whole ${state.sample.pictures > 1 ? `of ${state.sample.pictures} pictures` : "picture"}: ${percent(sum)}.${seen}`;
     if (state.other) {
       paint(find("pair").querySelector("canvas"), state.other);
-      const own = find("scale").value === "map" ? `, up to ${percent(topOf(state.other))}` : "";
-      find("pair").querySelector("span").textContent = `layer ${state.other}${own}`;
+      const reach = find("scale").value === "map" ? `, up to ${percent(topOf(state.other))}` : "";
+      find("pair").querySelector("span").textContent = `layer ${state.other}${reach}`;
     }
   };
 
@@ -253,6 +257,7 @@ const explorer = (() => {
       .forEach(([name, value]) => box.setAttribute(name, value));
     if (state.tab === "map" && maps) pointMap(token);
     else find("value").textContent = token < 0 ? "" : fateWords(token);
+    tell(state);
   };
 
   const pointMap = (token) => {
@@ -313,4 +318,4 @@ const explorer = (() => {
   );
 
   return { find, data, state, list, select, show, point, walk, step, raster };
-})();
+};

@@ -1,5 +1,6 @@
-/* The explorer's controls, and its first sample. */
-(() => {
+/* The explorer with its controls connected, and its first sample shown. */
+const startExplorer = (root, tell = () => {}) => {
+  const explorer = makeExplorer(root, tell);
   const { find, data, state, list, select, show, point, walk, step, raster } = explorer;
   const on = (id, kind, act) => find(id).addEventListener(kind, act);
   const sampleAt = (value) => data.samples[Number(value)];
@@ -51,15 +52,17 @@
     if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
     if (walk(event.key)) event.preventDefault();
   });
-  onArrows(step);
+  onArrows(root, step);
 
   const models = data.models.map(({ name }, at) => [String(at), name]);
   fill(find("model"), [["all", "all"], ...models], "all");
   find("model-group").hidden = models.length < 2;
   paintBar(find("colours"));
-  document.querySelectorAll("[data-explorer]").forEach((link) => {
+  root.querySelector(".pick").hidden = data.samples.length < 2;
+  root.querySelectorAll("[data-explorer]").forEach((link) => {
     link.hidden = false;
   });
-  document.getElementById("explore").hidden = false;
+  root.querySelector("#explore").hidden = false;
   relist();
-})();
+  return explorer;
+};

@@ -1,7 +1,6 @@
 "use strict";
-/* What every page with maps shares: stored numbers, their colours, and the tokens' places. */
+/* What everything with maps shares: stored numbers, the tokens' places, and painting by `palette`. */
 const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
-const palette = bytes(document.body.dataset.palette);
 const percent = (share) => {
   const number = Number((100 * share).toPrecision(3));
   if (!number || number >= 0.001) return `${number} %`;
@@ -112,9 +111,9 @@ const paintBar = (canvas) => {
   context.putImageData(image, 0, 0);
 };
 
-/* Left and right, where they are no control's own. */
-const onArrows = (step) =>
-  document.addEventListener("keydown", (event) => {
+/* Left and right within a place, where they are no control's own. */
+const onArrows = (place, step) =>
+  place.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const own = event.target.closest("input, select, [data-keys]");
     if (!by || own || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;

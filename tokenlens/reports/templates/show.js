@@ -137,5 +137,5 @@
       });
     }
   }
-  onArrows((by) => active.step(by));
+  onArrows(document, (by) => active.step(by));
 })();

@@ -1,0 +1,1 @@
+startExplorer(document);
