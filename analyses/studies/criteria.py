@@ -3,10 +3,11 @@
     python -m tokenlens.analyses.studies.criteria --model tiny-qwen2-vl --budget 33% --budget 22%
 
 The region criterion reads one profile. The capability criterion, the paper's own, runs the model
-again for every layer (arXiv 2602.03134, Fig. 4). For these and for the other criteria that read a
-profile, the study reports: the scores of the layers, their agreement, the layers chosen at each
-budget, the scores that SwiftVLM schedules with these layers retain on held-out samples, and the
-cost of the choice. Criteria that choose the same layers share their answers.
+again for every layer (arXiv 2602.03134, Fig. 4). For these, for the other criteria that read a
+profile, and for agreement where `tokenlens information` has measured it without labels, the study
+reports: the scores of the layers and how alike they are (agreement's aside), the layers chosen at
+each budget, the scores that SwiftVLM schedules with these layers retain on held-out samples, and
+the cost of the choice. Criteria that choose the same layers share their answers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.running.results import ALL, MACRO
 from tokenlens.methods.plan import Selection, plan
 from tokenlens.selection.criteria import CRITERIA, Capability
-from tokenlens.selection.criterion_names import CAPABILITY
+from tokenlens.selection.criterion_names import AGREEMENT, CAPABILITY
 from tokenlens.wording.figures import interval_cell, percent
 
 from . import command, criteria_agreement, criteria_scores, criteria_stability
@@ -122,19 +123,20 @@ def markdown(table: pd.DataFrame) -> str:
     return markdown_table([*heads, "against capability"], rows, words=3)
 
 
-def costs(reruns: Comparison) -> pd.DataFrame:
+def costs(reruns: Comparison, measured: Sequence[str] = (CAPABILITY,)) -> pd.DataFrame:
     """Cost of scoring the layers: columns criterion, passes, macs (per sample).
 
-    Criteria that read a profile need one recording pass; capability needs it too, and one run per
-    layer and one unpruned run. MACs are means over the decoder's prefills.
+    Criteria that read a profile need one recording pass; those that are `measured` need it too, and
+    one run per layer and one unpruned run. MACs are means over the decoder's prefills; agreement's
+    passes hold the answer as well, whose few tokens are not counted.
     """
     rows = [results.rows for results in reruns.arms.values()]
     whole = reruns.arms[UNPRUNED].rows
     macs = whole["macs"].mean()
-    capability = (len(rows), macs + sum(part["macs"].mean() for part in rows))
     cheap = [(name, 1, macs) for name in CRITERIA]
-    columns = ["criterion", "passes", "macs"]
-    return pd.DataFrame([*cheap, (CAPABILITY, *capability)], columns=columns)
+    every = macs + sum(part["macs"].mean() for part in rows)
+    dear = [(name, len(rows), every) for name in measured]
+    return pd.DataFrame([*cheap, *dear], columns=["criterion", "passes", "macs"])
 
 
 def costs_markdown(table: pd.DataFrame) -> str:
@@ -159,6 +161,7 @@ def main() -> None:
 
 
 def _tables(options: Namespace) -> str:
+    from tokenlens.evaluation.comparing.arms import information_for
     from tokenlens.evaluation.profile_inputs import profiled_samples
     from tokenlens.storage.output_paths import capability_directory
 
@@ -171,10 +174,10 @@ def _tables(options: Namespace) -> str:
         batch_size=setting.batch_size,
         show_progress=True,
     )
-    by: dict[str, str | Capability] = {
-        **{name: name for name in CRITERIA},
-        CAPABILITY: capability_of(reruns, options.data),
-    }
+    known = information_for(setting.vlm)
+    measured = {AGREEMENT: known.as_capability()} if known else {}
+    measured[CAPABILITY] = capability_of(reruns, options.data)
+    by: dict[str, str | Capability] = {**{name: name for name in CRITERIA}, **measured}
     choices = {
         str(budget): {
             name: plan(setting.profile, stages=setting.stages, criterion=criterion, budget=budget)
@@ -197,7 +200,7 @@ def _tables(options: Namespace) -> str:
             criteria_agreement.markdown(criteria_agreement.compute(drawn)),
             criteria_stability.markdown(criteria_stability.compute(drawn, choices, setting.stages)),
             markdown(table),
-            costs_markdown(costs(reruns)),
+            costs_markdown(costs(reruns, list(measured))),
         )
     )
 

@@ -38,7 +38,8 @@ def compute(drawn: Drawn, choices: Choices, stages: int = 3) -> pd.DataFrame:
     """
     rows = []
     for budget, by_criterion in choices.items():
-        for name, selection in by_criterion.items():
+        for name in (name for name in by_criterion if name in NAMES):
+            selection = by_criterion[name]
             solver = _Solver(budget, selection)
             scores = drawn.draws[:REDRAWS, NAMES.index(name)]
             counts = Counter(solver.choose(draw.tolist(), stages) for draw in scores)

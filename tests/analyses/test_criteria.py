@@ -16,6 +16,7 @@ from tokenlens.analyses.studies import (
     criteria_stability,
 )
 from tokenlens.evaluation.capability import capability_of, measure
+from tokenlens.evaluation.information.measure import information
 from tokenlens.measures.overlap import region_scores
 from tokenlens.methods.plan import plan
 from tokenlens.probing.profiling import profile_samples
@@ -162,6 +163,21 @@ def test_held_out_rows_and_leads_are_those_of_each_choice(table, choices):
     assert len(lines) == 2 + 1 + len(different)
     assert sum(line.count("average-precision") for line in lines) == 2
     assert len({line.count(" | ") for line in lines}) == 1
+
+
+def test_agreement_is_scored_and_costed_and_not_drawn_again(vlm, samples, measured, choices):
+    profile, reruns = measured
+    agreed = information(vlm, samples, max_new_tokens=2).as_capability()
+    both = {
+        budget: {**choices[budget], "agreement": plan(profile, criterion=agreed, budget=budget)}
+        for budget in BUDGETS
+    }
+    scores = criteria_scores.compute(both)
+    assert (scores["criterion"] == "agreement").sum() == LAYERS
+    drawn = criteria_stability.compute(criteria_agreement.draw(profile, reruns), both)
+    assert "agreement" not in set(drawn["criterion"])
+    costs = criteria.costs(reruns, ["agreement", "capability"]).set_index("criterion")
+    assert costs.loc["agreement", "passes"] == costs.loc["capability", "passes"] == LAYERS + 1
 
 
 def test_capability_costs_a_run_per_layer_and_the_others_one_pass(measured):
