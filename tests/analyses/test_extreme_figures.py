@@ -17,6 +17,7 @@ from tokenlens.analyses import (
     rank_correlation,
     region_overlap,
     retained,
+    selection_fidelity,
     shallow_deep_overlap,
     tokens_per_layer,
 )
@@ -132,6 +133,23 @@ def test_methods_at_budgets(theme, share, methods, budgets):
     assert not faults(methods_at_budgets.plot(frame, theme=theme))
     wide = pd.DataFrame([{**row, "layer": n, "share": 0.0} for row in rows for n in range(1, 81)])
     assert not faults(layers_by_method.plot(wide, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize("values", [[0.0], [1.0, 1.0], [0.0, 1.0]])
+@pytest.mark.parametrize(("methods", "budgets"), [(1, 1), (22, 2)])
+def test_selection_fidelity(theme, values, methods, budgets):
+    frame = pd.DataFrame(
+        [
+            (f"{10 * budget}%", method, f"sample {number}", "task", top, value, 1.0)
+            for budget in range(1, budgets + 1)
+            for method in tasks(methods)
+            for top in selection_fidelity.SHARES
+            for number, value in enumerate(values)
+        ],
+        columns=["budget", "method", "sample", "task", "top", "overlap", "kept"],
+    )
+    assert not faults(selection_fidelity.plot(frame, layer=LAYERS, theme=theme))
 
 
 @themes

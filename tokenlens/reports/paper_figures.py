@@ -16,6 +16,7 @@ from tokenlens.analyses import (
     rank_correlation,
     region_overlap,
     retained,
+    selection_fidelity,
     shallow_deep_overlap,
     tokens_per_layer,
 )
@@ -140,6 +141,16 @@ def _quality(request: Request) -> Drawn:
                 yield "methods-at-budgets", figure
 
 
+def _selection_fidelity(request: Request) -> Drawn:
+    profile, comparison = request.inputs.profile, request.inputs.comparison
+    if profile and comparison:
+        layer = max(request.inputs.chosen, default=selection_fidelity.reading_layer(comparison))
+        frame = selection_fidelity.compute(profile, comparison, layer=layer)
+        if not frame.empty:
+            figure = selection_fidelity.plot(frame, layer=layer, theme=request.theme)
+            yield "selection-fidelity", figure
+
+
 def _kept_tokens(request: Request) -> Drawn:
     inputs = request.inputs
     if not (inputs.comparison and inputs.arm and inputs.schedule and inputs.schedule.stages):
@@ -171,6 +182,7 @@ FIGURES: Mapping[str, Callable[[Request], Drawn]] = MappingProxyType(
         "importance": _importance,
         "layers": _tokens_per_layer,
         "quality": _quality,
+        "selection-fidelity": _selection_fidelity,
         "kept-tokens": _kept_tokens,
     }
 )
