@@ -75,7 +75,10 @@ def compute(
         return pd.DataFrame(columns=_COLUMNS)
     if not 1 <= layer <= profile.layers:
         raise ResultsError(f"layer: got {layer}, expected 1 to {profile.layers}, the profile's")
-    ranks = {row.id: top_ranks(row.importance[layer - 1 : layer])[0] for row in profile.rows()}
+    ranks = {
+        row.id: top_ranks(row.importance[layer - 1 : layer].astype(np.float64))[0]
+        for row in profile.rows()
+    }
     rows = [
         (budget, method, *found)
         for budget, methods in comparison.methods.items()
@@ -162,11 +165,10 @@ def _draw(panel: Axes, frame: pd.DataFrame, means: pd.DataFrame, theme: Theme) -
     for method, part in frame.groupby("method", sort=False):
         values = part["overlap"].to_numpy()
         if np.ptp(values) > 0:
-            body = panel.violinplot(
+            drawn: dict[str, Any] = panel.violinplot(
                 values, [places[method]], orientation="horizontal", widths=0.85, showextrema=False
-            )["bodies"][0]
-            body.set(facecolor=theme.series[0], alpha=0.3, edgecolor="none")
-            body.set_clip_path(panel.patch)
+            )
+            drawn["bodies"][0].set(facecolor=theme.series[0], alpha=0.3, edgecolor="none")
     for row in means.itertuples():
         place, first = places[row.method], row.Index == means.index[0]
         panel.errorbar(
