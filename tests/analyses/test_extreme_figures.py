@@ -10,13 +10,18 @@ from PIL import Image
 
 from tests.support.figure_texts import faults
 from tokenlens.analyses import (
+    attention_sinks,
     importance_maps,
+    kept_by_method,
     kept_tokens,
     layers_by_method,
     methods_at_budgets,
+    quality_against_cost,
     rank_correlation,
+    region_heads,
     region_overlap,
     retained,
+    selection_fidelity,
     shallow_deep_overlap,
     tokens_per_layer,
 )
@@ -135,6 +140,23 @@ def test_methods_at_budgets(theme, share, methods, budgets):
 
 
 @themes
+@pytest.mark.parametrize("values", [[0.0], [1.0, 1.0], [0.0, 1.0]])
+@pytest.mark.parametrize(("methods", "budgets"), [(1, 1), (22, 2)])
+def test_selection_fidelity(theme, values, methods, budgets):
+    frame = pd.DataFrame(
+        [
+            (f"{10 * budget}%", method, f"sample {number}", "task", top, value, 1.0)
+            for budget in range(1, budgets + 1)
+            for method in tasks(methods)
+            for top in selection_fidelity.SHARES
+            for number, value in enumerate(values)
+        ],
+        columns=["budget", "method", "sample", "task", "top", "overlap", "kept"],
+    )
+    assert not faults(selection_fidelity.plot(frame, layer=LAYERS, theme=theme))
+
+
+@themes
 @pytest.mark.parametrize("scale", [None, "layer"])
 @pytest.mark.parametrize("layers", [1, 4])
 def test_importance_maps(theme, scale, layers):
@@ -165,6 +187,54 @@ def test_kept_tokens(theme, stages):
     part["fate"] = np.tile(np.arange(SIDE * SIDE) % len(Fate), stages)
     figure = kept_tokens.plot(part, {"one": Image.new("RGB", (40, 60))}, theme=theme)
     assert not faults(figure)
+
+
+@themes
+def test_kept_by_method(theme):
+    part = pd.DataFrame(np.tile(boxes(), (3, 1)), columns=["x0", "y0", "x1", "y1"])
+    part.insert(0, "id", "one")
+    part["question"] = NAMES[0] * 9
+    part["method"] = np.repeat(tasks(3), SIDE * SIDE)
+    part["kept"], part["score"] = False, 1 / 3
+    outline = [((1, 1), (20, 1), (20, 20))]
+    figure = kept_by_method.plot(
+        part,
+        {"one": Image.new("RGB", (40, 60))},
+        regions={"one": outline},
+        budget="22.2 % MACs",
+        theme=theme,
+    )
+    assert not faults(figure)
+
+
+@themes
+@pytest.mark.parametrize("share", [0.0, 3.0])
+@pytest.mark.parametrize(("methods", "budgets"), [(1, 1), (22, 2)])
+def test_quality_against_costs(theme, share, methods, budgets):
+    sides = ("retained", "retained_low", "retained_high", "share", "share_low", "share_high")
+    frame = pd.DataFrame(
+        [
+            {"average": average, "cost": cost, "budget": f"{10 * budget} % MACs", "method": method}
+            for average in ("localisation average", "other average")
+            for cost in quality_against_cost.COSTS
+            for budget in range(1, budgets + 1)
+            for method in tasks(methods)
+        ]
+    ).assign(**dict.fromkeys(sides, share))
+    assert not faults(quality_against_cost.plot(frame, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize(("heads", "layers"), [(1, 1), (64, LAYERS)])
+def test_heads_and_sinks(theme, heads, layers):
+    numbers = np.arange(1, layers + 1)
+    chosen = [layer for layer in (3, 4, 40) if layer <= layers]
+    frame = pd.DataFrame(np.zeros((heads, layers)), range(1, heads + 1), numbers)
+    assert not faults(region_heads.plot(frame, chosen=chosen, theme=theme))
+    counts = {"samples": 10_000, "pictures": 10_000}
+    values = dict.fromkeys(("share", "low", "high", "stability", "chance"), 1.0)
+    sinks = pd.DataFrame({"layer": numbers}).assign(**values, **counts)
+    assert not faults(attention_sinks.plot(sinks, chosen=chosen, theme=theme))
 
 
 def test_texts_that_overlap_or_run_over_the_edge_are_noticed():

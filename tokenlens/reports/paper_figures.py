@@ -9,13 +9,18 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from tokenlens.analyses import (
+    attention_sinks,
     importance_maps,
+    kept_by_method,
     kept_tokens,
     layers_by_method,
     methods_at_budgets,
+    quality_against_cost,
     rank_correlation,
+    region_heads,
     region_overlap,
     retained,
+    selection_fidelity,
     shallow_deep_overlap,
     tokens_per_layer,
 )
@@ -98,6 +103,21 @@ def _region_overlap(request: Request) -> Drawn:
             yield "region-overlap", region_overlap.plot(frame, chosen=chosen, theme=theme)
 
 
+def _region_heads(request: Request) -> Drawn:
+    if profile := request.inputs.profile:
+        frame = region_heads.compute(profile)
+        if not frame.empty:
+            chosen, theme = request.inputs.chosen, request.theme
+            yield "region-heads", region_heads.plot(frame, chosen=chosen, theme=theme)
+
+
+def _attention_sinks(request: Request) -> Drawn:
+    if profile := request.inputs.profile:
+        frame = attention_sinks.compute(profile)
+        chosen, theme = request.inputs.chosen, request.theme
+        yield "attention-sinks", attention_sinks.plot(frame, chosen=chosen, theme=theme)
+
+
 def _importance(request: Request) -> Drawn:
     profile = request.inputs.profile
     rows = chosen_rows(profile, request.pictures) if profile else []
@@ -138,6 +158,19 @@ def _quality(request: Request) -> Drawn:
             if averages["retained"].notna().any():
                 figure = methods_at_budgets.plot(averages, theme=request.theme)
                 yield "methods-at-budgets", figure
+                costs = quality_against_cost.compute(comparison)
+                figure = quality_against_cost.plot(costs, theme=request.theme)
+                yield "quality-against-cost", figure
+
+
+def _selection_fidelity(request: Request) -> Drawn:
+    profile, comparison = request.inputs.profile, request.inputs.comparison
+    if profile and comparison:
+        layer = max(request.inputs.chosen, default=selection_fidelity.reading_layer(comparison))
+        frame = selection_fidelity.compute(profile, comparison, layer=layer)
+        if not frame.empty:
+            figure = selection_fidelity.plot(frame, layer=layer, theme=request.theme)
+            yield "selection-fidelity", figure
 
 
 def _kept_tokens(request: Request) -> Drawn:
@@ -158,6 +191,28 @@ def _kept_tokens(request: Request) -> Drawn:
         yield f"kept-tokens-{number}", figure
 
 
+def _kept_by_method(request: Request) -> Drawn:
+    comparison = request.inputs.comparison
+    if not (comparison and comparison.plan and comparison.methods):
+        return
+    budget, methods = next(iter(comparison.methods.items()))
+    shown = next(iter(comparison.arms.values()))
+    for number, place in enumerate(choose_samples(candidates(shown), request.pictures), start=1):
+        rows = {name: comparison.arms[arm].at([place]).iloc[0] for name, arm in methods.items()}
+        whole = shown.at([place]).iloc[0]
+        sheet = Sheet.of(whole)
+        frame = kept_by_method.compute({name: sheet.placed(row) for name, row in rows.items()})
+        if not frame.empty:
+            figure = kept_by_method.plot(
+                frame,
+                {whole["id"]: sheet.picture(whole)[0]},
+                regions=_regions(whole["id"], sheet.outlines(whole)),
+                budget=budget,
+                theme=request.theme,
+            )
+            yield f"kept-by-method-{number}", figure
+
+
 def _regions(name: str, outlines: list[Outline]) -> dict[str, list[Outline]]:
     """The region of a sample where it has one, so that a legend names none that is not there."""
     return {name: outlines} if outlines else {}
@@ -168,10 +223,14 @@ FIGURES: Mapping[str, Callable[[Request], Drawn]] = MappingProxyType(
         "rank-correlation": _rank_correlation,
         "shallow-deep-overlap": _shallow_deep,
         "region-overlap": _region_overlap,
+        "region-heads": _region_heads,
+        "attention-sinks": _attention_sinks,
         "importance": _importance,
         "layers": _tokens_per_layer,
         "quality": _quality,
+        "selection-fidelity": _selection_fidelity,
         "kept-tokens": _kept_tokens,
+        "kept-by-method": _kept_by_method,
     }
 )
 """Every figure by its name; each yields none where the inputs lack its numbers."""

@@ -130,6 +130,16 @@ class Comparison:
         """
         return self.once("table", Comparison._table).copy()
 
+    @property
+    def methods(self) -> Mapping[str, Mapping[str, str]]:
+        """The arm of every method that was run, by budget and method.
+
+        Arms without a plan have no budget: they stand under the empty text, all but the unpruned.
+        """
+        if self.plan:
+            return self.plan.budgets
+        return {"": {arm: arm for arm in self.arms if arm != UNPRUNED}}
+
     def once(self, name: str, make: Callable[[Self], Computed]) -> Computed:
         """The result of `make` for this comparison, computed only at the first call for `name`.
 

@@ -106,7 +106,7 @@ def _budget_tables(comparison: Comparison) -> list[BudgetTable]:
     drawn = _drawn(comparison)
     places = {arm: place for place, arm in enumerate(comparison.arms)}
     plan = comparison.plan
-    budgets = plan.budgets if plan else {"": {arm: arm for arm in places if arm != UNPRUNED}}
+    budgets = comparison.methods
     left_out = plan.left_out if plan else {}
     return [
         BudgetTable(
