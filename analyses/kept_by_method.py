@@ -47,7 +47,7 @@ def compute(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     parts = []
     for method, row in rows.items():
         if row.get("image_index") is not None:
-            raise ResultsError(f"sample {row['id']!r}: {ON_A_SHEET}")
+            raise ResultsError(f"sample {row['id']!r} has several pictures; {ON_A_SHEET}")
         if stages := json.loads(row["selected"]):
             part = pd.DataFrame(np.reshape(row["boxes"], (-1, 4)), columns=_PLACE)
             part.insert(0, "id", row["id"])

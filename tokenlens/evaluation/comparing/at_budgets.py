@@ -80,7 +80,7 @@ def compare(
     )
     with ExitStack() as stack:
         directory = stack.enter_context(TemporaryDirectory()) if out is None else out
-        return compare_schedules(
+        found = compare_schedules(
             vlm,
             samples,
             arms.schedules,
@@ -93,3 +93,4 @@ def compare(
             timed=timed,
             plan=arms.plan,
         )
+        return found.kept() if out is None else found

@@ -1,7 +1,7 @@
 """Comparison of the unpruned model with pruned ones on the same samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -77,6 +77,10 @@ class Comparison:
             tuple(command) if command else None,
             directory,
         )
+
+    def kept(self) -> Self:
+        """The same with all rows in memory, so that its directory may go."""
+        return replace(self, arms={name: results.kept() for name, results in self.arms.items()})
 
     def save(self, directory: Path) -> None:
         """Write `summary.json`, whole or not at all; rows and times have files of their own."""
