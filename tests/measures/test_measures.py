@@ -195,6 +195,9 @@ def test_draws_are_means_of_samples_and_do_not_depend_on_the_chunks(monkeypatch)
     whole = resampled_means(values, resamples=50)
     monkeypatch.setattr("tokenlens.measures.intervals._DRAWS_AT_ONCE", 20)
     np.testing.assert_array_equal(resampled_means(values, resamples=50), whole)
+    monkeypatch.setattr("tokenlens.measures.intervals._KEPT_DRAWS", 0)  # draws are made anew
+    np.testing.assert_array_equal(resampled_means(values, resamples=50), whole)
+    assert not np.array_equal(resampled_means(values, resamples=50, seed=1), whole)  # the control
     counts = resampled_means(np.eye(7), resamples=50) * 7
     np.testing.assert_allclose(counts, counts.round(), atol=1e-12)
     np.testing.assert_allclose(whole, counts @ values / 7)

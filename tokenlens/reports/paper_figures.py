@@ -1,11 +1,12 @@
 """The figures of a paper: each by its name, drawn from a profile, results, or both."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from tokenlens.analyses import (
@@ -26,6 +27,7 @@ from tokenlens.analyses import (
 )
 from tokenlens.analyses.drawing.picture_sheet import Outline
 from tokenlens.analyses.drawing.style import Theme
+from tokenlens.probing.profile import Profile
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import Inputs, read_inputs
 from tokenlens.reports.profile_sections import chosen_rows
@@ -80,42 +82,28 @@ def draw_figures(
     return files
 
 
-def _rank_correlation(request: Request) -> Drawn:
-    if profile := request.inputs.profile:
-        frame = rank_correlation.compute(profile)
-        chosen, theme = request.inputs.chosen, request.theme
-        yield "rank-correlation", rank_correlation.plot(frame, chosen=chosen, theme=theme)
+class _ByLayer(Protocol):
+    """An analysis of a profile whose figure marks the chosen layers."""
+
+    def compute(self, profile: Profile) -> pd.DataFrame: ...
+
+    def plot(
+        self, frame: pd.DataFrame, *, chosen: Sequence[int] = ..., theme: Theme = ...
+    ) -> Figure: ...
 
 
-def _shallow_deep(request: Request) -> Drawn:
-    profile = request.inputs.profile
-    if profile and profile.layers > 1:
-        frame = shallow_deep_overlap.compute(profile)
-        chosen, theme = request.inputs.chosen, request.theme
-        yield "shallow-deep-overlap", shallow_deep_overlap.plot(frame, chosen=chosen, theme=theme)
+def _by_layer(name: str, analysis: _ByLayer, least_layers: int = 1) -> Callable[[Request], Drawn]:
+    """Draws an analysis of the profile where it has so many layers, and numbers."""
 
+    def draw(request: Request) -> Drawn:
+        profile = request.inputs.profile
+        if profile and profile.layers >= least_layers:
+            frame = analysis.compute(profile)
+            if not frame.empty:
+                chosen, theme = request.inputs.chosen, request.theme
+                yield name, analysis.plot(frame, chosen=chosen, theme=theme)
 
-def _region_overlap(request: Request) -> Drawn:
-    if profile := request.inputs.profile:
-        frame = region_overlap.compute(profile)
-        if not frame.empty:
-            chosen, theme = request.inputs.chosen, request.theme
-            yield "region-overlap", region_overlap.plot(frame, chosen=chosen, theme=theme)
-
-
-def _region_heads(request: Request) -> Drawn:
-    if profile := request.inputs.profile:
-        frame = region_heads.compute(profile)
-        if not frame.empty:
-            chosen, theme = request.inputs.chosen, request.theme
-            yield "region-heads", region_heads.plot(frame, chosen=chosen, theme=theme)
-
-
-def _attention_sinks(request: Request) -> Drawn:
-    if profile := request.inputs.profile:
-        frame = attention_sinks.compute(profile)
-        chosen, theme = request.inputs.chosen, request.theme
-        yield "attention-sinks", attention_sinks.plot(frame, chosen=chosen, theme=theme)
+    return draw
 
 
 def _importance(request: Request) -> Drawn:
@@ -220,11 +208,11 @@ def _regions(name: str, outlines: list[Outline]) -> dict[str, list[Outline]]:
 
 FIGURES: Mapping[str, Callable[[Request], Drawn]] = MappingProxyType(
     {
-        "rank-correlation": _rank_correlation,
-        "shallow-deep-overlap": _shallow_deep,
-        "region-overlap": _region_overlap,
-        "region-heads": _region_heads,
-        "attention-sinks": _attention_sinks,
+        "rank-correlation": _by_layer("rank-correlation", rank_correlation),
+        "shallow-deep-overlap": _by_layer("shallow-deep-overlap", shallow_deep_overlap, 2),
+        "region-overlap": _by_layer("region-overlap", region_overlap),
+        "region-heads": _by_layer("region-heads", region_heads),
+        "attention-sinks": _by_layer("attention-sinks", attention_sinks),
         "importance": _importance,
         "layers": _tokens_per_layer,
         "quality": _quality,

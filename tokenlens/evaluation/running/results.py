@@ -61,7 +61,9 @@ _MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "identity.schedule": (dict, type(None)),
     "schedule": (dict, type(None)),
 }
-_BULKY = ("region_boxes", "polygons", "positions", "boxes", "grid", "selected", *SEVERAL_COLUMNS)
+_BULKY = {"region_boxes", "polygons", "positions", "boxes", "grid", "selected"} | (
+    SEVERAL_COLUMNS.keys() - {"more_images"}
+)
 _MAY_LACK = ("score", "prefill_s", "decode_s")
 
 
@@ -141,8 +143,7 @@ class Results:
     @cached_property
     def _lean(self) -> tuple[pd.DataFrame, NDArray[np.float64]]:
         """`outcomes` and `tokens_per_layer`, read together."""
-        names = [name for name in ROW_SCHEMA.names if name not in _BULKY]
-        rows = self._read([*names, "more_images"])
+        rows = self._read([name for name in ROW_SCHEMA.names if name not in _BULKY])
         layers = np.stack(rows.pop("tokens_per_layer").to_list())
         if "size" in rows:
             rows["text_only"] = [not any(size) for size in rows.pop("size")]
