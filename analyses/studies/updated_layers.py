@@ -81,30 +81,35 @@ def compute(
     samples: Sequence[Sample],
     sets: Sequence[Sequence[int]],
     readable_to: int,
-    budget: Budget | None = None,
+    budgets: Sequence[Budget | None] = (None,),
     *,
     batch_size: int = 8,
 ) -> pd.DataFrame:
-    """Answers that stay, for each set of updated layers.
+    """Answers that stay, for each budget (None: all tokens) and each set of updated layers.
 
     Returns:
-        Columns `layers`, `tokens` (share of the visual tokens), `samples`, and `same`, the share of
-        answers all of whose tokens stay the most likely, with `low` and `high`, the ends of its
-        95 % bootstrap interval.
+        Columns `budget` (empty for all tokens), `layers`, `tokens` (share of the visual tokens),
+        `samples`, and `same`, the share of answers all of whose tokens stay the most likely, with
+        `low` and `high`, the ends of its 95 % bootstrap interval.
     """
     model, meter = ModelRef.of(vlm), DecoderMacs.of(vlm)
     first = Prepared(vlm, samples[:1]).batch(None)
     n_visual = len(first.layouts[0].positions)
-    schedules = [
-        schedule_of(model, modes(one, readable_to, vlm.layers), budget, n_visual, meter)
+    arms = [
+        (
+            str(budget or ""),
+            one,
+            schedule_of(model, modes(one, readable_to, vlm.layers), budget, n_visual, meter),
+        )
+        for budget in budgets
         for one in sets
     ]
-    stays: list[list[float]] = [[] for _ in sets]
+    stays: list[list[float]] = [[] for _ in arms]
     for start in range(0, len(samples), batch_size):
         batch = Prepared(vlm, samples[start : start + batch_size]).batch(None)
         forced = ForcedBatch.of(batch.inputs, answer_tokens(vlm, batch.inputs, _MAX_NEW_TOKENS))
         reference = forced.logits(vlm)
-        for found, schedule in zip(stays, schedules, strict=True):
+        for found, (_, _, schedule) in zip(stays, arms, strict=True):
             with prune(vlm, schedule):
                 others = forced.logits(vlm)
             found += [
@@ -112,17 +117,19 @@ def compute(
                 for own, other in zip(reference, others, strict=True)
             ]
     rows = []
-    for one, found, schedule in zip(sets, stays, schedules, strict=True):
+    for (budget, one, schedule), found in zip(arms, stays, strict=True):
         entering = max(schedule.tokens_entering(n_visual, vlm.layers)) / n_visual
         same, low, high = map(float, bootstrap_interval(found))
-        rows.append((list(one), entering, len(found), same, low, high))
-    return pd.DataFrame(rows, columns=["layers", "tokens", "samples", "same", "low", "high"])
+        rows.append((budget, list(one), entering, len(found), same, low, high))
+    columns = ["budget", "layers", "tokens", "samples", "same", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A row per set of layers."""
+    """A row per budget and set of layers."""
     rows = [
         [
+            row.budget,
             ", ".join(map(str, row.layers)),
             str(len(row.layers)),
             percent(row.tokens),
@@ -131,7 +138,8 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         for row in table.itertuples()
     ]
-    return markdown_table(["updated in", "layers", "visual tokens", "samples", "same answer"], rows)
+    heads = ["budget", "updated in", "layers", "visual tokens", "samples", "same answer"]
+    return markdown_table(heads, rows, words=2)
 
 
 def parse_layers(text: str) -> list[int]:
@@ -163,11 +171,11 @@ def _table(options: Namespace) -> str:
     samples = with_pictures(loaded, "the study")
     vlm = load(options.model)
     command.check_layers([options.readable_to, *(n for one in sets for n in one)], vlm.layers)
-    tables = [
-        compute(vlm, samples, sets, options.readable_to, budget, batch_size=options.batch_size)
-        for budget in (None, *map(parse_budget, options.budget or ()))
-    ]
-    return "\n\n".join(map(markdown, tables))
+    budgets = (None, *map(parse_budget, options.budget or ()))
+    batch_size = options.batch_size
+    return markdown(
+        compute(vlm, samples, sets, options.readable_to, budgets, batch_size=batch_size)
+    )
 
 
 if __name__ == "__main__":

@@ -39,9 +39,13 @@ def test_one_layer_left_out_is_the_contribution_curve(vlm):
 
 def test_a_budget_shows_fewer_tokens_only_where_it_must(vlm):
     budget = parse_budget("60% MACs")
-    table = updated_layers.compute(vlm, counted_samples(2), [[1, 2, 3, 4], [1]], LAYERS, budget)
-    assert table["tokens"][0] < 1.0
-    assert table["tokens"][1] == 1.0
+    table = updated_layers.compute(
+        vlm, counted_samples(2), [[1, 2, 3, 4], [1]], LAYERS, [None, budget]
+    )
+    assert table["budget"].to_list() == ["", "", "60 % MACs", "60 % MACs"]
+    assert table["tokens"][:2].to_list() == [1.0, 1.0]
+    assert table["tokens"][2] < 1.0
+    assert table["tokens"][3] == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-2-3", "1,,2", "-1"])
