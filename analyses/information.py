@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from tokenlens.evaluation.information.curves import MEASURES, horizon_layer
 from tokenlens.evaluation.information.measure import information
+from tokenlens.wording.figures import percent
 
 from .drawing.style import LIGHT, Theme, fit, themed
 from .studies.paired_difference import markdown_table
@@ -89,6 +90,18 @@ def markdown(table: pd.DataFrame) -> str:
             for cell in (f"{means[curve, 'kl']:.3f}", f"{100 * means[curve, 'agreement']:.1f} %")
         ]
         lines.append([str(layer), *cells])
+    return markdown_table(heads, lines)
+
+
+def paths_markdown(table: pd.DataFrame) -> str:
+    """Answers that stay on every path of `PathLosses.table`, in per cent, by share of the MACs."""
+    shares = sorted(table["macs"].unique())
+    heads = ["answers that stay, by MACs", *(percent(share) for share in shares)]
+    lines = []
+    for path, part in table.groupby("path", sort=False):
+        same = part.set_index("macs")["same"]
+        cells = [percent(same[share]) if share in same else "" for share in shares]
+        lines.append([str(path), *cells])
     return markdown_table(heads, lines)
 
 

@@ -98,7 +98,7 @@ class Reruns:
         samples = profiled_samples(profile, self.data, self.limit)
         directory = self.rows or information_directory(model, samples.name, len(samples))
         vlm = self._load(profile, model, revision)
-        taken = estimate(vlm, samples, directory, batch_size=self.batch_size)
+        taken = estimate(vlm, samples, directory, paths=False, batch_size=self.batch_size)
         results(runs=taken, directory=directory)
         console.print(
             f"Agreement: {taken.arms} forward passes over each of {taken.samples} samples of "
@@ -107,7 +107,14 @@ class Reruns:
         )
         if self.dry_run:
             return None
-        found = information(vlm, samples, directory, batch_size=self.batch_size, show_progress=True)
+        found = information(
+            vlm,
+            samples,
+            directory,
+            paths=False,
+            batch_size=self.batch_size,
+            show_progress=True,
+        )
         wrote("Agreement measured in", directory)
         return found.as_capability()
 

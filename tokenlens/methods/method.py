@@ -1,6 +1,6 @@
 """What a preset is made of, and how it is fitted to a model and a budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +10,7 @@ from tokenlens.methods.smaller_picture import smaller_picture
 from tokenlens.schedule import ModelRef, Schedule, Scorer, Stage
 from tokenlens.schedule.budget import Budget, parse_budget
 from tokenlens.schedule.layer_needs import LayerNeeds
+from tokenlens.selection.candidate_paths import least_loss
 from tokenlens.selection.layer_modes import readable_cost
 from tokenlens.selection.solve import MacsCounter, RatioRule, geometric, solved_schedule
 
@@ -41,9 +42,10 @@ class Method:
         layers_from: where a comparison takes the layers from: "own" layers, the same in every
             model; the own ones "spread" over the model's depth; a "profile" of the model, the own
             ones only where there is none; or its "information" profile, likewise.
-        by_needs: in place of `ratio_rule`, what makes one of the model's needs (see `LayerNeeds`),
-            and of the MACs of a readable token beside an updated one (None where the budget counts
-            updated tokens alone).
+        by_needs: in place of `ratio_rule`, what makes some of the model's needs (see `LayerNeeds`),
+            by name, and of the MACs of a readable token beside an updated one (None where the
+            budget counts updated tokens alone). Of these the one is taken that loses least by the
+            needs' `paths`; the first where nothing was measured.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Method:
     smaller_picture: bool = False
     early_layers: Callable[[int], Sequence[int]] | None = None
     layers_from: Literal["own", "spread", "profile", "information"] = "own"
-    by_needs: Callable[[LayerNeeds, float | None], RatioRule] | None = None
+    by_needs: Callable[[LayerNeeds, float | None], Mapping[str, RatioRule]] | None = None
 
     def build(
         self,
@@ -81,25 +83,28 @@ class Method:
                 )
             square = partial(_picture_tokens, model)
             return smaller_picture(self.name, reference, wanted, n_visual, counter, square)
-        rule = self.ratio_rule
+
+        def solved(stages: Sequence[Stage], rule: RatioRule) -> Schedule:
+            return solved_schedule(
+                self.name,
+                reference,
+                stages,
+                wanted,
+                n_visual=n_visual,
+                scorer=self.scorer,
+                ratio_rule=rule,
+                meter=counter,
+            )
+
         if self.by_needs is not None:
             needs = _checked_needs(model, reference, needs, layers)
-            rule = self.by_needs(needs, readable_cost(counter, reference.layers, n_visual))
-            stages: Sequence[Stage] = rule((), 0.5)
-        elif needs is not None:
+            paths = self.by_needs(needs, readable_cost(counter, reference.layers, n_visual))
+            meter = counter or (_macs_counter(model, n_text) if needs.paths else None)
+            return least_loss(needs, paths, solved, meter, n_visual)
+        if needs is not None:
             raise ScheduleError(f"method {self.name!r} does not go by needs; leave them out")
-        else:
-            stages = self.stages(self.own_layers(reference.layers) if layers is None else layers)
-        return solved_schedule(
-            self.name,
-            reference,
-            stages,
-            wanted,
-            n_visual=n_visual,
-            scorer=self.scorer,
-            ratio_rule=rule,
-            meter=counter,
-        )
+        stages = self.stages(self.own_layers(reference.layers) if layers is None else layers)
+        return solved(stages, self.ratio_rule)
 
     def build_or_earlier(
         self,

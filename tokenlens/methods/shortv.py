@@ -7,10 +7,11 @@ from tokenlens.methods.tokenlens_preset import updating_layers
 from tokenlens.schedule import Scorer, Stage
 from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.selection.layer_modes import FreezingPath
+from tokenlens.selection.solve import RatioRule
 
 
-def _path(needs: LayerNeeds, _: float | None) -> FreezingPath:
-    return FreezingPath(needs)
+def _paths(needs: LayerNeeds, _: float | None) -> dict[str, RatioRule]:
+    return {"freezing": FreezingPath(needs)}
 
 
 def _stages(layers: Sequence[int]) -> list[Stage]:
@@ -34,5 +35,5 @@ METHOD = Method(
     layers_from="information",
     stages=_stages,
     scorer=Scorer(query="uniform"),
-    by_needs=_path,
+    by_needs=_paths,
 )

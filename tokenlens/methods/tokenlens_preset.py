@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tokenlens.methods.method import Method
 from tokenlens.schedule import Scorer, Stage
 from tokenlens.schedule.layer_needs import LayerNeeds
+from tokenlens.selection.candidate_paths import candidate_paths
 from tokenlens.selection.layer_modes import ModePath
 
 
@@ -42,5 +43,5 @@ METHOD = Method(
     layers_from="information",
     stages=_stages,
     scorer=Scorer(query="uniform"),
-    by_needs=ModePath.of,
+    by_needs=candidate_paths,
 )

@@ -1,13 +1,52 @@
 """What each layer needs of the visual tokens, as methods are told it: measured, or assumed."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf, isnan
+from math import ceil, exp, inf, isnan, log
 from typing import Self
 
 from tokenlens.errors import ScheduleError
 
 _NOTHING = 0.0
+_LEAST_LOSS = 1e-9
+
+
+@dataclass(frozen=True)
+class PathLoss:
+    """What is lost on one path, at some shares of the unpruned prefill's MACs.
+
+    Attributes:
+        path: name of the path (see `tokenlens.selection.candidate_paths`).
+        shares: shares of the MACs in (0, 1], ascending; one at least.
+        losses: loss at each of them, in any unit; at least 0.
+    """
+
+    path: str
+    shares: tuple[float, ...]
+    losses: tuple[float, ...]
+
+    def at(self, share: float) -> float:
+        """The loss at a share of the MACs.
+
+        Between two measured shares the logarithm of the loss is interpolated. Below the smallest
+        one, where the path could not be followed, the loss is infinite; above the largest one it is
+        that of the largest.
+
+        >>> PathLoss("modes", (0.2, 0.4), (1.0, 0.01)).at(0.3)
+        0.1
+        """
+        if share < self.shares[0]:
+            return inf
+        if share >= self.shares[-1]:
+            return self.losses[-1]
+        above = max(1, bisect_left(self.shares, share))
+        (low, high), (most, least) = (
+            self.shares[above - 1 : above + 1],
+            (max(loss, _LEAST_LOSS) for loss in self.losses[above - 1 : above + 1]),
+        )
+        part = (share - low) / (high - low)
+        return round(exp((1 - part) * log(most) + part * log(least)), 12)
 
 
 @dataclass(frozen=True)
@@ -17,12 +56,14 @@ class LayerNeeds:
     Attributes:
         update: where the layer does not update visual tokens, which stay readable.
         read: where it has none: they are neither updated nor readable in it.
+        paths: what is lost on whole paths, where that was measured.
 
     Raises `ScheduleError` where the two are of unlike length, or a number is below 0 or none.
     """
 
     update: tuple[float, ...]
     read: tuple[float, ...]
+    paths: tuple[PathLoss, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.update) != len(self.read) or not self.update:

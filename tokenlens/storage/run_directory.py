@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[type[TokenlensError], str]] = {
     "profile": (ProfileError, "tokenlens profile"),
     "results": (ResultsError, "tokenlens run"),
     "information": (ResultsError, "tokenlens information"),
+    "paths": (ResultsError, "tokenlens information"),
     "importances": (ResultsError, "python -m tokenlens.analyses.studies.importances"),
 }
 """Per kind of rows the error of what cannot be read, and the command that makes them."""
@@ -110,7 +111,7 @@ def _command(kind: str, identity: Mapping[str, Any], directory: Path) -> list[st
         "--dtype": model.get("dtype"),
         "--data": data.get("source"),
         "--limit": data.get("samples"),
-        "--out": directory,
+        "--out": directory.parent if kind == "paths" else directory,
     }
     words = [word for name, value in options.items() if value for word in (name, str(value))]
     if kind != "profile":

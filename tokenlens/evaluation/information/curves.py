@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError, SelectionError
 from tokenlens.evaluation.information.arms import CURVES
+from tokenlens.evaluation.information.paths import FOLDER, PathLosses
+from tokenlens.evaluation.information.paths import KIND as PATHS
 from tokenlens.measures.intervals import Interval, bootstrap_interval
 from tokenlens.schedule import Why
 from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.selection.criteria import Capability
 from tokenlens.selection.criterion_names import AGREEMENT
 from tokenlens.storage.invocation import current_command
+from tokenlens.storage.run_directory import MANIFEST, read_manifest
 from tokenlens.storage.shards import ShardReader
 
 Measure = Literal["kl", "agreement"]
@@ -39,12 +42,14 @@ class Information:
         tasks: task of each sample.
         values: per curve and measure, float64 [samples, layers], means over answer tokens.
         answer_tokens: number of answer tokens of each sample.
+        paths: what is lost on whole paths, where that was measured (`information.paths`).
     """
 
     identity: dict[str, Any]
     tasks: tuple[str, ...]
     values: dict[tuple[str, Measure], Floats]
     answer_tokens: tuple[int, ...]
+    paths: PathLosses | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -69,7 +74,8 @@ class Information:
             for measure in MEASURES
         }
         tasks = tuple(row["task"] for row in rows)
-        return cls(reader.identity, tasks, values, tuple(row["answer_tokens"] for row in rows))
+        lengths = tuple(row["answer_tokens"] for row in rows)
+        return cls(reader.identity, tasks, values, lengths, _paths(Path(directory) / FOLDER))
 
     @property
     def layers(self) -> int:
@@ -95,10 +101,11 @@ class Information:
     def needs(self) -> LayerNeeds:
         """Divergence caused by each layer without visual tokens, or without updating them.
 
-        In nats per answer token, the mean over samples of the task that loses most.
+        In nats per answer token, the mean over samples of the task that loses most. With them
+        goes what is lost on whole paths, where that was measured.
         """
         update, read = (self._worst_task(curve) for curve in ("contribution", "aside"))
-        return LayerNeeds(update, read)
+        return LayerNeeds(update, read, self.paths.losses if self.paths else ())
 
     @property
     def why(self) -> Why:
@@ -185,6 +192,13 @@ class Information:
     def _mean(self, curve: str) -> Floats:
         mean: Floats = self.values[curve, "kl"].mean(axis=0)
         return mean
+
+
+def _paths(directory: Path) -> PathLosses | None:
+    """What was measured on paths; None where that was not done, or not to its end."""
+    if not (directory / MANIFEST).is_file() or not read_manifest(directory, PATHS)["complete"]:
+        return None
+    return PathLosses.load(directory)
 
 
 def horizon_layer(agreement_low: Sequence[float], least: float = 0.99) -> int | None:

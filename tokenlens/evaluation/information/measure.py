@@ -2,24 +2,25 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.capability import SHARE, own_left
+from tokenlens.evaluation.information.answered import Answered, Change
 from tokenlens.evaluation.information.arms import CURVES, Arms
 from tokenlens.evaluation.information.curves import KIND, MEASURES, Information
+from tokenlens.evaluation.information.paths import FOLDER, SHARES, fill_paths, most_arms, stored
 from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
 from tokenlens.evaluation.running.cache_key import code_hash, sample_key
 from tokenlens.evaluation.running.generation import Prepared, answer_tokens
 from tokenlens.evaluation.running.shared_features import shared_features
-from tokenlens.measures.divergence import kl_divergence, same_top
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import Advance, progress
@@ -69,9 +70,9 @@ class Estimate:
     """Estimated cost of `information`.
 
     Attributes:
-        arms: forward passes per batch, the unpruned reference pass included.
+        arms: forward passes per batch at most, the unpruned reference pass included.
         samples: number of samples of the run.
-        done: number of samples that are stored already.
+        done: number of samples whose curves are stored already.
         seconds: time for the other samples, extrapolated from one batch.
     """
 
@@ -89,13 +90,15 @@ def information(
     share: float = SHARE,
     max_new_tokens: int = 32,
     seed: int = 0,
+    paths: bool = True,
     batch_size: int = 8,
     show_progress: bool = False,
 ) -> Information:
     """Measure without labels how each layer uses the picture (see `information.arms`).
 
     The model answers greedily, unpruned. Then its next-token distributions along that answer are
-    compared with those of every arm, one forward pass each over prompt and answer.
+    compared with those of every arm, one forward pass each over prompt and answer. Last, so are
+    those of the paths that the preset `tokenlens` chooses from (see `information.paths`).
 
     Args:
         vlm: a model with its processor.
@@ -105,6 +108,7 @@ def information(
         share: see `Options`.
         max_new_tokens: see `Options`.
         seed: see `Options`.
+        paths: whether the paths are measured as well.
         batch_size: samples per forward pass.
         show_progress: show a bar with an ETA on standard error.
 
@@ -122,7 +126,20 @@ def information(
     with TemporaryDirectory() as folder:
         directory = Path(folder) / KIND if out is None else Path(out)
         _fill(vlm, samples, directory, options, batch_size, show_progress)
-        return Information.load(directory)
+        found = Information.load(directory)
+        if not paths:
+            return found
+        measured = fill_paths(
+            vlm,
+            samples,
+            found.needs,
+            found.identity,
+            directory / FOLDER,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            show_progress=show_progress,
+        )
+        return replace(found, paths=measured)
 
 
 def estimate(
@@ -131,9 +148,12 @@ def estimate(
     out: Path | str,
     *,
     options: Options = Options(),
+    paths: bool = True,
     batch_size: int = 8,
 ) -> Estimate:
     """Estimate the cost of `information` by answering the first batch and running it once more.
+
+    A pass on a path is taken to cost as much of an unpruned one as its share of the MACs.
 
     Raises `OutputError` where `out` holds another run.
     """
@@ -141,8 +161,10 @@ def estimate(
     samples = with_pictures(samples, _PURPOSE)
     found = existing_run(Path(out), KIND, _identity(vlm, samples, options))
     done, passes = len(found) if found else 0, len(CURVES) * vlm.layers + 2
-    if done == len(samples):
-        return Estimate(passes, len(samples), done, 0.0)
+    on_paths = most_arms(vlm) if paths else 0
+    walked = stored(Path(out) / FOLDER) if paths else len(samples)
+    if done == walked == len(samples):
+        return Estimate(passes + on_paths, len(samples), done, 0.0)
     batch = Prepared(vlm, samples[:batch_size]).batch(None)
     began = time.perf_counter()
     answers = answer_tokens(vlm, batch.inputs, options.max_new_tokens)
@@ -152,8 +174,9 @@ def estimate(
     began = time.perf_counter()
     forced.logits(vlm)
     forward = time.perf_counter() - began
-    per_sample = (answering + passes * forward) / len(batch.samples)
-    return Estimate(passes, len(samples), done, per_sample * (len(samples) - done))
+    seconds = (answering + passes * forward) * (len(samples) - done)
+    seconds += (answering + on_paths * mean(SHARES) * forward) * (len(samples) - walked)
+    return Estimate(passes + on_paths, len(samples), done, seconds / len(batch.samples))
 
 
 def _fill(
@@ -195,37 +218,26 @@ def _rows(
     arms: Arms, samples: Sequence[Sample], options: Options, advance: Advance
 ) -> Iterator[dict[str, Any]]:
     """Answer a batch, run every arm along the answers, and make a row of every sample."""
-    vlm, prepared = arms.vlm, Prepared(arms.vlm, samples)
-    batch = prepared.batch(None)
-    forced = ForcedBatch.of(batch.inputs, answer_tokens(vlm, batch.inputs, options.max_new_tokens))
-    recorded = prepared.recorded(own_left(ModelRef.of(vlm), 1, arms.share))
-    reference = [logits.numpy() for logits in forced.logits(vlm)]
+    answered = Answered.of(arms.vlm, samples, options.max_new_tokens)
+    choice = own_left(ModelRef.of(arms.vlm), 1, arms.share)
+    recorded = Prepared(arms.vlm, samples).recorded(choice) or []
+    input_ids = answered.forced.inputs["input_ids"]
     rows: list[dict[str, Any]] = [
         {"id": sample.id, "task": sample.task, "answer_tokens": length}
-        for sample, length in zip(samples, forced.lengths, strict=True)
+        for sample, length in zip(samples, answered.forced.lengths, strict=True)
     ]
     for curve in CURVES:
-        found: list[list[tuple[Any, Any]]] = [[] for _ in samples]
-        for layer in range(1, vlm.layers + 1):
-            with arms.open(curve, layer, forced.inputs["input_ids"], recorded or []):
-                others = forced.logits(vlm)
-            for place, (own, other) in enumerate(zip(reference, others, strict=True)):
-                _check_finite(samples[place], curve, layer, other)
-                pair = kl_divergence(own, other.numpy()), same_top(own, other.numpy())
-                found[place].append(pair)
+        found: list[list[Change]] = [[] for _ in samples]
+        for layer in range(1, arms.vlm.layers + 1):
+            with arms.open(curve, layer, input_ids, recorded):
+                changes = answered.changes(f"arm {curve} at layer {layer}")
+            for place, change in enumerate(changes):
+                found[place].append(change)
             advance(len(samples))
-        for row, pairs in zip(rows, found, strict=True):
-            row[f"{curve}_kl"] = np.concatenate([divergence for divergence, _ in pairs])
-            row[f"{curve}_agreement"] = np.concatenate([same for _, same in pairs])
+        for row, layers in zip(rows, found, strict=True):
+            row[f"{curve}_kl"] = np.concatenate([change.kl for change in layers])
+            row[f"{curve}_agreement"] = np.concatenate([change.agreement for change in layers])
     yield from rows
-
-
-def _check_finite(sample: Sample, curve: str, layer: int, logits: torch.Tensor) -> None:
-    if not bool(logits.isfinite().all()):
-        raise ResultsError(
-            f"sample {sample.id!r}: the logits of arm {curve} at layer {layer} are not numbers, so "
-            "the model overflowed there; use --dtype bfloat16 or float32"
-        )
 
 
 def _identity(vlm: VLM, samples: Sequence[Sample], options: Options) -> dict[str, Any]:

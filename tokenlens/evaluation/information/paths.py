@@ -1,0 +1,219 @@
+"""Measurement of the paths that the preset `tokenlens` chooses from, at some shares of the MACs.
+
+What layers need is measured one layer at a time, and does not always add up (see
+`tokenlens.selection.candidate_paths`). So every path is followed along the model's own answers, as
+far as each of `SHARES` reaches, one forward pass each. No labels are used.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from tokenlens.errors import BudgetError, PruningError, ResultsError, ScheduleError
+from tokenlens.evaluation.information.answered import Answered
+from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.options import RunOptions
+from tokenlens.evaluation.running.shared_features import shared_features
+from tokenlens.measures.divergence import Floats
+from tokenlens.measures.intervals import bootstrap_interval
+from tokenlens.models.prompt_lengths import typical_prompt
+from tokenlens.models.structure import deepstack_layers
+from tokenlens.models.vlm import VLM
+from tokenlens.progress import progress
+from tokenlens.pruning.cost.decoder_macs import DecoderMacs
+from tokenlens.pruning.engine import prune
+from tokenlens.samples.sample import Sample
+from tokenlens.schedule import ModelRef, Schedule, Scorer
+from tokenlens.schedule.layer_needs import LayerNeeds, PathLoss
+from tokenlens.selection.candidate_paths import candidate_paths
+from tokenlens.selection.layer_modes import readable_cost
+from tokenlens.selection.solve import parse_budget, solved_schedule
+from tokenlens.storage.files import hash_json
+from tokenlens.storage.run_directory import MANIFEST, find_run
+from tokenlens.storage.shards import ShardReader, ShardStore
+
+SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+"""Shares of the unpruned prefill's MACs at which paths are measured."""
+KIND = "paths"
+FOLDER = "paths"
+"""Folder of the rows, within that of the curves' rows."""
+_SHARD_ROWS = 64
+_COLUMNS = {
+    "task": pa.string(),
+    "kl": pa.list_(pa.float64()),
+    "agreement": pa.list_(pa.float64()),
+    "same": pa.list_(pa.float64()),
+}
+"""Lists are [arms]: means over answer tokens, and whether the whole answer stays."""
+
+
+class PathArm(NamedTuple):
+    """A path as far as a share of the MACs reaches."""
+
+    path: str
+    share: float
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class PathLosses:
+    """What was measured on the paths.
+
+    Attributes:
+        arms: name of the path and share of the MACs, of every arm.
+        tasks: task of each sample.
+        kl: divergence in nats per answer token, float64 [samples, arms].
+        agreement: share of the answer tokens that stay the most likely, likewise.
+        same: 1 where all of them do, likewise.
+    """
+
+    arms: tuple[tuple[str, float], ...]
+    tasks: tuple[str, ...]
+    kl: Floats
+    agreement: Floats
+    same: Floats
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read a finished directory; raises `ResultsError` for any other one."""
+        reader = ShardReader(directory, KIND)
+        if not reader.complete:
+            raise ResultsError(
+                f"{directory} is not finished; run `tokenlens information` again to continue it"
+            )
+        rows = list(reader.rows())
+        arms = tuple((str(path), float(share)) for path, share in reader.manifest["arms"])
+        stacked = (np.stack([row[name] for row in rows]) for name in ("kl", "agreement", "same"))
+        return cls(arms, tuple(row["task"] for row in rows), *stacked)
+
+    @property
+    def losses(self) -> tuple[PathLoss, ...]:
+        """Of each path the divergence by share of the MACs; every task has the same weight."""
+        tasks = np.asarray(self.tasks)
+        means = [self.kl[tasks == task].mean(axis=0) for task in dict.fromkeys(self.tasks)]
+        loss = np.mean(means, axis=0).tolist()
+        found: dict[str, list[tuple[float, float]]] = {}
+        for (path, share), value in zip(self.arms, loss, strict=True):
+            found.setdefault(path, []).append((share, value))
+        return tuple(
+            PathLoss(path, *map(tuple, zip(*points, strict=True))) for path, points in found.items()
+        )
+
+    def table(self) -> pd.DataFrame:
+        """`path`, `macs`, `samples`, `kl`, and `same` (of answers) with its `low` and `high`."""
+        ends = np.stack(bootstrap_interval(self.same)).T.tolist()
+        rows = [
+            (path, share, len(self.tasks), float(kl), *same)
+            for (path, share), kl, same in zip(self.arms, self.kl.mean(axis=0), ends, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["path", "macs", "samples", "kl", "same", "low", "high"])
+
+
+def path_arms(vlm: VLM, needs: LayerNeeds, sample: Sample) -> list[PathArm]:
+    """The paths of a model at every share that they reach; `sample` tries them on the model."""
+    model, meter = ModelRef.of(vlm), DecoderMacs.of(vlm)
+    n_visual = typical_prompt(vlm).visual
+    ready = needs.updated_up_to(deepstack_layers(vlm.model))
+    prepared, scorer = Prepared(vlm, [sample]), Scorer(query="uniform")
+    arms: list[PathArm] = []
+    for name, path in candidate_paths(ready, readable_cost(meter, vlm.layers, n_visual)).items():
+        reached: list[PathArm] = []
+        for share in SHARES:
+            try:
+                schedule = solved_schedule(
+                    KIND,
+                    model,
+                    path((), 0.5),
+                    parse_budget(f"{share:.0%} MACs"),
+                    n_visual=n_visual,
+                    scorer=scorer,
+                    ratio_rule=path,
+                    meter=meter,
+                )
+            except BudgetError:  # beyond what the path can take
+                continue
+            reached.append(PathArm(name, share, schedule))
+        if reached and _runs(prepared, reached[0].schedule):
+            arms += reached
+    return arms
+
+
+def most_arms(vlm: VLM) -> int:
+    """The number of arms where every path reaches every share."""
+    return len(candidate_paths(LayerNeeds.assumed(vlm.layers), None)) * len(SHARES)
+
+
+def stored(out: Path) -> int:
+    """Number of samples whose rows are in `out`."""
+    return len(find_run(out, KIND)) if (out / MANIFEST).is_file() else 0
+
+
+def fill_paths(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    needs: LayerNeeds,
+    identity: Mapping[str, Any],
+    out: Path,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    show_progress: bool = False,
+) -> PathLosses:
+    """Store the rows of the paths that are missing in `out`; a run that was cut off continues.
+
+    `identity` is that of the curves which `needs` are of.
+    """
+    arms = path_arms(vlm, needs, samples[0])
+    schedules = hash_json([arm.schedule.model_dump(mode="json") for arm in arms])
+    store = ShardStore.open(
+        out,
+        KIND,
+        {**identity, "paths": schedules},
+        pa.schema(_COLUMNS),
+        info={"arms": [[arm.path, arm.share] for arm in arms]},
+        shard_rows=_SHARD_ROWS,
+    )
+    with (
+        store,
+        shared_features(vlm.model),
+        progress(KIND, len(samples), store.count, show_progress) as advance,
+    ):
+
+        def rows_of(batches: Iterator[range]) -> Iterator[list[dict[str, Any]]]:
+            for places in batches:
+                batch = samples[places.start : places.stop]
+                yield _rows(Answered.of(vlm, batch, max_new_tokens), arms)
+
+        for _ in store.fill(len(samples), batch_size, rows_of):
+            advance(1)
+        if not store.complete:
+            store.finish()
+    return PathLosses.load(out)
+
+
+def _rows(answered: Answered, arms: Sequence[PathArm]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"task": sample.task, "kl": [], "agreement": [], "same": []} for sample in answered.samples
+    ]
+    for arm in arms:
+        with prune(answered.vlm, arm.schedule):
+            changes = answered.changes(f"path {arm.path!r} at {arm.share:.0%} of the MACs")
+        for row, change in zip(rows, changes, strict=True):
+            row["kl"].append(float(change.kl.mean()))
+            row["agreement"].append(float(change.agreement.mean()))
+            row["same"].append(float(change.agreement.all()))
+    return rows
+
+
+def _runs(prepared: Prepared, schedule: Schedule) -> bool:
+    """Whether the engine runs the schedule on this model at all."""
+    try:
+        prepared.answer(schedule, RunOptions(max_new_tokens=1))
+    except (PruningError, ScheduleError):
+        return False
+    return True
