@@ -87,9 +87,9 @@ def information(
     if dry_run:
         results(dry_run=taken)
     console.print(
-        f"Information: at most {taken.arms} forward passes over each of {taken.samples} samples of "
-        f"{samples.name}, {taken.done} of them there; by the first batch the rest takes about "
-        f"{duration(taken.seconds)}."
+        f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
+        f"{samples.name}, {taken.done} of them there, and then up to {taken.path_arms} on fewer "
+        f"tokens; by the first batch the rest takes about {duration(taken.seconds)}."
     )
     if dry_run:
         return

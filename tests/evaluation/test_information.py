@@ -189,7 +189,8 @@ def test_the_command_says_what_it_takes_and_writes_the_curves(command, vlm, samp
     assert done.code == 0, done.err
     assert "Information horizon of all" in done.out
     written = {path.name for path in (tmp_path / "rows").iterdir()}
-    assert {"curves.csv", *(f"{curve}.svg" for curve in CURVES)} <= written
+    assert {"curves.csv", "paths.csv", *(f"{curve}.svg" for curve in CURVES)} <= written
+    assert "answers that stay, by MACs" in done.out
     again = command(*arguments)
     assert "1 of them there" in again.out
     assert command(*arguments[:-1], 3).line.startswith("tokenlens: rows holds another information")

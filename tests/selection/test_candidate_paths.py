@@ -1,5 +1,6 @@
 """Paths that the preset `tokenlens` chooses from, and the choice by what was measured."""
 
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -40,7 +41,7 @@ def test_every_path_grows_with_its_share_and_makes_valid_schedules(needs, readab
             assert gone == [0] * len(gone)
         assert all(
             less <= more
-            for one, other in zip(updated, updated[1:], strict=False)
+            for one, other in pairwise(updated)
             for less, more in zip(one, other, strict=True)
         )
 
@@ -50,7 +51,9 @@ def test_layers_that_need_it_most_are_updated_and_the_text_chooses_when_tokens_a
     assert choosing_layer(NEEDS) == 3
     paths = candidate_paths(NEEDS, 0.06)
     assert len(paths) == 21
-    stages = paths["even, text, 70 %"]((), 0.25)  # 5 of 7 layers: 1, 6, 2, 4, 5, and 3, which chooses
+    stages = paths["even, text, 70 %"](
+        (), 0.25
+    )  # 5 of 7 layers: 1, 6, 2, 4, 5, and 3, which chooses
     assert [(stage.first_layer, stage.keep, stage.disposal) for stage in stages] == [
         (1, 0.5, "drop"),
         (3, 0.25, "drop"),

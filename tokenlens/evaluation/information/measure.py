@@ -70,13 +70,15 @@ class Estimate:
     """Estimated cost of `information`.
 
     Attributes:
-        arms: forward passes per batch at most, the unpruned reference pass included.
+        arms: forward passes per batch for the curves, the unpruned reference pass included.
+        path_arms: the most that there are for the paths, each of them on fewer tokens.
         samples: number of samples of the run.
         done: number of samples whose curves are stored already.
         seconds: time for the other samples, extrapolated from one batch.
     """
 
     arms: int
+    path_arms: int
     samples: int
     done: int
     seconds: float
@@ -164,7 +166,7 @@ def estimate(
     on_paths = most_arms(vlm) if paths else 0
     walked = stored(Path(out) / FOLDER) if paths else len(samples)
     if done == walked == len(samples):
-        return Estimate(passes + on_paths, len(samples), done, 0.0)
+        return Estimate(passes, on_paths, len(samples), done, 0.0)
     batch = Prepared(vlm, samples[:batch_size]).batch(None)
     began = time.perf_counter()
     answers = answer_tokens(vlm, batch.inputs, options.max_new_tokens)
@@ -176,7 +178,7 @@ def estimate(
     forward = time.perf_counter() - began
     seconds = (answering + passes * forward) * (len(samples) - done)
     seconds += (answering + on_paths * mean(SHARES) * forward) * (len(samples) - walked)
-    return Estimate(passes + on_paths, len(samples), done, seconds / len(batch.samples))
+    return Estimate(passes, on_paths, len(samples), done, seconds / len(batch.samples))
 
 
 def _fill(
