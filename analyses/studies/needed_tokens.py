@@ -4,7 +4,9 @@
 
 The steps are: evenly spaced tokens in all layers; then no tokens after the last layer that needs
 any, so that earlier layers can have more; then all tokens, updated only in layers that need it and
-readable in the others; then tokens set aside in layers that do not read them, which is the preset.
+readable in the others; then tokens set aside in layers that do not read them; then, of that and the
+other paths of `tokenlens.selection.candidate_paths`, the one that loses least on the profile's
+samples, which is the preset.
 Two tables are printed as Markdown: what each retains, and its difference from the row before on the
 same samples. The needs of each layer come from the newest information profile; without one, it is
 measured on all calibration samples. Budgets should be given in MACs: a budget in tokens does not
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from statistics import mean
@@ -38,7 +41,8 @@ STEPS = {
     "stride": "evenly spaced tokens",
     "horizon": "+ gone after the last layer that needs them",
     "freeze": "+ readable where they need no update",
-    "aside": "+ set aside where they are not read (tokenlens)",
+    "aside": "+ set aside where they are not read",
+    "paths": "the path that loses least on calibration samples (tokenlens)",
 }
 """Names of the arms and their names in the table; each arm adds one step to the one before."""
 PAIRS = {step: (step, before) for before, step in pairwise(STEPS)}
@@ -63,7 +67,8 @@ def needs_of_steps(needs: LayerNeeds) -> dict[str, LayerNeeds]:
     return {
         "horizon": LayerNeeds(everywhere, everywhere),
         "freeze": LayerNeeds(update, tuple(most * there for there in until)),
-        "aside": needs,
+        "aside": replace(needs, paths=()),
+        "paths": needs,
     }
 
 

@@ -1,4 +1,4 @@
-"""tokenlens's own: visual tokens are in each layer what it needs of them."""
+"""tokenlens's own: of the ways to spend a budget, the one that loses least in a profile."""
 
 from collections.abc import Sequence
 
@@ -26,18 +26,21 @@ def _stages(layers: Sequence[int]) -> list[Stage]:
 
 METHOD = Method(
     name="tokenlens",
-    summary="each layer updates, only reads or does without visual tokens, by what it needs",
+    summary="visual tokens are updated, readable, fewer or gone, as loses least in a profile",
     source=(
         "tokenlens's own, after ShortV (arXiv 2504.00502) and the information horizon (arXiv "
-        "2512.07580). By the information profile (`tokenlens information`, two forward passes per "
-        "layer, no labels): what the model's answers lose where a layer alone does not update "
-        "visual tokens, and where it alone has none, in the task that loses most. A layer has them "
-        "updated, readable (`freeze`) or set aside (`bypass`), and after the last layer that needs "
-        "them they are dropped; a budget buys the steps that save the most loss per MAC. Where it "
-        "does not reach for all that save a thousandth of what the first one saves, fewer tokens, "
-        "evenly spaced, are shown to these layers. Without a profile the first quarter of the "
-        "layers updates and the first three quarters read, or `layers` are those that update. A "
-        "budget in tokens counts updated ones alone; one in MACs compares it with other methods."
+        "2512.07580). By the information profile (`tokenlens information`, no labels): two forward "
+        "passes per layer tell what the model's answers lose where a layer alone does not update "
+        "visual tokens, and where it alone has none. On the path `modes` a layer has them updated, "
+        "readable (`freeze`) or set aside (`bypass`), after the last layer that needs them they "
+        "are dropped, and a budget buys the steps that save the most loss per MAC. On twenty other "
+        "paths they are updated in 55 to 100 % of these layers, readable in the others, and fewer: "
+        "evenly spaced, unlike each other (DivPrune's), chosen by the words that look at the "
+        "picture (SparseVLM's raters, nearness set aside), or both. The profile follows every path "
+        "at eight budgets, and the one is taken that loses least. Without a profile the first "
+        "quarter of the layers updates and the first three quarters read, or `layers` are those "
+        "that update. A budget in tokens counts updated ones alone; one in MACs compares it with "
+        "other methods."
     ),
     own_layers=updating_layers,
     layers_from="information",
