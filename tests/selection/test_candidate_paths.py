@@ -83,13 +83,8 @@ def test_where_nothing_reads_so_deep_no_text_chooses():
     assert not [name for name in candidate_paths(shallow, None) if "text" in name]
 
 
-class Meter:
-    """Counts updated tokens alone, as if all MACs were theirs."""
-
-    text = 0
-
-    def macs(self, stages, scorer, n_visual):
-        return float(sum(stage_tokens(stages, n_visual, 8)))
+def share_of(schedule):
+    return sum(stage_tokens(schedule.stages, 144, 8)) / (144 * 8)
 
 
 def _solved(stages, rule):
@@ -107,20 +102,21 @@ def _needs(**losses):
     return LayerNeeds(NEEDS.update, NEEDS.read, paths)
 
 
-def test_the_path_is_taken_that_loses_least_and_the_first_where_nothing_was_measured():
+@pytest.mark.parametrize("share", [0.3, share_of])
+def test_the_path_is_taken_that_loses_least_and_the_first_where_nothing_was_measured(share):
     paths = dict(candidate_paths(NEEDS, 0.06))
     chosen = {name: paths[name] for name in ("modes", "even, 70 %", "diverse, 70 %")}
-    arguments = (chosen, _solved, Meter(), 144)
     for best in ("even, 70 %", "diverse, 70 %"):
         losses = dict.fromkeys(chosen, 2.0) | {best: 1.0}
-        found = least_loss(_needs(**losses), *arguments)
+        found = least_loss(_needs(**losses), chosen, _solved, share)
         assert found == _solved((), chosen[best])
-    assert least_loss(NEEDS, *arguments) == _solved((), chosen["modes"])
+    assert least_loss(NEEDS, chosen, _solved, share) == _solved((), chosen["modes"])
     measured_elsewhere = _needs(**{"all, text, 100 %": 0.0})
-    assert least_loss(measured_elsewhere, *arguments) == _solved((), chosen["modes"])
+    assert least_loss(measured_elsewhere, chosen, _solved, share) == _solved((), chosen["modes"])
 
 
-def test_a_path_that_cannot_meet_the_budget_is_passed_over():
+@pytest.mark.parametrize("share", [0.3, share_of])
+def test_a_path_that_cannot_meet_the_budget_is_passed_over(share):
     paths = dict(candidate_paths(NEEDS, 0.06))
     chosen = {name: paths[name] for name in ("modes", "even, 70 %")}
 
@@ -133,10 +129,23 @@ def test_a_path_that_cannot_meet_the_budget_is_passed_over():
         raise BudgetError(f"{'modes' if rule is chosen['modes'] else 'even'} cannot")
 
     needs = _needs(**{"modes": 0.0, "even, 70 %": 1.0})
-    found = least_loss(needs, chosen, only_even, Meter(), 144)
+    found = least_loss(needs, chosen, only_even, share)
     assert found == _solved((), chosen["even, 70 %"])
     with pytest.raises(BudgetError, match="modes cannot"):
-        least_loss(needs, chosen, nothing, Meter(), 144)
+        least_loss(needs, chosen, nothing, share)
+
+
+def test_where_a_budget_says_the_macs_no_other_path_is_solved():
+    paths = dict(candidate_paths(NEEDS, 0.06))
+    solved = []
+
+    def counted(stages, rule):
+        solved.append(rule)
+        return _solved(stages, rule)
+
+    needs = _needs(**{"modes": 1.0, "even, 70 %": 0.5})
+    least_loss(needs, paths, counted, 0.3)
+    assert solved == [paths["even, 70 %"]]
 
 
 @given(st.lists(st.floats(1e-6, 5), min_size=3, max_size=3), st.floats(0.1, 0.7))

@@ -99,8 +99,8 @@ class Method:
         if self.by_needs is not None:
             needs = _checked_needs(model, reference, needs, layers)
             paths = self.by_needs(needs, readable_cost(counter, reference.layers, n_visual))
-            meter = counter or (_macs_counter(model, n_text) if needs.paths else None)
-            return least_loss(needs, paths, solved, meter, n_visual)
+            share = _macs_share(model, wanted, n_visual, n_text) if needs.paths else 1.0
+            return least_loss(needs, paths, solved, share)
         if needs is not None:
             raise ScheduleError(f"method {self.name!r} does not go by needs; leave them out")
         stages = self.stages(self.own_layers(reference.layers) if layers is None else layers)
@@ -161,6 +161,22 @@ def _macs_counter(
     from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 
     return DecoderMacs.of(model, n_text)
+
+
+def _macs_share(
+    model: "VLM | PreTrainedModel | ModelRef", budget: Budget, n_visual: int, n_text: int | None
+) -> float | Callable[[Schedule], float]:
+    """The share of the unpruned MACs that a budget comes to, or that a schedule of it takes.
+
+    1 where only the model's name and depth are known.
+    """
+    meter = _macs_counter(model, n_text)
+    if meter is None:
+        return 1.0
+    whole = meter.macs((), Scorer(), n_visual)
+    if budget.in_macs:
+        return float(budget.amount * budget.unit_of(whole) / whole)
+    return lambda schedule: meter.macs(schedule.stages, schedule.scorer, n_visual) / whole
 
 
 def _picture_tokens(

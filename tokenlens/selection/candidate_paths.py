@@ -9,13 +9,14 @@ which of them loses least is measured (`tokenlens.evaluation.information.paths`)
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf, isinf
 
 from tokenlens.errors import BudgetError
 from tokenlens.schedule import Schedule, Scorer, Stage
 from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.selection.layer_modes import SMALLEST_GAIN, Given, Mode, ModePath, stages_of
-from tokenlens.selection.solve import MacsCounter, RatioRule
+from tokenlens.selection.solve import RatioRule
 
 UPDATED = (0.55, 0.7, 0.85, 1.0)
 """Shares of the layers up to the last one that reads in which tokens are updated."""
@@ -122,43 +123,46 @@ def least_loss(
     needs: LayerNeeds,
     paths: Mapping[str, RatioRule],
     solved: Callable[[Sequence[Stage], RatioRule], Schedule],
-    meter: MacsCounter | None,
-    n_visual: int,
+    macs_share: float | Callable[[Schedule], float],
 ) -> Schedule:
     """The schedule of the path that loses least by what was measured.
 
     Args:
-        needs: needs of the layers; their `paths` say what is lost on each path.
+        needs: needs of the layers; their `paths` say what is lost on each path. The first path is
+            taken where nothing was measured, or not at so few MACs.
         paths: the paths by name.
         solved: makes the schedule of a path's stages; raises `BudgetError` where that cannot meet
             the budget.
-        meter: says where on the measured paths a schedule lies. None takes the first path.
-        n_visual: visual tokens of a sample.
+        macs_share: share of the unpruned MACs that every schedule takes, or where the budget does
+            not say it, a function that tells the share of each.
 
     Raises:
         BudgetError: no path can meet the budget; it is the first one's.
     """
-    if meter is None or not needs.paths:
-        path = next(iter(paths.values()))
-        return solved(path((), 0.5), path)
-    found: dict[str, Schedule] = {}
     refusals: list[BudgetError] = []
-    for name, path in paths.items():
-        try:
-            found[name] = solved(path((), 0.5), path)
-        except BudgetError as error:
-            refusals.append(error)
-    if not found:
-        raise refusals[0]
-    whole = meter.macs((), Scorer(query="uniform"), n_visual)
     measured = {one.path: one for one in needs.paths}
 
-    def loss(name: str) -> float:
-        schedule = found[name]
-        share = meter.macs(schedule.stages, schedule.scorer, n_visual) / whole
-        return measured[name].at(share) if name in measured else inf
+    @cache
+    def schedule_of(name: str) -> Schedule | None:
+        try:
+            return solved(paths[name]((), 0.5), paths[name])
+        except BudgetError as error:
+            refusals.append(error)
+            return None
 
-    return found[min(found, key=loss)]
+    def loss(name: str) -> float:
+        if name not in measured:
+            return inf
+        if isinstance(macs_share, float):
+            return measured[name].at(macs_share)
+        schedule = schedule_of(name)
+        return inf if schedule is None else measured[name].at(macs_share(schedule))
+
+    for name in sorted(paths, key=loss):
+        schedule = schedule_of(name)
+        if schedule is not None:
+            return schedule
+    raise refusals[0]
 
 
 def _modes(needs: LayerNeeds, last: int, updated: int, whole: int) -> tuple[Mode, ...]:
