@@ -9,7 +9,7 @@ import typer
 
 from .console import console, wrote
 from .options import MOST
-from .output import results
+from .output import results, run_folders
 
 if TYPE_CHECKING:
     from tokenlens.analyses.drawing.style import Theme
@@ -78,14 +78,7 @@ def figures(
             f"{path.suffix[1:]} {path.stat().st_size / 1000:.0f} kB" for path in written
         )
         console.print(f"{name}: {sizes}")
-    results(
-        profile=runs.profile,
-        results=runs.results,
-        information=runs.information,
-        tuning=runs.tuning,
-        width_in=wide,
-        figures=files,
-    )
+    results(**run_folders(runs), width_in=wide, figures=files)
     wrote(f"{len(files)} figures, {wide:g} in wide", folder)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from .console import cautions, console, wrote
 from .options import MOST, Out
-from .output import results
+from .output import results, run_folders
 
 if TYPE_CHECKING:
     from tokenlens.schedule import Schedule
@@ -71,15 +71,9 @@ def report(
     if figures:
         _draw(runs, marked, files.html.parent / "paper")
     cautions(files.cautions)
-    further = [_folders(one) for one in runs.further]
-    results(**_folders(runs), further=further, report=files.html, figures=files.figures)
+    further = [run_folders(one) for one in runs.further]
+    results(**run_folders(runs), further=further, report=files.html, figures=files.figures)
     wrote("Report", files.html)
-
-
-def _folders(runs: "Runs") -> dict[str, Path | None]:
-    """The directories that a part of the report shows, by their kinds."""
-    kinds = ("profile", "results", "information", "tuning")
-    return {kind: getattr(runs, kind) for kind in kinds}
 
 
 def _draw(runs: "Runs", marked: "Schedule | None", folder: Path) -> None:
