@@ -22,7 +22,7 @@ from PIL import Image
 from tokenlens.models.batch import Batch
 from tokenlens.wording.figures import percent
 
-from .drawing.style import LIGHT, Theme, themed
+from .drawing.style import LIGHT, Theme, legend_columns, themed
 from .studies.group_changes import check_schedule, group_changes
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def plot(
         if cosines is not None:
             _draw_cosines(axes[2], cosines, theme)
         handles, labels = axes[1].get_legend_handles_labels()
-        columns = theme.across(1.4, most=3)
+        columns = min(len(labels), legend_columns(labels, theme))
         figure.legend(handles, labels, loc="outside upper center", ncols=columns)
     return figure
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import single
-from .drawing.style import LIGHT, Theme, fit, legend_columns, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, legend_columns, themed
 
 if TYPE_CHECKING:
     from tokenlens.tuning.stored import StoredTuning
@@ -64,7 +64,9 @@ def plot(
             )
         _held_out(axes, frame[frame["held_out"].notna()], theme)
         name = "".join(str(one) or "a proposal" for one in chosen["name"])
-        _dots(axes, chosen, f"chosen: {shorten(name)}", "*", theme.accent, size=90)
+        _dots(
+            axes, chosen, f"chosen: {fit(name, 0.45 * theme.width, 8)}", "*", theme.accent, size=90
+        )
         if least is not None:
             label = f"goal: {percent(least)}"
             dashes = (0, (4, 3))
