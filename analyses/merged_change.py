@@ -157,12 +157,29 @@ def _draw_changes(axes: Axes, frame: pd.DataFrame, theme: Theme) -> None:
     for row in ends[[("x", MEAN), ("x", MERGED), ("y", MEAN), ("y", MERGED)]].to_numpy():
         axes.plot(row[:2], row[2:], color=theme.ink, linewidth=0.7, zorder=3)
     first, second = frame[["explained_x", "explained_y"]].iloc[0]
-    axes.set_xlabel(f"component 1 ({percent(first)})", fontsize=7)
+    beyond = _frame_most(axes, frame)
+    words = f"; {beyond} members beyond" if beyond else ""
+    axes.set_xlabel(f"component 1 ({percent(first)}{words})", fontsize=7)
     axes.set_ylabel(f"component 2 ({percent(second)})", fontsize=7)
     axes.set(xticks=[], yticks=[])
     axes.set_title("changes of this picture", fontsize=7.5)
 
 
+def _frame_most(axes: Axes, frame: pd.DataFrame) -> int:
+    """Limit the axes to all means and merged tokens and nearly all members; how many are beyond."""
+    members, others = frame[frame["kind"] == MEMBER], frame[frame["kind"] != MEMBER]
+    inside = np.ones(len(members), dtype=bool)
+    for name, limit in (("x", axes.set_xlim), ("y", axes.set_ylim)):
+        ends = [*members[name].quantile([_TAIL, 1 - _TAIL]), *others[name]]
+        low, high = min(ends), max(ends)
+        room = _MARGIN * (high - low) or 1.0
+        limit(low - room, high + room)
+        inside &= members[name].between(low - room, high + room).to_numpy()
+    return int((~inside).sum())
+
+
+_TAIL, _MARGIN = 0.03, 0.08
+"""Share of the members at each end that may be beyond the frame, and the room around the others."""
 _LABELS = {
     MEMBER: "a member's true change",
     MEAN: "its group's mean",
@@ -172,7 +189,7 @@ _LABELS = {
 
 def _draw_cosines(axes: Axes, cosines: pd.DataFrame, theme: Theme) -> None:
     """How alike a merged token's change and a group's mean are, over all groups: the numbers."""
-    edges = np.linspace(min(0.0, float(np.nanmin(cosines.to_numpy()))), 1, 26)
+    edges = np.linspace(min(0.0, float(np.nanmin(cosines.to_numpy()))), 1, 26).tolist()
     names = {"cosine_other": ("another", theme.faint), "cosine": ("its own", theme.accent)}
     for name, (words, colour) in names.items():
         values = cosines[name].dropna()
