@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import single
-from .drawing.style import LIGHT, Theme, shorten, themed
+from .drawing.style import LIGHT, Theme, fit, legend_columns, themed
 
 if TYPE_CHECKING:
+    from tokenlens.tuning.stored import StoredTuning
     from tokenlens.tuning.tuning import Tuning
 
 
-def compute(tuning: Tuning) -> pd.DataFrame:
+def compute(tuning: Tuning | StoredTuning) -> pd.DataFrame:
     """The finished trials, with the columns of `Tuning.table`."""
     table = tuning.table()
     return table[table["outcome"] == "finished"].reset_index(drop=True)
@@ -47,51 +48,67 @@ def plot(
         theme: colours.
     """
     with themed(theme):
-        figure, axes = single(ax, (theme.width * 0.75, 3.6))
-        named = frame["name"] != ""
+        figure, axes = single(ax, (theme.width, max(2.6, 0.55 * theme.width)))
+        named, chosen = frame["name"] != "", frame[frame["chosen"]]
         _dots(axes, frame[~named], "proposed", "o", theme.faint)
         _dots(axes, frame[named], "preset", "s", theme.series[0])
         front = frame[frame["on_front"]].sort_values("cost")
-        axes.step(
-            front["cost"], front["retained"], where="post", color=theme.series[2], label="front"
+        if len(front):
+            axes.step(
+                front["cost"],
+                front["retained"],
+                where="post",
+                color=theme.series[2],
+                linewidth=1.2,
+                label="front",
+            )
+        _held_out(axes, frame[frame["held_out"].notna()], theme)
+        name = "".join(str(one) or "a proposal" for one in chosen["name"])
+        _dots(
+            axes, chosen, f"chosen: {fit(name, 0.45 * theme.width, 8)}", "*", theme.accent, size=90
         )
-        held = frame[frame["held_out"].notna()]
-        if len(held):
-            axes.errorbar(
-                held["cost"],
-                held["held_out"],
-                yerr=[
-                    held["held_out"] - held["held_out_low"],
-                    held["held_out_high"] - held["held_out"],
-                ],
-                fmt="x",
-                color=theme.series[1],
-                markersize=4.5,
-                capsize=2,
-                elinewidth=0.9,
-                label="held-out",
-            )
-        chosen = frame[frame["chosen"]]
-        _dots(axes, chosen, "chosen", "*", theme.accent, size=90)
-        for row in chosen.itertuples():
-            axes.annotate(
-                shorten(row.name or f"trial {row.trial}"),
-                (row.cost, row.retained),
-                textcoords="offset points",
-                xytext=(6, 4),
-                fontsize=7,
-                color=theme.accent,
-            )
         if least is not None:
-            axes.axhline(least, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.set_xlabel(cost)
+            label = f"goal: {percent(least)}"
+            dashes = (0, (4, 3))
+            axes.axhline(least, color=theme.faint, linewidth=0.9, linestyle=dashes, label=label)
+        axes.set_xlabel(fit(f"{cost} (unpruned: 100 %)", theme.width - 0.7, 8))
         axes.set_ylabel("retained")
+        axes.xaxis.set_major_locator(MaxNLocator(theme.across(0.55, most=9)))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+            axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
+        axes.margins(0.04, 0.06)
         axes.grid()
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right")
+        _legend(figure, axes, theme, own=ax is None)
     return figure
+
+
+def _held_out(axes: Axes, held: pd.DataFrame, theme: Theme) -> None:
+    """The shares retained on held-out samples, with their intervals."""
+    if held.empty:
+        return
+    mean, low, high = (held[name] for name in ("held_out", "held_out_low", "held_out_high"))
+    axes.errorbar(
+        held["cost"],
+        mean,
+        yerr=[mean - low, high - mean],
+        fmt="x",
+        color=theme.series[1],
+        markersize=4.5,
+        capsize=2,
+        elinewidth=0.9,
+        label="held-out samples",
+    )
+
+
+def _legend(figure: Figure, axes: Axes, theme: Theme, *, own: bool) -> None:
+    """A legend above a figure of our own, clear of the points; in given axes where it fits best."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not own:
+        axes.legend(handles, labels, loc="best")
+        return
+    columns = min(len(labels), legend_columns(labels, theme)) or 1
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def _dots(

@@ -9,7 +9,7 @@ import typer
 
 from .console import console, wrote
 from .options import MOST
-from .output import results
+from .output import results, run_folders
 
 if TYPE_CHECKING:
     from tokenlens.analyses.drawing.style import Theme
@@ -29,7 +29,8 @@ def figures(
     directories: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Profile and result directories; default: the newest under ./tokenlens-out."
+            help="Directories that profile, run, information or tune wrote; default: the newest "
+            "under ./tokenlens-out."
         ),
     ] = None,
     schedule: Annotated[
@@ -56,7 +57,7 @@ def figures(
         int, typer.Option(min=0, max=MOST, help="How many samples to show on their pictures.")
     ] = 2,
 ) -> None:
-    """Draw every figure that a profile and results have the numbers for, at its final width."""
+    """Draw every figure that the directories have the numbers for, at its final width."""
     from tokenlens.schedule import Schedule
     from tokenlens.storage.output_paths import find_runs
     from tokenlens.wording.lengths import inches
@@ -65,26 +66,19 @@ def figures(
     runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
 
-    from tokenlens.reports.figures import FigureFolder
     from tokenlens.reports.paper_figures import draw_figures
-    from tokenlens.storage.output_claims import claim_figures
 
     folder = out or runs.report.parent / "figures"
-    claim_figures(folder)
+    look = _look(wide, serif)
     files = draw_figures(
-        runs.profile,
-        marked,
-        runs.results,
-        FigureFolder(folder, suffixes, _look(wide, serif)),
-        pictures=pictures,
-        scale=scale,
+        runs, marked, folder, formats=suffixes, theme=look, pictures=pictures, scale=scale
     )
     for name, written in files.items():
         sizes = ", ".join(
             f"{path.suffix[1:]} {path.stat().st_size / 1000:.0f} kB" for path in written
         )
         console.print(f"{name}: {sizes}")
-    results(profile=runs.profile, results=runs.results, width_in=wide, figures=files)
+    results(**run_folders(runs), width_in=wide, figures=files)
     wrote(f"{len(files)} figures, {wide:g} in wide", folder)
 
 

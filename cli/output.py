@@ -7,7 +7,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenlens.storage.output_paths import Runs
 
 SCHEMA = 1
 """Version of the object; it rises where a documented key changes its meaning or goes."""
@@ -66,6 +69,12 @@ def results(**named: Any) -> None:
     A value is of JSON, or an array, a table (then a list of its rows), a data class, a path.
     """
     current().results.update(named)
+
+
+def run_folders(runs: "Runs") -> dict[str, Path | None]:
+    """The directories that a report or figures show, by their kinds."""
+    kinds = ("profile", "results", "information", "tuning")
+    return {kind: getattr(runs, kind) for kind in kinds}
 
 
 def as_text(output: Output, error: tuple[str, str] | None = None) -> str:

@@ -6,40 +6,34 @@ SwiftVLM (arXiv 2602.03134, §3.3 and Fig. 7) brings a token back as `h + Δ`, w
 of its group's merged token from the first stage to the next. An unpruned run gives the changes of
 the group's members themselves. Δ is compared with their mean change; another group of the same
 picture is the control. The
-paper shows this as a t-SNE of changes; here it is numbers, with intervals.
+paper shows this as a t-SNE of changes; here it is numbers, with intervals, and `--picture` draws
+one picture's changes beside them (`tokenlens.analyses.merged_change`).
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from tokenlens.errors import ScheduleError
 from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.measures.offsets import group_offsets
 from tokenlens.models.batch import Batch
-from tokenlens.models.structure import decoder_layers
 from tokenlens.progress import progress
-from tokenlens.pruning.disposal import Groups
-from tokenlens.pruning.engine import prune
-from tokenlens.pruning.grouping import group
-from tokenlens.pruning.tokens import Slots, Tokens
 from tokenlens.storage.files import write_bytes
 from tokenlens.storage.output_claims import figure_target
 
+from .. import merged_change
 from ..drawing.canvas import panels
 from ..drawing.style import LIGHT, Theme, render, shorten, themed
 from . import command
+from .group_changes import GroupChanges, check_schedule, group_changes
 from .paired_difference import markdown_table
 
 if TYPE_CHECKING:
@@ -93,88 +87,32 @@ def compute(
     Raises:
         ScheduleError: the first stage is no bypass with merged tokens.
     """
-    first = schedule.stages[0]
-    if first.disposal != "bypass" or not first.merge:
-        raise ScheduleError(
-            f"stages[0]: got disposal {first.disposal!r} with merge {first.merge}, so no token is "
-            "aligned by a merged one; expected 'bypass' with a merge above 0"
-        )
+    check_schedule(schedule)
     rng, tables = np.random.default_rng(seed), []
     with progress("measuring", len(samples), 0, show_progress) as advance:
         for start in range(0, len(samples), batch_size):
             batch = Batch.of(vlm, samples[start : start + batch_size])
-            measured = _measured(vlm, batch, schedule, rng)
-            for sample, table in zip(batch.samples, measured, strict=True):
+            found = group_changes(vlm, batch, schedule)
+            for sample, changes in zip(batch.samples, found, strict=True):
+                table = _measured(changes, rng)
                 table.insert(0, "sample", sample.id)
                 tables.append(table)
             advance(len(batch.samples))
     return pd.concat(tables, ignore_index=True)
 
 
-@torch.inference_mode()
-def _measured(
-    vlm: VLM, batch: Batch, schedule: Schedule, rng: np.random.Generator
-) -> list[pd.DataFrame]:
-    """The groups of every sample of a batch, which is run unpruned and then pruned."""
-    first, second = (stage.first_layer for stage in schedule.stages[:2])
-    with _entering(vlm, (first, second)) as whole:
-        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-    with _entering(vlm, (second,)) as pruned, prune(vlm, schedule) as trace:
-        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-    stage, tables = trace.stages[0], []
-    for index, attended in enumerate(batch.inputs["attention_mask"].bool().cpu()):
-        candidates, seeds = stage.candidates[index], stage.merged[index]
-        rest = candidates[~torch.isin(candidates, stage.selected[index])]
-        before, after = (whole[layer][index, rest] for layer in (first, second))
-        groups = _grouped(before, rest, len(seeds))
-        going = attended.clone()
-        going[rest], going[seeds] = False, True
-        place_from_end = going.sum() - going.cumsum(0)[seeds] + 1
-        offset = pruned[second][index, -place_from_end] - groups.merged.hidden[0]
-        measures = group_offsets(
-            before.double().numpy(),
-            after.double().numpy(),
-            offset.double().numpy(),
-            groups.member_of[0].numpy(),
-            torch.searchsorted(rest, seeds).numpy(),
-            int(rng.integers(1, len(seeds))) if len(seeds) > 1 else 0,
-        )
-        tables.append(pd.DataFrame({"seed": seeds.numpy(), **measures}))
-    return tables
-
-
-def _grouped(states: Tensor, positions: Tensor, merging: int) -> Groups:
-    """The engine's own grouping of one sample's tokens [tokens, hidden]."""
-    count = len(positions)
-    there = torch.ones(1, count, dtype=torch.bool)
-    slots = Slots(positions[None], there, there, ~there, None, (count,), (count,))
-    return group(Tokens(states[None], slots), (merging,))
-
-
-@contextmanager
-def _entering(vlm: VLM, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Context that keeps the hidden states entering `layers` (counted from 1), on the CPU.
-
-    It must be entered before `tokenlens.prune`: then its hooks run first and see all tokens.
-    """
-    found: dict[int, Tensor] = {}
-
-    def keep(number: int) -> Any:
-        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found[number] = (args[0] if args else kwargs["hidden_states"]).cpu()
-
-        return hook
-
-    modules = decoder_layers(vlm.model)
-    handles = [
-        modules[number - 1].register_forward_pre_hook(keep(number), with_kwargs=True)
-        for number in layers
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+def _measured(changes: GroupChanges, rng: np.random.Generator) -> pd.DataFrame:
+    """The groups of one sample; each one's control is the group so many places further."""
+    count = len(changes.seeds)
+    measures = group_offsets(
+        changes.before,
+        changes.after,
+        changes.offset,
+        changes.member_of,
+        np.searchsorted(changes.positions, changes.seeds),
+        int(rng.integers(1, count)) if count > 1 else 0,
+    )
+    return pd.DataFrame({"seed": changes.seeds, **measures})
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -287,6 +225,9 @@ def main() -> None:
         "merged_offset", "Merged tokens' changes against those of the tokens they stand for."
     )
     parser.add_argument("--figure", type=Path, help="draw the spread too: a .svg or .png file")
+    parser.add_argument(
+        "--picture", type=Path, help="draw the changes on one picture too: a .svg or .png file"
+    )
     command.run(parser, _report)
 
 
@@ -294,10 +235,13 @@ def _report(options: Namespace) -> str:
     from tokenlens.methods.plan import plan
 
     target = figure_target(options.figure) if options.figure else None
+    picture = figure_target(options.picture) if options.picture else None
     setting = command.Setting.of(options, "merged-offset")
-    tables = {}
+    tables: dict[str, pd.DataFrame] = {}
     for budget in setting.budgets:
         schedule = plan(setting.profile, stages=setting.stages, budget=budget).schedule
+        if picture and not tables:
+            changes = merged_change.compute(setting.vlm, setting.held_out[0], schedule)
         layers = ", ".join(str(stage.score_layer) for stage in schedule.stages[:2])
         tables[f"{setting.vlm.id}, {budget}, layers {layers}"] = compute(
             setting.vlm,
@@ -306,6 +250,11 @@ def _report(options: Namespace) -> str:
             batch_size=setting.batch_size,
             show_progress=True,
         )
+    if picture:
+        first = next(iter(tables.values()))
+        image = setting.held_out[0].open_image()
+        drawn = merged_change.plot(changes, image, cosines=first[["cosine", "cosine_other"]])
+        write_bytes(picture, render(drawn, picture.suffix))
     if target:
         write_bytes(target, render(plot(tables), target.suffix))
     return markdown(tables)

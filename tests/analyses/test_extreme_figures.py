@@ -12,9 +12,12 @@ from tests.support.figure_texts import faults
 from tokenlens.analyses import (
     attention_sinks,
     importance_maps,
+    information,
     kept_by_method,
     kept_tokens,
+    knock_out,
     layers_by_method,
+    merged_change,
     methods_at_budgets,
     quality_against_cost,
     rank_correlation,
@@ -24,11 +27,13 @@ from tokenlens.analyses import (
     selection_fidelity,
     shallow_deep_overlap,
     tokens_per_layer,
+    tuning_front,
 )
 from tokenlens.analyses.drawing.canvas import single
 from tokenlens.analyses.drawing.layer_grid import layer_frame
 from tokenlens.analyses.drawing.style import LIGHT, SERIF
 from tokenlens.analyses.kept_tokens import Fate
+from tokenlens.evaluation.information.curves import MEASURES
 
 COLUMN, PAGE = replace(LIGHT, width=3.25, font=SERIF), replace(LIGHT, width=6.75)
 LAYERS, SIDE, TASKS = 80, 96, 40
@@ -95,7 +100,7 @@ def test_layers_by_layers(theme, layers, chosen):
 
 
 @themes
-@pytest.mark.parametrize(("count", "layers"), [(1, 1), (3, 12), (9, LAYERS)])
+@pytest.mark.parametrize(("count", "layers"), [(1, 1), (3, 12), (9, LAYERS), (TASKS, LAYERS)])
 def test_region_overlap(theme, count, layers):
     chosen = [layer for layer in (3, 4, 40) if layer <= layers]
     assert not faults(region_overlap.plot(curves(count, layers), chosen=chosen, theme=theme))
@@ -103,7 +108,7 @@ def test_region_overlap(theme, count, layers):
 
 @themes
 @pytest.mark.parametrize("share", [0.0, float("nan"), 3.0])
-@pytest.mark.parametrize(("arms", "count"), [(2, 1), (8, 9)])
+@pytest.mark.parametrize(("arms", "count"), [(2, 1), (8, 9), (3, TASKS)])
 def test_quality_against_cost(theme, share, arms, count):
     figure = retained.plot(qualities(tasks(arms), count, share), theme=theme)
     assert not faults(figure)
@@ -235,6 +240,63 @@ def test_heads_and_sinks(theme, heads, layers):
     values = dict.fromkeys(("share", "low", "high", "stability", "chance"), 1.0)
     sinks = pd.DataFrame({"layer": numbers}).assign(**values, **counts)
     assert not faults(attention_sinks.plot(sinks, chosen=chosen, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize(("count", "layers"), [(1, 1), (9, LAYERS), (TASKS, LAYERS)])
+def test_information(theme, count, layers):
+    parts = [
+        curves(count, layers).assign(curve=curve, measure=measure)
+        for curve in information.MEANINGS
+        for measure in MEASURES
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    assert not faults(information.plot(frame, "horizon", theme=theme))
+    whole = frame.assign(task="all").drop_duplicates(["curve", "measure", "layer"])
+    assert not faults(information.overview(whole, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize(("count", "layers"), [(1, 2), (9, LAYERS), (TASKS, LAYERS)])
+def test_knock_out(theme, count, layers):
+    part = curves(count, layers).rename(
+        columns={"mean": "score", "low": "score_low", "high": "score_high"}
+    )
+    frame = pd.concat(part.assign(left=left, unpruned=0.0) for left in knock_out.ARMS)
+    assert not faults(knock_out.plot(frame, theme=theme))
+
+
+@themes
+@pytest.mark.parametrize("share", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("count", [1, 100])
+def test_tuning_front(theme, share, count):
+    ends = dict.fromkeys(("held_out", "held_out_low", "held_out_high"), share)
+    frame = pd.DataFrame(
+        {
+            "trial": range(count),
+            "name": [NAMES[2], *[""] * (count - 1)],
+            "cost": np.linspace(0.3, 0.3001, count),
+            "retained": share,
+            "on_front": [True, *[False] * (count - 1)],
+            "chosen": [True, *[False] * (count - 1)],
+        }
+    ).assign(**ends)
+    figure = tuning_front.plot(frame, cost="bytes of the KV cache", least=0.98, theme=theme)
+    assert not faults(figure)
+
+
+@themes
+@pytest.mark.parametrize("groups", [1, 3, 200])
+def test_merged_change(theme, groups):
+    kinds = [merged_change.MEMBER, merged_change.MEAN, merged_change.MERGED]
+    part = pd.DataFrame({"kind": np.repeat(kinds, groups), "group": 3 * list(range(groups))})
+    part[["x0", "y0", "x1", "y1"]] = 0.0, 0.0, 0.5, 0.5
+    zeros = dict.fromkeys(("x", "y", "explained_x", "explained_y"), 0.0)
+    cosines = pd.DataFrame({"cosine": [-1.0, 1.0], "cosine_other": [float("nan"), 0.0]})
+    for numbers in (None, cosines):
+        picture = Image.new("RGB", (60, 40))
+        figure = merged_change.plot(part.assign(**zeros), picture, cosines=numbers, theme=theme)
+        assert not faults(figure)
 
 
 def test_texts_that_overlap_or_run_over_the_edge_are_noticed():

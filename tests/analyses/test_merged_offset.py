@@ -7,6 +7,7 @@ from PIL import Image
 
 import tokenlens as tl
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
+from tokenlens.analyses import merged_change
 from tokenlens.analyses.studies import merged_offset
 from tokenlens.analyses.studies.merged_offset import (
     MEASURES,
@@ -149,3 +150,19 @@ def test_a_schedule_that_merges_nothing_is_refused(vlm, samples):
         schedule = schedule.replace(stages=stages)
         with pytest.raises(ScheduleError, match="no token is aligned"):
             merged_offset.compute(vlm, samples, schedule)
+
+
+def test_the_picture_s_groups_are_those_of_the_numbers(vlm, samples, schedule, table):
+    frame = merged_change.compute(vlm, samples[0], schedule)
+    members = frame[frame["kind"] == merged_change.MEMBER]
+    counts = members["group"].value_counts().sort_index()
+    there = table[table["sample"] == samples[0].id]["members"]
+    assert counts.tolist() == sorted(there, reverse=True)
+    means = members.groupby("group")[["x", "y"]].mean()
+    drawn = frame[frame["kind"] == merged_change.MEAN].set_index("group").sort_index()
+    np.testing.assert_allclose(drawn[["x", "y"]], means, atol=1e-9)
+    merged = frame[frame["kind"] == merged_change.MERGED].set_index("group").sort_index()
+    assert not np.allclose(merged[["x", "y"]], means, atol=1e-6)  # the control
+    assert members[["x0", "y0", "x1", "y1"]].notna().all(axis=None)
+    with pytest.raises(ScheduleError, match="so no token is aligned"):
+        merged_change.compute(vlm, samples[0], tl.Schedule.preset("fastv", vlm, budget=0.5))

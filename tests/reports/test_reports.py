@@ -27,9 +27,11 @@ SECTIONS = [
     "correlation",
     "overlap",
     "shallow-deep",
+    "information",
     "maps",
     "kept",
     "results",
+    "tuning",
     "provenance",
 ]
 

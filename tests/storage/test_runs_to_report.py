@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support import synthetic
+from tests.support.measured import write_information, write_search
 from tokenlens.errors import ResultsError
 from tokenlens.storage.output_paths import find_runs
 
@@ -36,3 +37,20 @@ def test_what_is_neither_is_refused(tmp_path, samples):
     profile = synthetic.write_profile(tmp_path / "a", samples)
     with pytest.raises(ResultsError, match="is no profile and no results"):
         find_runs([profile, tmp_path / "pictures"])
+
+
+def test_the_newest_of_every_kind_is_taken_where_nothing_is_named(tmp_path, monkeypatch, samples):
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "tokenlens-out" / "synthetic"
+    results = synthetic.write_results(model / "results", samples)
+    profile = synthetic.write_profile(model / "profile", samples)
+    rows = write_information(model / "information" / "rows")
+    search = write_search(model / "tune")
+    (write_search(model / "tune-unfinished") / "front.json").unlink()
+    monkeypatch.setitem(synthetic.MODEL, "config_hash", "another")
+    write_search(model / "tune-of-another-model")
+    runs = find_runs([])
+    found = [one.resolve() for one in (runs.profile, runs.results, runs.information, runs.tuning)]
+    assert found == [profile, results, rows, search]
+    alone = find_runs([rows])
+    assert (alone.information, alone.profile, alone.report) == (rows, None, model / "report")

@@ -96,25 +96,60 @@ NO_MORE = dict.fromkeys(SEVERAL_COLUMNS)
 """The columns of further pictures, of a sample with one."""
 
 
+SAID = ("a", "red", "circle")
+"""The tokens of every sample's answer, where queries are stored."""
+
+
+def query_importance(index: int) -> np.ndarray:
+    """float32 [LAYERS, len(SAID), GRID * GRID], the rows that predicted `SAID`."""
+    rows = [importance(1000 * (place + 1) + index) for place in range(len(SAID))]
+    return np.stack(rows, axis=1)
+
+
+def _queries(index: int) -> dict[str, Any]:
+    """The columns of stored queries."""
+    first = FIRST + GRID * GRID + 4
+    return {
+        "queries": np.arange(first, first + len(SAID)),
+        "query_text": list(SAID),
+        "query_importance": query_importance(index).flatten(),
+    }
+
+
+_QUERY_COLUMNS = {
+    "queries": pa.list_(pa.int64()),
+    "query_text": pa.list_(pa.string()),
+    "query_importance": pa.list_(pa.float32()),
+}
+
+
 def write_profile(
-    directory: Path, samples: Sequence[dict[str, Any]], *, heads: bool = False
+    directory: Path,
+    samples: Sequence[dict[str, Any]],
+    *,
+    heads: bool = False,
+    queries: str = "last",
 ) -> Path:
-    """A finished profile of samples made by `sample`, with every head's maps where asked for."""
+    """A finished profile of samples made by `sample`, with every head's maps where asked for.
+
+    With queries "generated" or "text" it holds the rows of `query_importance` too.
+    """
+    stored = queries != "last"
     identity = {
         "model": MODEL,
         "data": {**DATA, "samples": len(samples)},
-        "options": {"per_head": heads},
+        "options": {"per_head": heads, **({"queries": queries} if stored else {})},
     }
     info = {"layers": LAYERS, "heads": HEADS}
     column = {"per_head": pa.list_(pa.float32())} if heads else {}
     several = any("image_index" in row for row in samples)
     further, none = (SEVERAL_COLUMNS, NO_MORE) if several else ({}, {})
-    schema = pa.schema(
-        {**dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True)), **further, **column}
-    )
+    known = dict(zip(PROFILE_SCHEMA.names, PROFILE_SCHEMA.types, strict=True))
+    schema = pa.schema({**known, **further, **column, **(_QUERY_COLUMNS if stored else {})})
     with ShardStore.open(directory, "profile", identity, schema, info=info) as store:
         for index, row in enumerate(samples):
             more = {"per_head": per_head(index).flatten()} if heads else {}
+            more |= _queries(index) if stored else {}
             store.append({**none, **row, "importance": importance(index).flatten(), **more})
         store.finish()
     return directory

@@ -8,9 +8,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from tokenlens.analyses.region_overlap import TOP
 from tokenlens.evaluation.running.results import Results
-from tokenlens.measures.overlap import region_scores
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.nearby import near
@@ -157,13 +155,6 @@ def explored_models(parts: Sequence[Inputs]) -> list[ExploredModel]:
         for part in model.inputs:
             _add_results(model, part)
     return [model for _, model in models]
-
-
-def recall(row: ProfileRow) -> list[float]:
-    """The share of a row's region among each layer's top tokens."""
-    return [
-        round(float(one), 4) for one in region_scores(row.importance, row.region, "recall", TOP)
-    ]
 
 
 def choose(model: ExploredModel, count: int) -> list[Key]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from tokenlens.analyses import rank_correlation
 from tokenlens.analyses.kept_tokens import row_fates, stage_name
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.probing.stored_rows import stored_region
+from tokenlens.reports.asked_maps import AskedMaps, asked_data, asked_maps, most_words
 from tokenlens.reports.explored_runs import (
     Arm,
     ExploredModel,
@@ -22,11 +23,10 @@ from tokenlens.reports.explored_runs import (
     choose,
     explored_models,
     key_of,
-    recall,
 )
 from tokenlens.reports.inline import embedded, photograph
 from tokenlens.reports.inputs import Inputs
-from tokenlens.reports.map_data import FINE, map_data, places
+from tokenlens.reports.map_data import places
 from tokenlens.reports.sheet import Sheet
 
 MOST_BYTES = 6_000_000
@@ -78,22 +78,39 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
     if total == 0:
         return None
     samples: list[dict[str, Any]] = []
-    size, heads = 0, True
+    size, heads, words = 0, True, None
     for number, (model, keys) in enumerate(zip(models, chosen, strict=True)):
         measured = _measured(model, keys)
-        heads = heads and _size(measured) * total // max(1, len(keys)) <= MOST_MAP_BYTES
+        room = MOST_MAP_BYTES * len(keys) // total
+        heads = heads and _size(measured) <= room
+        asked = [one.asked for one in measured.values()]
+        fitting = most_words(asked, heads, room)
+        words = min(filter(None, (words, fitting)), default=None)
         for key in keys:
-            sample = _sample(model, key, measured.get(key, {}), heads, total)
+            shown = measured.get(key)
+            sample = _sample(model, key, shown and shown.first(fitting), heads, total)
             size += len(json.dumps(sample))
             if samples and size > MOST_BYTES:
                 break
             samples.append({"model": number, **sample})
-    notes = _notes(models, len(samples), total, heads)
+    notes = _notes(models, len(samples), total, heads, words)
     return Explorer.of(list(map(_model, models)), samples, notes)
 
 
-def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, dict[str, ProfileRow]]:
-    """Chosen samples' rows by what their profile is called; only those placed like the first."""
+@dataclass(frozen=True)
+class _Measured:
+    """What profiles hold of a sample: the first one's row, and the maps of every asking token."""
+
+    row: ProfileRow
+    asked: list[AskedMaps]
+
+    def first(self, count: int | None) -> Self:
+        """The same with the first of its asking tokens; None keeps all."""
+        return replace(self, asked=self.asked[:count])
+
+
+def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, _Measured]:
+    """Chosen samples in the profiles; only rows that are placed like the sample's first."""
     wanted, found = set(keys), dict[Key, dict[str, ProfileRow]]()
     for name, row in model.profile_rows():
         if key_of(row) in wanted:
@@ -101,19 +118,16 @@ def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, dict[str, 
             first = next(iter(rows.values()), row)
             if np.array_equal(first.boxes, row.boxes):
                 rows[name] = row
-    return found
+    kinds = {name: profile.queries for name, profile in model.profiles.items()}
+    return {
+        key: _Measured(next(iter(rows.values())), asked_maps(rows, kinds))
+        for key, rows in found.items()
+    }
 
 
-def _size(measured: dict[Key, dict[str, ProfileRow]]) -> int:
+def _size(measured: dict[Key, _Measured]) -> int:
     """Bytes of the maps of all heads."""
-    rows = [row for named in measured.values() for row in named.values()]
-    return sum(2 * (row.importance.size + _per_head(row).size) for row in rows)
-
-
-def _per_head(row: ProfileRow) -> NDArray[np.float32]:
-    """float32 [layers, heads, n_visual]; no head where none was recorded."""
-    layers, tokens = row.importance.shape
-    return np.zeros((layers, 0, tokens), np.float32) if row.per_head is None else row.per_head
+    return sum(asked.size(heads=True) for one in measured.values() for asked in one.asked)
 
 
 def _model(model: ExploredModel) -> dict[str, Any]:
@@ -136,11 +150,11 @@ def _correlation(profile: Profile) -> list[list[float]]:
 
 
 def _sample(
-    model: ExploredModel, key: Key, measured: dict[str, ProfileRow], heads: bool, together: int
+    model: ExploredModel, key: Key, measured: _Measured | None, heads: bool, together: int
 ) -> dict[str, Any]:
     """One sample as the script reads it; its `places` are the raster of its maps, then of arms."""
     rows = model.answered[key].read() if key in model.answered else {}
-    about: Any = next(iter([*measured.values(), *rows.values()]))
+    about: Any = measured.row if measured else next(iter(rows.values()))
     sheet = Sheet.of(about)
     picture, missing = sheet.picture(about)
     rasters: list[dict[str, Any]] = []
@@ -162,9 +176,7 @@ def _sample(
         "recall": None,
     }
     if measured:
-        shared["maps"] = _maps(measured, heads)
-        if about.region.any():
-            shared["recall"] = [recall(row) for row in measured.values()]
+        shared |= asked_data(measured.asked, about.region, heads)
         _place(rasters, sheet.boxes(about), about.region)
     outcomes = [
         {
@@ -180,17 +192,6 @@ def _sample(
 def photo_bytes(together: int) -> int:
     """How large each of so many photographs may be."""
     return min(_MOST_PHOTO_BYTES, _PHOTO_BYTES // together)
-
-
-def _maps(rows: dict[str, ProfileRow], heads: bool) -> dict[str, Any]:
-    """The maps of each profile, with those of all heads where each has them."""
-    if len({_per_head(row).shape for row in rows.values()}) > 1:
-        heads = False
-    parts = [
-        np.concatenate([row.importance[:, None], *([_per_head(row)] if heads else [])], axis=1)
-        for row in rows.values()
-    ]
-    return map_data(np.stack(parts), list(rows), FINE)
 
 
 def _outcome(arm: Arm, row: pd.Series) -> dict[str, Any]:
@@ -216,7 +217,9 @@ def _place(rasters: list[dict[str, Any]], boxes: NDArray[Any], region: NDArray[n
     return rasters.index(raster)
 
 
-def _notes(models: Sequence[ExploredModel], shown: int, total: int, heads: bool) -> list[str]:
+def _notes(
+    models: Sequence[ExploredModel], shown: int, total: int, heads: bool, words: int | None
+) -> list[str]:
     notes = []
     if any(model.answered for model in models):
         notes.append(
@@ -229,4 +232,9 @@ def _notes(models: Sequence[ExploredModel], shown: int, total: int, heads: bool)
         )
     if not heads:
         notes.append("Heads are left out: they would make the page too large.")
+    if words is not None:
+        notes.append(
+            f"Of the tokens that ask, at most {words} of a sample are here: more would make the "
+            "page too large; `--samples` with a smaller number leaves room for more."
+        )
     return notes

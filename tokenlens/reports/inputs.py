@@ -1,5 +1,6 @@
 """Inputs of a report, with a check that they belong together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 from tokenlens.errors import ResultsError, ScheduleError
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.summary import read_summary
+from tokenlens.evaluation.information.curves import Information
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
 from tokenlens.storage.output_paths import same_model, slug
 from tokenlens.storage.shards import ShardReader
+from tokenlens.tuning.stored import StoredTuning
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Missing:
 NO_PROFILE = Missing("No profile was given.", "tokenlens profile")
 NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
 NO_RESULTS = Missing("No results were given.", "tokenlens run")
+NO_INFORMATION = Missing("No information profile was given.", "tokenlens information")
+NO_TUNING = Missing("No search was given.", "tokenlens tune --budget 33%")
 NO_PRUNED = Missing(
     "The results are of the unpruned model alone.", "tokenlens run --schedule out.json"
 )
@@ -54,6 +59,9 @@ class Inputs:
         arm: the comparison's arm that ran the schedule; None where there is no pruned arm.
         results: the directory of the comparison.
         results_versions: package versions that made the comparison.
+        information: information profile of the model.
+        information_folder: the directory of the information profile.
+        tuning: search for a schedule of the model.
     """
 
     profile: Profile | None
@@ -62,6 +70,9 @@ class Inputs:
     arm: str | None
     results: Path | None
     results_versions: dict[str, str]
+    information: Information | None = None
+    information_folder: Path | None = None
+    tuning: StoredTuning | None = None
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -70,13 +81,21 @@ class Inputs:
         return tuple(stage.score_layer for stage in stages if stage.score_layer)
 
     @property
+    def identities(self) -> list[dict[str, Any]]:
+        """The manifests' entries for the model, one of each run."""
+        found: list[Mapping[str, Any]] = []
+        if self.profile:
+            found.append(self.profile.manifest["identity"])
+        if self.comparison:
+            found.append(next(iter(self.comparison.arms.values())).identity)
+        found += [self.information.identity] if self.information else []
+        found += [self.tuning.identity] if self.tuning else []
+        return [dict(identity["model"]) for identity in found]
+
+    @property
     def model_identity(self) -> dict[str, Any] | None:
         """The manifests' entry for the model; None where there is but a schedule."""
-        if self.profile:
-            return dict(self.profile.manifest["identity"]["model"])
-        if self.comparison:
-            return dict(next(iter(self.comparison.arms.values())).identity["model"])
-        return None
+        return next(iter(self.identities), None)
 
     @property
     def title(self) -> str:
@@ -87,27 +106,30 @@ class Inputs:
     @property
     def model_name(self) -> str:
         """The model's name in the page: its id, or else its architecture."""
-        models: list[dict[str, Any]] = []
-        if self.profile:
-            models.append(self.profile.manifest["identity"]["model"])
-        if self.comparison:
-            models.append(next(iter(self.comparison.arms.values())).identity["model"])
+        models = self.identities
         if self.schedule:
             models.append(self.schedule.model.model_dump())
         names = [model.get(key) for key in ("id", "architecture") for model in models]
         return next((str(name) for name in names if name), "a model without a name")
 
 
-def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path | None) -> Inputs:
-    """Open the given inputs; raises an error where they do not belong together.
+def read_inputs(
+    profile: Path | None,
+    schedule: Schedule | None,
+    results: Path | None,
+    *,
+    information: Path | None = None,
+    tuning: Path | None = None,
+) -> Inputs:
+    """Open the given runs; raises an error where they do not belong together.
 
     Raises:
         ProfileError: no finished profile in that directory.
-        ResultsError: no finished results in that directory, or those of another model.
+        ResultsError: no finished run of its kind in a directory, or one of another model.
         ScheduleError: a schedule for another number of layers than profiled, or that is not what
             the results ran; nothing given at all.
     """
-    if profile is None and schedule is None and results is None:
+    if not any((profile, schedule, results, information, tuning)):
         raise ScheduleError(
             "nothing to report on; give a profile, a schedule or results, such as `tokenlens "
             "profile` makes"
@@ -117,7 +139,17 @@ def read_inputs(profile: Path | None, schedule: Schedule | None, results: Path |
     arm = _arm(comparison, schedule) if comparison else None
     if results and arm and schedule is None:
         schedule = Schedule(**ShardReader(results / slug(arm), "results").manifest["schedule"])
-    inputs = Inputs(opened, schedule, comparison, arm, results, _versions(results))
+    inputs = Inputs(
+        opened,
+        schedule,
+        comparison,
+        arm,
+        results,
+        _versions(results),
+        Information.load(information) if information else None,
+        information,
+        StoredTuning.load(tuning) if tuning else None,
+    )
     _check(inputs)
     return inputs
 
@@ -157,20 +189,21 @@ def _arm(comparison: Comparison, schedule: Schedule | None) -> str | None:
 
 
 def _check(inputs: Inputs) -> None:
-    profile, schedule, comparison = inputs.profile, inputs.schedule, inputs.comparison
+    profile, schedule = inputs.profile, inputs.schedule
     if profile and schedule and schedule.model.layers != profile.layers:
         raise ScheduleError(
             f"model.layers: the schedule is for {schedule.model.layers} layers, the profile "
             f"{profile.directory} has {profile.layers}; report them apart"
         )
-    if profile and comparison:
-        there = next(iter(comparison.arms.values())).identity["model"]
-        here = profile.manifest["identity"]["model"]
-        if not same_model(there, here):
+    first, *others = inputs.identities or [{}]
+    for other in others:
+        if not same_model(other, first):
+            first_name, other_name = (
+                f"{one.get('id')} ({one['config_hash']})" for one in (first, other)
+            )
             raise ResultsError(
-                f"{inputs.results} holds results of {there['id']} ({there['config_hash']}), the "
-                f"profile {profile.directory} is of {here['id']} ({here['config_hash']}), or the "
-                "weights have changed in between; report them apart"
+                f"the runs given are of {first_name} and of {other_name}, or the weights have "
+                "changed in between; report them apart"
             )
 
 

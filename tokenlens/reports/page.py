@@ -12,8 +12,10 @@ from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.explorer import Explorer, explorer
 from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
+from tokenlens.reports.information_section import information_section
 from tokenlens.reports.inputs import (
     NO_BOXES,
+    NO_INFORMATION,
     NO_PICTURES,
     NO_PROFILE,
     NO_PRUNED,
@@ -21,6 +23,7 @@ from tokenlens.reports.inputs import (
     NO_RESULTS,
     NO_SCHEDULE,
     NO_STAGES,
+    NO_TUNING,
     Inputs,
     read_inputs,
 )
@@ -36,6 +39,7 @@ from tokenlens.reports.provenance import provenance, schedule_text
 from tokenlens.reports.result_sections import headline_stats, result_section
 from tokenlens.reports.stage_sections import stage_cases
 from tokenlens.reports.templating import environment
+from tokenlens.reports.tuning_section import tuning_section
 from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
 from tokenlens.storage.files import write_text
@@ -67,6 +71,8 @@ def build_report(
     pictures: int = 6,
     samples: int = 24,
     further: Sequence[Runs] = (),
+    information: Path | None = None,
+    tuning: Path | None = None,
 ) -> ReportFiles:
     """Write `out`/report.html, self-contained, and `out`/figures.
 
@@ -79,6 +85,8 @@ def build_report(
         samples: how many samples the explorer offers; 0 leaves it out.
         further: more profiles and results, of this model or of others, each with sections of its
             own after these; the explorer has all of them.
+        information: directory of a finished information profile.
+        tuning: directory of a finished search for a schedule.
 
     What is None leaves its sections to say which command makes what they need; so does a picture
     that is no longer there. Every file is written whole or not at all, the page last.
@@ -90,8 +98,17 @@ def build_report(
             `results` ran, or nothing was given.
         OutputError: `out` cannot be written to, or holds something else.
     """
-    parts = [read_inputs(profile, schedule, results)]
-    parts += [read_inputs(one.profile, None, one.results) for one in further]
+    runs = (Runs(profile, results, out, information=information, tuning=tuning), *further)
+    parts = [
+        read_inputs(
+            one.profile,
+            None if number else schedule,
+            one.results,
+            information=one.information,
+            tuning=one.tuning,
+        )
+        for number, one in enumerate(runs)
+    ]
     claim_report(Path(out))
     folder = Path(out) / "figures"
     folders = [
@@ -141,6 +158,10 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "cautions": inputs_cautions(inputs),
         "provenance": provenance(inputs),
         **_measured(inputs, figures, pictures),
+        "information": information_section(inputs.information, figures)
+        if inputs.information
+        else NO_INFORMATION,
+        "tuning": tuning_section(inputs.tuning, figures) if inputs.tuning else NO_TUNING,
         **_outcomes(inputs, figures, pictures),
     }
 

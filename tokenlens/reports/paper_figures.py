@@ -1,7 +1,7 @@
 """The figures of a paper: each by its name, drawn from a profile, results, or both."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tokenlens.analyses import (
     attention_sinks,
     importance_maps,
+    information,
     kept_by_method,
     kept_tokens,
     layers_by_method,
@@ -24,9 +25,10 @@ from tokenlens.analyses import (
     selection_fidelity,
     shallow_deep_overlap,
     tokens_per_layer,
+    tuning_front,
 )
 from tokenlens.analyses.drawing.picture_sheet import Outline
-from tokenlens.analyses.drawing.style import Theme
+from tokenlens.analyses.drawing.style import LIGHT, Theme
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import Inputs, read_inputs
@@ -34,7 +36,14 @@ from tokenlens.reports.profile_sections import chosen_rows
 from tokenlens.reports.sheet import Sheet
 from tokenlens.reports.shown_samples import candidates, choose_samples
 from tokenlens.schedule import Schedule
+from tokenlens.storage.output_claims import claim_figures
+from tokenlens.storage.output_paths import Runs
+from tokenlens.tuning.goal import OBJECTIVES
 
+PRINTED = (".pdf", ".svg", ".png")
+"""What a paper's figures are written as, where nothing else is asked for."""
+PAPER = replace(LIGHT, width=6.75)
+"""How they look, where nothing else is asked for."""
 Scaling = Literal["shared", "layer"]
 
 
@@ -59,26 +68,38 @@ Drawn = Iterator[tuple[str, Figure]]
 
 
 def draw_figures(
-    profile: Path | None,
+    runs: Runs,
     schedule: Schedule | None,
-    results: Path | None,
-    folder: FigureFolder,
+    out: Path,
     *,
+    formats: Sequence[str] = PRINTED,
+    theme: Theme = PAPER,
     pictures: int = 2,
     scale: Scaling = "shared",
 ) -> dict[str, list[Path]]:
-    """Draw every figure that the inputs have the numbers for, in `folder`'s formats and theme.
+    """Draw every figure that the runs have the numbers for; further runs' in folders 2, 3, ….
 
-    Arguments and errors are those of `build_report`. Returns the files of each figure by its name;
-    one without numbers (no regions, the unpruned model alone) is left out.
+    `schedule` marks the layers of the first runs; other arguments are those of `Request`. Returns
+    the files of each figure by its name; one without numbers (no regions, the unpruned model alone)
+    is left out. Errors are those of `build_report`.
     """
-    request = Request(read_inputs(profile, schedule, results), folder.theme, pictures, scale)
+    claim_figures(out)
     files: dict[str, list[Path]] = {}
-    for draw in FIGURES.values():
-        for name, figure in draw(request):
-            before = len(folder.files)
-            folder.add(name, figure)
-            files[name] = folder.files[before:]
+    for number, one in enumerate((runs, *runs.further), start=1):
+        place = f"{number}/" if number > 1 else ""
+        folder = FigureFolder(out / place, formats, theme)
+        inputs = read_inputs(
+            one.profile,
+            None if place else schedule,
+            one.results,
+            information=one.information,
+            tuning=one.tuning,
+        )
+        for draw in FIGURES.values():
+            for name, figure in draw(Request(inputs, theme, pictures, scale)):
+                before = len(folder.files)
+                folder.add(name, figure)
+                files[place + name] = folder.files[before:]
     return files
 
 
@@ -201,6 +222,22 @@ def _kept_by_method(request: Request) -> Drawn:
             yield f"kept-by-method-{number}", figure
 
 
+def _information(request: Request) -> Drawn:
+    if found := request.inputs.information:
+        table = found.table()
+        yield "information", information.overview(table, theme=request.theme)
+        for curve in information.MEANINGS:
+            yield f"information-{curve}", information.plot(table, curve, theme=request.theme)
+
+
+def _tuning(request: Request) -> Drawn:
+    if found := request.inputs.tuning:
+        frame = tuning_front.compute(found)
+        cost, least = OBJECTIVES[found.goal.objective], found.goal.least
+        figure = tuning_front.plot(frame, cost=cost, least=least, theme=request.theme)
+        yield "tuning-front", figure
+
+
 def _regions(name: str, outlines: list[Outline]) -> dict[str, list[Outline]]:
     """The region of a sample where it has one, so that a legend names none that is not there."""
     return {name: outlines} if outlines else {}
@@ -219,6 +256,8 @@ FIGURES: Mapping[str, Callable[[Request], Drawn]] = MappingProxyType(
         "selection-fidelity": _selection_fidelity,
         "kept-tokens": _kept_tokens,
         "kept-by-method": _kept_by_method,
+        "information": _information,
+        "tuning": _tuning,
     }
 )
 """Every figure by its name; each yields none where the inputs lack its numbers."""

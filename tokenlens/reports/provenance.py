@@ -1,17 +1,25 @@
 """Provenance of the page: settings, hashes, versions, and the commands that made it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.nearby import from_here, near
-from tokenlens.reports.rebuilt import profile_command, report_command, run_command, select_command
+from tokenlens.reports.rebuilt import (
+    information_command,
+    profile_command,
+    report_command,
+    run_command,
+    select_command,
+    tune_command,
+)
 from tokenlens.reports.wording import listed, readable_json
 from tokenlens.schedule import Schedule
 from tokenlens.selection.criterion_names import NAMES
 from tokenlens.storage.invocation import current_command, shell_line
+from tokenlens.storage.run_directory import read_manifest
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,13 @@ def provenance(inputs: Inputs) -> Provenance:
         del identity["schedule"]
         facts = {"folder": str(inputs.results), **identity}
         tables.append(("Results", [*_facts(facts), _versions(inputs.results_versions)]))
+    if inputs.information_folder:
+        manifest = read_manifest(inputs.information_folder, "information")
+        facts = {"folder": str(inputs.information_folder), **manifest["identity"]}
+        tables.append(("Information profile", [*_facts(facts), _versions(manifest["versions"])]))
+    if found := inputs.tuning:
+        facts = {"folder": str(found.directory), **found.identity}
+        tables.append(("Search", [*_facts(facts), _versions(found.versions)]))
     tables.append(("Report", [_versions({"tokenlens": version("tokenlens")})]))
     steps = _steps(inputs)
     return Provenance(
@@ -69,17 +84,23 @@ def _steps(inputs: Inputs) -> list[tuple[str, Sequence[str] | None, list[str]]]:
     why = schedule.why if schedule else None
     by_profile = inputs.profile and why and why.criterion in (None, *NAMES)
     if schedule and why and (why.command or by_profile):
-        folder = str(inputs.profile.directory) if inputs.profile else ""
-        steps.append(("the schedule", why.command, select_command(folder, schedule)))
+        source = str(inputs.profile.directory) if inputs.profile else ""
+        steps.append(("the schedule", why.command, select_command(source, schedule)))
     if inputs.comparison and inputs.arm:
         identity = inputs.comparison.arms[inputs.arm].identity
         rebuilt = run_command(identity, inputs.comparison.plan)
         steps.append(("the results", inputs.comparison.command, rebuilt))
+    if folder := inputs.information_folder:
+        manifest = read_manifest(folder, "information")
+        rebuilt = information_command(manifest["identity"])
+        steps.append(("the information profile", manifest.get("command"), rebuilt))
+    if found := inputs.tuning:
+        steps.append(("the search", found.command, tune_command(found)))
     steps.append(("this page", current_command(), report_command(inputs)))
     return steps
 
 
-def _versions(versions: dict[str, str]) -> tuple[str, str]:
+def _versions(versions: Mapping[str, str]) -> tuple[str, str]:
     return "versions", ", ".join(f"{name} {number}" for name, number in versions.items())
 
 

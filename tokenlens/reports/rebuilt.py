@@ -11,6 +11,7 @@ from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
 from tokenlens.schedule import BudgetNote, Schedule
 from tokenlens.storage.run_directory import profile_options
+from tokenlens.tuning.stored import StoredTuning
 
 
 def profile_command(identity: dict[str, Any]) -> list[str]:
@@ -34,10 +35,33 @@ def run_command(identity: Any, plan: Plan | None) -> list[str]:
     return ["tokenlens", "run", *_what_ran(plan), *_run_options(dict(identity))]
 
 
+def information_command(identity: dict[str, Any]) -> list[str]:
+    """Words of the command that makes this information profile."""
+    options = identity["options"]
+    words = ["--share", f"{options['share']:g}", "--seed", str(options["seed"])]
+    words += ["--max-new-tokens", str(options["max_new_tokens"])]
+    return ["tokenlens", "information", *_run_options(identity), *words]
+
+
+def tune_command(found: StoredTuning) -> list[str]:
+    """Words of the command that makes this search, its number of trials left out."""
+    goal = found.goal
+    if goal.least is None:
+        words = ["--budget", str(goal.budget).replace(" %", "%")]
+        words += [] if goal.labels else ["--no-labels"]
+    else:
+        name = "--min-retained" if goal.labels else "--min-agreement"
+        words = [name, f"{100 * goal.least:g}%"]
+    words += ["--objective", goal.objective, "--seed", str(found.identity["seed"])]
+    return ["tokenlens", "tune", *words, *_run_options(dict(found.identity))]
+
+
 def report_command(inputs: Inputs) -> list[str]:
     """Words of the command that makes this page."""
     folders = [str(inputs.profile.directory)] if inputs.profile else []
     folders += [str(inputs.results)] if inputs.results else []
+    folders += [str(inputs.information_folder)] if inputs.information_folder else []
+    folders += [str(inputs.tuning.directory)] if inputs.tuning else []
     return ["tokenlens", "report", *folders]
 
 

@@ -12,6 +12,7 @@ from tokenlens.analyses.attention_map import boxes_of
 from tokenlens.errors import ProbeError
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.probing.reading import RecordedRows
+from tokenlens.reports.asked_maps import token_name
 from tokenlens.reports.explored_runs import ASKED
 from tokenlens.reports.explorer import MOST_MAP_BYTES, Explorer, photo_bytes
 from tokenlens.reports.inline import photograph
@@ -117,4 +118,4 @@ def _words(recording: RecordedRows, index: int) -> Sequence[str]:
         return [ASKED]
     if not recording.has_text:
         return [f"token at {place}" for place in recording.queries[index].tolist()]
-    return [printable(text).strip() or "␣" for text in recording.tokens[index]]
+    return [token_name(text) for text in recording.tokens[index]]

@@ -46,4 +46,6 @@ def report(
         pictures=pictures,
         samples=samples,
         further=runs.further,
+        information=runs.information,
+        tuning=runs.tuning,
     )

@@ -12,11 +12,16 @@ from tokenlens.storage.seals import read_sealed
 
 ROOT = Path("tokenlens-out")
 SCHEDULE = Path("out.json")
+INFORMATION_ROWS = "rows"
+TUNING_FRONT = "front.json"
+"""A search has it when it has ended."""
+REPORTED = ("profile", "comparison", "information", "tuning")
+"""Kinds of directories that a report shows."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Input of a report: a profile, results, or both of one model, and the report's directory.
+    """Input of a report: runs of one model, at most one of each kind, and the report's directory.
 
     `further` are those of other models, and what is a second of its kind; they are in the same
     report.
@@ -26,6 +31,8 @@ class Runs:
     results: Path | None
     report: Path
     further: tuple["Runs", ...] = ()
+    information: Path | None = None
+    tuning: Path | None = None
 
 
 def slug(name: str) -> str:
@@ -84,7 +91,7 @@ def capability_directory(model: str, data: str, samples: int) -> Path:
 
 def information_directory(model: str, data: str, samples: int) -> Path:
     """Directory of the information curves of a model on some samples; as deep as knock-out rows."""
-    return ROOT / slug(model) / f"information-{slug(data)}-{samples}" / "rows"
+    return ROOT / slug(model) / f"information-{slug(data)}-{samples}" / INFORMATION_ROWS
 
 
 def tune_directory(model: str, data: str, samples: int, goal: str) -> Path:
@@ -128,11 +135,20 @@ def _newest_of(manifests: Iterable[Path], kind: str, model: Mapping[str, Any]) -
         path
         for path in manifests
         if kind_of(path.parent) == kind
-        and (manifest := read_manifest(path.parent, kind))["complete"]
-        and same_model(manifest["identity"].get("model"), model)
-        and "importance" not in (manifest["identity"].get("options") or {})
+        and (identity := _identity_if_finished(path.parent, kind)) is not None
+        and same_model(identity.get("model"), model)
+        and "importance" not in (identity.get("options") or {})
     ]
     return _latest(found, kind)
+
+
+def _identity_if_finished(directory: Path, kind: str) -> Mapping[str, Any] | None:
+    """The identity of a run from its manifest; None where the run has not finished."""
+    if kind == "tuning":
+        manifest = read_sealed(directory / MANIFEST, ResultsError, "run `tokenlens tune` again")
+        return dict(manifest["identity"]) if (directory / TUNING_FRONT).is_file() else None
+    manifest = read_manifest(directory, kind)
+    return dict(manifest["identity"]) if manifest["complete"] else None
 
 
 def same_model(there: Any, here: Mapping[str, Any]) -> bool:
@@ -148,24 +164,37 @@ def same_model(there: Any, here: Mapping[str, Any]) -> bool:
 
 
 def find_runs(directories: Sequence[Path]) -> Runs:
-    """The runs to report on: those named, or the newest results and their model's newest profile.
+    """The runs to report on: those named, or the newest results and their model's other runs.
 
-    The report is written beside the first of them. A profile and results are together where they
-    are the only ones or of one model. Raises `ResultsError` for a directory that is neither a
-    profile nor results, and where there is nothing to report.
+    The report is written beside the first of them. Runs are together where they are the only ones
+    of their kinds or of one model. Raises `ResultsError` for a directory of no kind in `REPORTED`,
+    and where there is nothing to report.
     """
     named = {path: kind_of(path) for path in dict.fromkeys(directories)} or _newest_runs()
     for directory, kind in named.items():
-        if kind not in ("profile", "comparison"):
+        if kind not in REPORTED:
             raise ResultsError(
                 f"{directory} is no profile and no results; name a directory that `tokenlens "
-                "profile` or `tokenlens run` wrote"
+                "profile`, `run`, `information` or `tune` wrote"
             )
+    place = _beside(*next(iter(named.items())))
     first, *further = [
-        Runs(pair.get("profile"), pair.get("comparison"), next(iter(named)).parent / "report")
-        for pair in _pairs(named)
+        Runs(
+            group.get("profile"),
+            group.get("comparison"),
+            place / "report",
+            information=group.get("information"),
+            tuning=group.get("tuning"),
+        )
+        for group in _groups(named)
     ]
     return replace(first, further=tuple(further))
+
+
+def _beside(directory: Path, kind: str | None) -> Path:
+    """The folder of a model, in which a run is; information rows are one folder deeper."""
+    deeper = kind == "information" and directory.name == INFORMATION_ROWS
+    return directory.parent.parent if deeper else directory.parent
 
 
 def _newest_runs() -> dict[Path, str | None]:
@@ -178,23 +207,29 @@ def _newest_runs() -> dict[Path, str | None]:
         raise ResultsError(
             f"nothing to report under {ROOT.resolve()}: begin with `tokenlens profile`"
         )
+    first, kind = next(iter(found.items()))
+    model = _model_of(first, kind)
+    if information := _newest_of(first.parent.glob("*/*/manifest.json"), "information", model):
+        found[information] = "information"
+    if tuning := _newest_of(first.parent.glob("*/manifest.json"), "tuning", model):
+        found[tuning] = "tuning"
     return found
 
 
-def _pairs(named: Mapping[Path, str | None]) -> list[dict[str | None, Path]]:
-    """Directories by kind, at most one of each: in the first pair of their model that has room."""
-    if sorted(map(str, named.values())) == ["comparison", "profile"]:
+def _groups(named: Mapping[Path, str | None]) -> list[dict[str | None, Path]]:
+    """Directories by kind, at most one of each: in the first group of their model that has room."""
+    if len(set(named.values())) == len(named):
         return [{kind: directory for directory, kind in named.items()}]
-    pairs: list[tuple[Mapping[str, Any], dict[str | None, Path]]] = []
+    groups: list[tuple[Mapping[str, Any], dict[str | None, Path]]] = []
     for directory, kind in named.items():
         model = _model_of(directory, kind)
-        fitting = (pair for other, pair in pairs if same_model(other, model) and kind not in pair)
-        pair = next(fitting, None)
-        if pair is None:
-            pair = {}
-            pairs.append((model, pair))
-        pair[kind] = directory
-    return [pair for _, pair in pairs]
+        fitting = (one for other, one in groups if same_model(other, model) and kind not in one)
+        group = next(fitting, None)
+        if group is None:
+            group = {}
+            groups.append((model, group))
+        group[kind] = directory
+    return [group for _, group in groups]
 
 
 def _model_of(directory: Path, kind: str | None) -> Mapping[str, Any]:
@@ -204,8 +239,9 @@ def _model_of(directory: Path, kind: str | None) -> Mapping[str, Any]:
         if not arms:
             raise ResultsError(f"{directory} holds no arm; run the command that made it again")
         directory, kind = arms[0], "results"
-    model: Mapping[str, Any] = read_manifest(directory, str(kind))["identity"].get("model", {})
-    return model
+    if kind == "tuning":
+        return dict((_identity_if_finished(directory, kind) or {}).get("model", {}))
+    return dict(read_manifest(directory, str(kind))["identity"].get("model", {}))
 
 
 def kind_of(directory: Path) -> str | None:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.storage.files import write_bytes
+from tokenlens.storage.output_paths import TUNING_FRONT
 from tokenlens.storage.seals import write_sealed
 from tokenlens.tuning.goal import Goal
 from tokenlens.tuning.trials import Trial, chosen_above, chosen_within, nearest, pareto
 
-FRONT, TABLE, SCHEDULE = "front.json", "trials.csv", "schedule.json"
+FRONT, TABLE, SCHEDULE = TUNING_FRONT, "trials.csv", "schedule.json"
 COLUMNS = (
     *("trial", "name", "outcome", "samples", "cost", "retained", "low", "high"),
     *("held_out", "held_out_low", "held_out_high", "optimism"),

@@ -185,8 +185,9 @@ const makeExplorer = (root, tell) => {
     find("first").querySelector("svg").replaceChildren();
     find("pair").hidden = !maps || !state.other;
     if (!maps) return;
-    const own = state.sample.correlations;
-    correlation.show(own ? own[state.word] : model().correlations[maps.words[state.word]]);
+    const own = (state.sample.correlations || [])[state.word];
+    correlation.show(own || model().correlations[maps.words[state.word]]);
+    find("correlation-label").textContent = `Rank correlation of layers${own ? " in this sample" : ""}: choose two to compare`;
     state.values = paint(find("first").querySelector("canvas"), state.layer);
     find("layer").value = state.layer;
     find("layer-number").textContent = state.layer;

@@ -1,0 +1,86 @@
+"""The report's sections on the information profile and a search, and a paper's figures of both."""
+
+import re
+
+import pytest
+
+from tests.reports.test_reports import HOSTILE, Page
+from tests.support import synthetic
+from tests.support.measured import HORIZON, searched, write_information, write_search
+from tokenlens.errors import ResultsError
+from tokenlens.reports.page import build_report
+from tokenlens.reports.paper_figures import draw_figures
+from tokenlens.storage.output_paths import Runs
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    samples = [synthetic.sample(index, tmp_path / "pictures") for index in range(4)]
+    return Runs(
+        synthetic.write_profile(tmp_path / "profile", samples),
+        synthetic.write_results(tmp_path / "results", samples),
+        tmp_path / "report",
+        information=write_information(tmp_path / "information" / "rows"),
+        tuning=write_search(tmp_path / "search"),
+    )
+
+
+def section(html, name):
+    html = html.replace("\N{NO-BREAK SPACE}", " ")
+    return re.search(rf'<section id="{name}">(.*?)</section>', html, re.S)[1]
+
+
+def report(runs, **changes):
+    kinds = {"information": runs.information, "tuning": runs.tuning, **changes}
+    files = build_report(runs.profile, None, runs.results, runs.report, pictures=1, **kinds)
+    return files.html.read_text(encoding="utf-8")
+
+
+def test_the_sections_say_what_was_measured(folders):
+    html = report(folders)
+    used = Page(section(html, "information"))
+    assert f"from layer {HORIZON} on, 99 % of the answer tokens and more stay" in used.text
+    assert "Measured on 4 samples of scenes (calibration)" in used.text
+    assert len([one for one in used.all("img") if "in-dark" in one["class"]]) == 4
+    tried = Page(section(html, "tuning"))
+    assert (
+        "Chosen: trial 2, which retains 90.0 % at 40.0 % of the MACs of the prefill" in tried.text
+    )
+    assert "on 20 held-out samples, which chose nothing, 85.0 %" in tried.text
+    assert "these samples are synthetic" in tried.text
+    made = Page(section(html, "provenance")).text
+    assert "tokenlens information --data scenes" in made.replace("--model synthetic ", "")
+    assert "tokenlens tune --budget 50%" in made
+
+
+def test_without_them_the_page_says_which_command_makes_them(folders):
+    html = report(folders, information=None, tuning=None)
+    assert "tokenlens information" in section(html, "information")
+    assert "tokenlens tune" in section(html, "tuning")
+
+
+def test_names_of_a_search_and_of_tasks_are_escaped(folders, tmp_path):
+    hostile = write_information(tmp_path / "hostile" / "rows", tasks=[HOSTILE, "x"])
+    tuning = write_search(tmp_path / "named", searched(name=HOSTILE))
+    html = report(folders, information=hostile, tuning=tuning)
+    assert "<img src=x" not in html
+    assert "onload=alert" not in re.sub(r"&lt;.*?&gt;", "", html)
+
+
+def test_runs_of_another_model_are_refused(folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(synthetic.MODEL, "config_hash", "another")
+    other = write_search(tmp_path / "other")
+    with pytest.raises(ResultsError, match="report them apart"):
+        report(folders, tuning=other)
+
+
+def test_a_paper_s_figures_of_all_runs(folders, tmp_path):
+    more = Runs(None, None, folders.report, information=folders.information)
+    runs = Runs(**{**vars(folders), "further": (more,)})
+    files = draw_figures(runs, None, tmp_path / "paper", formats=[".svg"], pictures=1)
+    for name in ("information", "information-horizon", "tuning-front", "rank-correlation"):
+        assert files[name] == [tmp_path / "paper" / f"{name}.svg"]
+    assert files["2/information"] == [tmp_path / "paper" / "2" / "information.svg"]
+    assert "2/tuning-front" not in files
