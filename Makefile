@@ -83,4 +83,4 @@ wheel-check: wheel
 		&& ../bin/tokenlens run --schedule out.json --limit 8 && ../bin/tokenlens report
 
 clean:
-	rm -rf build dist .venv tokenlens-out out.json *.egg-info
+	rm -rf build dist .venv $(LMMS) tokenlens-out out.json *.egg-info

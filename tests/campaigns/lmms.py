@@ -2,10 +2,11 @@
 
     python -m tests.campaigns.lmms --python .venv-lmms/bin/python --limit 40
 
-Each model answers the held-out scenes without a schedule, with one that keeps every token, and with
-one that `tokenlens select-layers` writes. lmms-eval's answers must be those of `tokenlens run`,
-sample by sample. Exit code 1 where one is another, or where the schedule changes no answer: then
-equal answers would say nothing. `make lmms` prepares the environment.
+Each model answers held-out scenes without a schedule, with one that keeps every token, and with one
+that `tokenlens select-layers` writes. Answers through the plugin `tokenlens`, and by lmms-eval's
+own LLaVA through `tokenlens_wrapped`, must be those of `tokenlens run`, sample by sample. Exit code
+1 where one is another, or where the schedule changes no answer: then equal ones would say nothing.
+`make lmms` prepares the environment.
 """
 
 import argparse
@@ -26,7 +27,15 @@ from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.schedule import Schedule
 
 TASK = ROOT / "examples" / "harnesses"
-MODELS = ("tiny-qwen2-vl", "tiny-llava")
+PLUGINS = {
+    "tiny-qwen2-vl": {"tokenlens": ""},
+    "tiny-llava": {
+        "tokenlens": "",
+        "tokenlens_wrapped": ",device_map=cpu,dtype=float32",
+    },
+}
+"""Plugins that each model is asked through, and their arguments. lmms-eval's own model of Qwen2-VL
+needs torchvision, which is built for one build of torch."""
 NONE, EVERYTHING, PRUNED = "none", "everything.json", "pruned.json"
 
 
@@ -41,19 +50,20 @@ def call(command: Sequence[str], folder: Path) -> str:
     return ended.stdout + ended.stderr
 
 
-def ask_lmms(python: str, folder: Path, model: str, schedule: str, *more: str) -> list[str]:
-    """The answers of `lmms_eval --model tokenlens`, in the order of the rows.
+def ask_lmms(python: str, folder: Path, plugin: str, told: str, schedule: str) -> list[str]:
+    """The answers of `lmms_eval --model PLUGIN`, in the order of the rows.
 
     Its exit code is 0 after an error too, so that the file of answers must be there.
     """
-    told = f"pretrained={model},schedule={schedule}"
+    told += f",schedule={schedule}"
     if schedule != NONE:
         digest = hashlib.sha256((folder / schedule).read_bytes()).hexdigest()
         told += f",schedule_hash=sha256:{digest}"
     out = Path(tempfile.mkdtemp(dir=folder))
-    words = [python, "-m", "lmms_eval", "--model", "tokenlens", "--model_args", told]
+    words = [python, "-m", "lmms_eval", "--model", plugin, "--model_args", told]
     words += ["--tasks", "scenes", "--include_path", str(TASK), "--device", "cpu"]
-    said = call([*words, "--log_samples", "--output_path", str(out), *more], folder)
+    words += ["--batch_size", "1" if plugin.endswith("wrapped") else "8"]
+    said = call([*words, "--log_samples", "--output_path", str(out)], folder)
     files = list(out.rglob("*_samples_scenes.jsonl"))
     if len(files) != 1:
         raise RuntimeError(f"lmms-eval wrote no answers:\n{said[-3000:]}")
@@ -86,23 +96,21 @@ def write_schedules(folder: Path, model: str) -> None:
 
 
 def compared(python: str, folder: Path, model: str, limit: int) -> pd.DataFrame:
-    """For every schedule: samples, those answered alike, and those that the schedule changes."""
+    """For every plugin and schedule: samples, those answered alike, and as by the full model."""
     write_schedules(folder, model)
+    unpruned, everything = ask_tokenlens(folder, model, EVERYTHING, limit)
+    _, pruned = ask_tokenlens(folder, model, PRUNED, limit)
     rows = []
-    unpruned: list[str] = []
-    for schedule in (EVERYTHING, PRUNED):
-        unpruned, pruned = ask_tokenlens(folder, model, schedule, limit)
-        wanted = (
-            {NONE: unpruned, schedule: pruned} if schedule == EVERYTHING else {schedule: pruned}
-        )
-        for name, answers in wanted.items():
-            found = ask_lmms(python, folder, model, name, "--batch_size", "8")
+    for plugin, told in PLUGINS[model].items():
+        for schedule, wanted in ((NONE, unpruned), (EVERYTHING, everything), (PRUNED, pruned)):
+            found = ask_lmms(python, folder, plugin, f"pretrained={model}{told}", schedule)
             rows.append(
                 {
+                    "plugin": plugin,
                     "model": model,
-                    "schedule": name.removesuffix(".json"),
-                    "samples": len(answers),
-                    "same as tokenlens run": _alike(found, answers),
+                    "schedule": schedule.removesuffix(".json"),
+                    "samples": len(wanted),
+                    "same as tokenlens run": _alike(found, wanted),
                     "same as unpruned": _alike(found, unpruned),
                 }
             )
@@ -118,12 +126,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="of the environment of lmms-eval")
     parser.add_argument("--limit", type=int, default=40)
+    parser.add_argument("--model", action="append", choices=PLUGINS, help="by default both")
     options = parser.parse_args()
     python = str(Path(options.python).absolute())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         call([python, str(TASK / "scenes.py"), str(options.limit)], folder)
-        tables = [compared(python, folder, model, options.limit) for model in MODELS]
+        tables = [
+            compared(python, folder, model, options.limit) for model in options.model or PLUGINS
+        ]
     table = pd.concat(tables, ignore_index=True)
     sys.stdout.write(table.to_string(index=False) + "\n")
     pruned = table[table["schedule"] == "pruned"]

@@ -99,7 +99,7 @@ def test_lmms_eval_finds_the_models_and_imports_no_torch_for_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "tokenlens.harnesses.lmms_manifest", raising=False)
     before = set(sys.modules)
     manifests = entry.load()
-    assert [one.model_id for one in manifests] == ["tokenlens"]
+    assert [one.model_id for one in manifests] == ["tokenlens", "tokenlens_wrapped"]
     new = {name for name in sys.modules if name not in before}
     assert {name for name in new if name.startswith("tokenlens")} <= {
         "tokenlens.harnesses",

@@ -5,6 +5,7 @@
 
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
@@ -37,6 +38,7 @@ class ModelManifest:
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `import lmms_eval` work, unless it is there."""
     if find_spec("lmms_eval") is not None:
+        import_module("lmms_eval.models")  # which reads the manifest, so it comes first
         return
     contents = {
         "lmms_eval": {},

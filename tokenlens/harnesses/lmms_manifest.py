@@ -10,5 +10,9 @@ MANIFESTS = (
         model_id="tokenlens",
         simple_class_path="tokenlens.harnesses.lmms_model.TokenlensModel",
     ),
+    ModelManifest(
+        model_id="tokenlens_wrapped",
+        simple_class_path="tokenlens.harnesses.lmms_wrapped.WrappedModel",
+    ),
 )
-"""`tokenlens` asks as tokenlens does."""
+"""`tokenlens` asks as tokenlens does; `tokenlens_wrapped` prunes a model of lmms-eval's own."""
