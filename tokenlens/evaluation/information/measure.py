@@ -1,8 +1,9 @@
 """Measurement of the curves: one forward pass per arm over prompt and answer, stored per sample."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from tokenlens.evaluation.running.cache_key import code_hash, sample_key
 from tokenlens.evaluation.running.generation import Prepared, answer_tokens
 from tokenlens.evaluation.running.shared_features import shared_features
 from tokenlens.measures.divergence import kl_divergence, same_top
-from tokenlens.models.fingerprint import model_identity
+from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import Advance, progress
 from tokenlens.pruning.refusals import refuse_model
@@ -29,6 +30,7 @@ from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.shards import ShardStore, existing_run
+from tokenlens.workers import Work, Workers
 
 _PURPOSE = "the information profile"
 _SHARD_ROWS = 64
@@ -91,6 +93,7 @@ def information(
     seed: int = 0,
     batch_size: int = 8,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> Information:
     """Measure without labels how each layer uses the picture (see `information.arms`).
 
@@ -107,6 +110,7 @@ def information(
         seed: see `Options`.
         batch_size: samples per forward pass.
         show_progress: show a bar with an ETA on standard error.
+        workers: processes that run the model in place of this one, with the same rows.
 
     Raises:
         ResultsError: no samples, or an option out of range.
@@ -121,7 +125,7 @@ def information(
     samples = with_pictures(samples, _PURPOSE)
     with TemporaryDirectory() as folder:
         directory = Path(folder) / KIND if out is None else Path(out)
-        _fill(vlm, samples, directory, options, batch_size, show_progress)
+        _fill(vlm, samples, directory, options, batch_size, show_progress, workers)
         return Information.load(directory)
 
 
@@ -163,6 +167,7 @@ def _fill(
     options: Options,
     batch_size: int,
     show_progress: bool,
+    workers: Workers | None,
 ) -> None:
     """Store the rows that are missing; batches always group the same samples."""
     store = ShardStore.open(
@@ -173,26 +178,51 @@ def _fill(
         info={"layers": vlm.layers},
         shard_rows=_SHARD_ROWS,
     )
-    arms = Arms(vlm, options.share, options.seed)
     passes = len(CURVES) * vlm.layers
     with (
         store,
-        shared_features(vlm.model),
         progress(KIND, len(samples) * passes, store.count * passes, show_progress) as advance,
     ):
 
-        def rows_of(batches: Iterator[range]) -> Iterator[Iterator[dict[str, Any]]]:
-            for places in batches:
-                yield _rows(arms, samples[places.start : places.stop], options, advance)
+        def rows_of(batches: Iterator[range]) -> Iterator[Iterable[dict[str, Any]]]:
+            taken = (samples[places.start : places.stop] for places in batches)
+            if workers is None:
+                return (rows_of_batch(vlm, options, batch, advance) for batch in taken)
+            start = partial(start_measuring, workers.load, options, _running(vlm))
+            return workers.map(start, list(taken))
 
         for _ in store.fill(len(samples), batch_size, rows_of):
-            pass  # progress is counted in forward passes, by `_rows`
+            if workers is not None:  # else counted pass by pass
+                advance(passes)
         if not store.complete:
             store.finish()
 
 
+def start_measuring(load: Callable[[], VLM], options: Options, identity: Mapping[str, Any]) -> Work:
+    """What a worker does: `rows_of_batch` by a model of its own.
+
+    Raises `ModelError` where that is not the model, or not the code, of `identity`.
+    """
+    vlm = load()
+    require_same(_running(vlm), identity)
+    return partial(rows_of_batch, vlm, options)
+
+
+def rows_of_batch(
+    vlm: VLM, options: Options, samples: Sequence[Sample], advance: Advance | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; its pictures go through the vision tower once for all passes."""
+    with shared_features(vlm.model):
+        yield from _rows(Arms(vlm, options.share, options.seed), samples, options, advance)
+
+
+def _running(vlm: VLM) -> dict[str, Any]:
+    """What must be the same in every worker: the model's identity, and the code that runs it."""
+    return {**model_identity(vlm), "code": code_hash()}
+
+
 def _rows(
-    arms: Arms, samples: Sequence[Sample], options: Options, advance: Advance
+    arms: Arms, samples: Sequence[Sample], options: Options, advance: Advance | None
 ) -> Iterator[dict[str, Any]]:
     """Answer a batch, run every arm along the answers, and make a row of every sample."""
     vlm, prepared = arms.vlm, Prepared(arms.vlm, samples)
@@ -213,7 +243,8 @@ def _rows(
                 _check_finite(samples[place], curve, layer, other)
                 pair = kl_divergence(own, other.numpy()), same_top(own, other.numpy())
                 found[place].append(pair)
-            advance(len(samples))
+            if advance is not None:
+                advance(len(samples))
         for row, pairs in zip(rows, found, strict=True):
             row[f"{curve}_kl"] = np.concatenate([divergence for divergence, _ in pairs])
             row[f"{curve}_agreement"] = np.concatenate([same for _, same in pairs])
