@@ -2,9 +2,11 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+LMMS ?= .venv-lmms
+SAMPLES ?= 40
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo examples smol gpu test lint format docs coverage wheel wheel-check clean
+.PHONY: install demo examples smol gpu lmms test lint format docs coverage wheel wheel-check clean
 
 install: $(INSTALLED)
 
@@ -32,6 +34,17 @@ test: install
 # At most six minutes; without a GPU it says so. Writes build/gpu/.
 gpu: install
 	$(BIN)/python -m benchmarks.gpu
+
+# lmms-eval's own command line answers as `tokenlens run` does. It has an environment of its own,
+# which reads torch and all else that tokenlens needs from the first.
+lmms: install
+	test -x $(LMMS)/bin/python || $(PYTHON) -m venv $(LMMS)
+	$(BIN)/python -c 'import sys; print(*(p for p in sys.path if p.endswith("site-packages")), sep="\n")' \
+		> $$($(LMMS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth
+	$(LMMS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--requirement tests/campaigns/lmms-requirements.txt --editable .
+	OMP_NUM_THREADS=1 $(LMMS)/bin/python -m pytest -q tests/harnesses
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaigns.lmms --python $(LMMS)/bin/python --limit $(SAMPLES)
 
 # mypy reads an installed copy, so that cli/, analyses/ and data/ are seen under their real names.
 lint: install
@@ -70,4 +83,4 @@ wheel-check: wheel
 		&& ../bin/tokenlens run --schedule out.json --limit 8 && ../bin/tokenlens report
 
 clean:
-	rm -rf build dist .venv tokenlens-out out.json *.egg-info
+	rm -rf build dist .venv $(LMMS) tokenlens-out out.json *.egg-info

@@ -32,6 +32,7 @@ from tokenlens.evaluation.running.results import MACRO
 from tokenlens.samples.dataset import with_pictures
 from tokenlens.schedule import ModelRef, Schedule, Scorer
 from tokenlens.wording.figures import percent
+from tokenlens.workers import Workers
 
 from .drawing.canvas import panels
 from .drawing.style import LIGHT, Theme, fit, legend_columns, themed
@@ -86,6 +87,7 @@ def compute(
     seed: int = 0,
     batch_size: int = 8,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> pd.DataFrame:
     """Scores by layer for each of `ARMS`, and unpruned.
 
@@ -99,6 +101,7 @@ def compute(
         seed: of the random shares.
         batch_size: samples per batch.
         show_progress: show a bar with an ETA on standard error.
+        workers: processes that answer in place of this one, with the same scores.
 
     Returns:
         Columns `layer`, `left` (a key of `ARMS`), `task` (each, then `all`), `samples`, `score`,
@@ -115,6 +118,7 @@ def compute(
         batch_size=batch_size,
         show_progress=show_progress,
         timed=False,
+        workers=workers,
     )
     table = scores_or_agreement(comparison.table())
     whole = table[table["arm"] == UNPRUNED].set_index("task")["score"]

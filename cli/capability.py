@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .console import console, duration, mode, wrote
-from .options import load_model
 from .output import results
+from .workers import load_spread
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
     from tokenlens.probing.profile import Profile
     from tokenlens.selection.criteria import Capability
+    from tokenlens.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Reruns:
     rows: Path | None
     batch_size: int
     dry_run: bool
+    workers: int | None = None
+    ray: str | None = None
+    worker_gpus: float = 0
+    worker_cpus: int = 1
 
     def refuse(self, criterion: str) -> None:
         """Raise `SelectionError` for an option without effect: `criterion` runs no model.
@@ -63,21 +68,21 @@ class Reruns:
         named = self.model or self.revision or self.dtype
         comparison = None if named else finished(directory, profile, samples)
         if comparison is None:
-            vlm = self._load(profile, model, revision)
-            taken = estimate(vlm, samples, directory, self.batch_size)
-            results(runs=taken, directory=directory)
-            console.print(
-                f"Capability: {taken.runs} runs (unpruned, then the choice of each of {vlm.layers} "
-                f"layers) over {taken.samples} samples of {samples.name}, {taken.answers} answers, "
-                f"{taken.done} of them there. Prefill MACs: {taken.passes:.1f} times the profile's "
-                f"one pass. By the first {taken.measured} samples the rest takes about "
-                f"{duration(taken.seconds)}."
-            )
+            vlm, spread = self._load(profile, model, revision)
+            if spread is None or self.dry_run:
+                taken = estimate(vlm, samples, directory, self.batch_size)
+                results(runs=taken, directory=directory)
+                console.print(
+                    f"Capability: {taken.runs} runs (unpruned, then the choice of each of "
+                    f"{vlm.layers} layers) over {taken.samples} samples of {samples.name}, "
+                    f"{taken.answers} answers, {taken.done} of them there. Prefill MACs: "
+                    f"{taken.passes:.1f} times the profile's one pass. By the first "
+                    f"{taken.measured} samples the rest takes about {duration(taken.seconds)}."
+                )
             if self.dry_run:
                 return None
-            comparison = measure(
-                vlm, samples, directory, batch_size=self.batch_size, show_progress=True
-            )
+            how: dict[str, Any] = {"batch_size": self.batch_size, "workers": spread}
+            comparison = measure(vlm, samples, directory, show_progress=True, **how)
         elif self.dry_run:
             results(directory=directory)
             console.print(f"Capability: all answers are in {directory}; nothing is left to run.")
@@ -97,36 +102,47 @@ class Reruns:
         model, revision = profiled_model(profile, self.model, self.revision)
         samples = profiled_samples(profile, self.data, self.limit)
         directory = self.rows or information_directory(model, samples.name, len(samples))
-        vlm = self._load(profile, model, revision)
-        taken = estimate(vlm, samples, directory, paths=False, batch_size=self.batch_size)
-        results(runs=taken, directory=directory)
-        console.print(
-            f"Agreement: {taken.arms} forward passes over each of {taken.samples} samples of "
-            f"{samples.name}, {taken.done} of them there; by the first batch the rest takes about "
-            f"{duration(taken.seconds)}."
-        )
+        vlm, spread = self._load(profile, model, revision)
+        if spread is None or self.dry_run:
+            taken = estimate(vlm, samples, directory, paths=False, batch_size=self.batch_size)
+            results(runs=taken, directory=directory)
+            console.print(
+                f"Agreement: {taken.arms} forward passes over each of {taken.samples} samples of "
+                f"{samples.name}, {taken.done} of them there; by the first batch the rest takes "
+                f"about {duration(taken.seconds)}."
+            )
         if self.dry_run:
             return None
-        found = information(
-            vlm,
-            samples,
-            directory,
-            paths=False,
-            batch_size=self.batch_size,
-            show_progress=True,
-        )
+        how: dict[str, Any] = {
+            "paths": False,
+            "batch_size": self.batch_size,
+            "workers": spread,
+        }
+        found = information(vlm, samples, directory, show_progress=True, **how)
         wrote("Agreement measured in", directory)
         return found.as_capability()
 
-    def _load(self, profile: "Profile", model: str, revision: str | None) -> "VLM":
+    def _load(
+        self, profile: "Profile", model: str, revision: str | None
+    ) -> "tuple[VLM, Workers | None]":
         from tokenlens.errors import ModelError
         from tokenlens.evaluation.profile_inputs import require_profiled
 
         try:
-            vlm = load_model(model, revision, self.device, self.dtype, self.device_map)
+            vlm, spread = load_spread(
+                self.workers,
+                self.ray,
+                self.worker_gpus,
+                self.worker_cpus,
+                name=model,
+                revision=revision,
+                device=self.device,
+                dtype=self.dtype,
+                device_map=self.device_map,
+            )
         except ModelError as error:
             raise ModelError(
                 f"the model of {profile.directory} is run again, and it cannot be loaded: {error}"
             ) from error
         require_profiled(vlm, profile)
-        return vlm
+        return vlm, spread

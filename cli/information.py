@@ -21,9 +21,9 @@ from .options import (
     Out,
     Revision,
     check_model,
-    load_model,
 )
 from .output import results
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.information.curves import Information
@@ -59,6 +59,10 @@ def information(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    workers: WorkerCount = None,
+    ray: RayAddress = None,
+    worker_gpus: WorkerGpus = 0,
+    worker_cpus: WorkerCpus = 1,
 ) -> None:
     """Measure how the model's own answer changes when layers run without the picture.
 
@@ -80,22 +84,22 @@ def information(
 
     options = Options(share, max_new_tokens, seed)
     options.check(batch_size)
-    vlm = load_model(name, revision, device, dtype, device_map)
+    how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
     directory = out or information_directory(name, samples.name, len(samples))
-    taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)
     results(model=name, data=source, samples=len(samples), seed=seed, directory=directory)
+    if spread is None or dry_run:
+        taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)
+        console.print(
+            f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
+            f"{samples.name}, {taken.done} of them there, and then up to {taken.path_arms} on "
+            f"fewer tokens; by the first batch the rest takes about {duration(taken.seconds)}."
+        )
     if dry_run:
         results(dry_run=taken)
-    console.print(
-        f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
-        f"{samples.name}, {taken.done} of them there, and then up to {taken.path_arms} on fewer "
-        f"tokens; by the first batch the rest takes about {duration(taken.seconds)}."
-    )
-    if dry_run:
         return
-    found = measure(
-        vlm, samples, directory, batch_size=batch_size, show_progress=True, **vars(options)
-    )
+    given = {"batch_size": batch_size, "workers": spread, **vars(options)}
+    found = measure(vlm, samples, directory, show_progress=True, **given)
     _write(found, directory)
 
 

@@ -21,15 +21,16 @@ from .options import (
     Out,
     Revision,
     check_model,
-    load_model,
 )
 from .output import results
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tokenlens.models.vlm import VLM
     from tokenlens.samples.dataset import Samples
+    from tokenlens.workers import Workers
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +56,10 @@ def knock_out(
     dtype: Dtype = None,
     device_map: DeviceMap = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random fifths.")] = 0,
+    workers: WorkerCount = None,
+    ray: RayAddress = None,
+    worker_gpus: WorkerGpus = 0,
+    worker_cpus: WorkerCpus = 1,
     dry_run: DryRun = False,
 ) -> None:
     """Score the model without visual tokens from each layer on; a stopped run continues.
@@ -74,7 +79,8 @@ def knock_out(
 
     from tokenlens.analyses import knock_out as analysis
 
-    vlm = load_model(name, revision, device, dtype, device_map)
+    how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
     directory = out or knock_out_directory(name, samples.name, len(samples))
     layers = range(2 if every == 1 else 3, vlm.layers + 1, every)
     answers = answers_directory(name)
@@ -91,9 +97,10 @@ def knock_out(
         seed=seed,
         batch_size=batch_size,
         show_progress=True,
+        workers=spread,
     )
     _print_scores(table, directory)
-    _print_regions(vlm, samples, directory, batch_size)
+    _print_regions(vlm, samples, directory, batch_size, spread)
     wrote("Rows and figure", directory)
 
 
@@ -138,13 +145,20 @@ def _print_scores(table: "pd.DataFrame", directory: Path) -> None:
         console.print(f"{note}.")
 
 
-def _print_regions(vlm: "VLM", samples: "Samples", directory: Path, batch_size: int) -> None:
+def _print_regions(
+    vlm: "VLM", samples: "Samples", directory: Path, batch_size: int, workers: "Workers | None"
+) -> None:
     """Print the recall of regions, and what shallow layers would discard, by a profile."""
     from tokenlens.analyses import shallow_deep_overlap, target_recall
     from tokenlens.probing.profiling import profile_samples
 
     profile = profile_samples(
-        vlm, samples, directory / "profile", batch_size=batch_size, show_progress=True
+        vlm,
+        samples,
+        directory / "profile",
+        batch_size=batch_size,
+        show_progress=True,
+        workers=workers,
     )
     recall = target_recall.compute(profile, samples)
     shallow, deep, share = shallow_deep_overlap.summary(shallow_deep_overlap.compute(profile))

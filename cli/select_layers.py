@@ -9,6 +9,7 @@ from .capability import Reruns
 from .console import Table, cautions, console, next_command, wrote
 from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_model
 from .output import results
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus
 
 if TYPE_CHECKING:
     from tokenlens.methods.plan import LayerVerdict, Selection
@@ -104,6 +105,10 @@ def select_layers(
             rich_help_panel=_RERUNS,
         ),
     ] = None,
+    workers: WorkerCount = None,
+    ray: RayAddress = None,
+    worker_gpus: WorkerGpus = 0,
+    worker_cpus: WorkerCpus = 1,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -126,7 +131,8 @@ def select_layers(
     check_criterion(criterion)
     target_budget = parse_budget(budget)
     reruns = Reruns(
-        model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run
+        *(model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run),
+        *(workers, ray, worker_gpus, worker_cpus),
     )
     if criterion not in MEASURED:
         reruns.refuse(criterion)

@@ -28,9 +28,9 @@ from .options import (
     Model,
     Revision,
     check_model,
-    load_model,
 )
 from .output import results
+from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,6 +147,10 @@ def tune(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    workers: WorkerCount = None,
+    ray: RayAddress = None,
+    worker_gpus: WorkerGpus = 0,
+    worker_cpus: WorkerCpus = 1,
     dry_run: DryRun = False,
 ) -> None:
     """Search for a schedule: layers, keeps, disposals, merging and scorers of up to three stages.
@@ -159,8 +163,9 @@ def tune(
     from tokenlens.storage.output_paths import answers_directory, tune_directory
     from tokenlens.tuning.goal import Goal
 
-    how: dict[str, Any] = {"objective": objective, "labels": labels}
-    goal = Goal.of(budget, min_retained, min_agreement, **how)
+    how: dict[str, Any] = {"min_retained": min_retained, "min_agreement": min_agreement}
+    how |= {"objective": objective, "labels": labels}
+    goal = Goal.of(budget, **how)
     _check_search(trials, timeout, profile)
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
     check_model(name, revision, device, dtype, device_map)
@@ -168,7 +173,8 @@ def tune(
 
     from tokenlens.tuning.tune import tune as search
 
-    vlm = load_model(name, revision, device, dtype, device_map)
+    where = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **where)
     directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
     results(model=name, data=source, goal=goal.as_json(), samples=len(samples), seed=seed)
     extent: dict[str, Any] = {"trials": trials, "timeout": timeout, "batch_size": batch_size}
@@ -177,20 +183,9 @@ def tune(
         _print_estimate(vlm, samples, goal, directory, extent)
         return
     announce(f"Tuning {name} on {len(samples)} samples of {samples.name}: {goal.words}")
-    found = search(
-        vlm,
-        samples,
-        budget,
-        min_retained=min_retained,
-        min_agreement=min_agreement,
-        seed=seed,
-        held_out=unseen,
-        out=directory,
-        answers=answers_directory(name),
-        show_progress=True,
-        **how,
-        **extent,
-    )
+    extent |= {"seed": seed, "held_out": unseen, "out": directory, "workers": spread}
+    answers = answers_directory(name)
+    found = search(vlm, samples, budget, answers=answers, show_progress=True, **how, **extent)
     _report(found, directory)
 
 

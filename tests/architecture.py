@@ -27,7 +27,7 @@ ARROWS = [
     {"evaluation"},
     {"benching"},
     {"tuning"},
-    {"reports", "analyses"},
+    {"reports", "analyses", "harnesses"},
     {"cli"},
 ]
 """Rooms from the lowest to the highest: imports go down, or stay among neighbours."""

@@ -28,6 +28,7 @@ from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
 from tokenlens.storage.output_paths import same_model, slug
+from tokenlens.workers import Workers
 
 if TYPE_CHECKING:
     from tokenlens.probing.profile import Profile
@@ -71,6 +72,7 @@ def measure(
     *,
     batch_size: int = 8,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> Comparison:
     """Answer all samples unpruned and once per layer, in layers + 1 runs; see `compare`.
 
@@ -86,6 +88,7 @@ def measure(
         max_new_tokens=_MAX_NEW_TOKENS,
         show_progress=show_progress,
         timed=False,
+        workers=workers,
     )
 
 

@@ -12,6 +12,7 @@ from tokenlens.errors import OptionError
 from tokenlens.schedule.budget import Budget, parse_budget
 from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of
+from tokenlens.workers import Workers
 
 Objective = Literal["macs", "prefill-time", "kv"]
 OBJECTIVES: dict[Objective, str] = {
@@ -137,6 +138,15 @@ def check_extent(trials: int, timeout: float | None) -> None:
         raise OptionError(f"--trials: got {trials}, expected a number from 0")
     if timeout is not None and not timeout > 0:
         raise OptionError(f"--timeout: got {timeout:g}, expected a number of seconds above 0")
+
+
+def check_workers(goal: Goal, workers: Workers | None) -> None:
+    """Raise `OptionError` where times are to be measured by workers, which share machines."""
+    if workers is not None and goal.objective == "prefill-time":
+        raise OptionError(
+            "objective prefill-time is measured in one process, since workers share machines; "
+            "leave the workers out, or reduce macs"
+        )
 
 
 def require_optuna() -> None:

@@ -28,7 +28,7 @@ from tokenlens.storage.output_paths import kind_of
 from tokenlens.storage.run_directory import MANIFEST
 from tokenlens.storage.seals import read_sealed, write_sealed
 from tokenlens.storage.versions import versions
-from tokenlens.tuning.goal import Goal, check_extent
+from tokenlens.tuning.goal import Goal, check_extent, check_workers
 from tokenlens.tuning.judge import Judge
 from tokenlens.tuning.search import Search
 from tokenlens.tuning.space import METHOD, Space
@@ -37,6 +37,7 @@ from tokenlens.tuning.study import Study
 from tokenlens.tuning.trials import Trial
 from tokenlens.tuning.tuning import HeldOut, Tuning
 from tokenlens.wording import cautions
+from tokenlens.workers import Workers
 
 KIND = "tuning"
 TRIALS = 100
@@ -67,6 +68,7 @@ def tune(
     batch_size: int | None = None,
     max_new_tokens: int = 32,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> Tuning:
     """Find the best schedule within a budget, or the cheapest that keeps a share of the score.
 
@@ -96,6 +98,8 @@ def tune(
         batch_size: samples per batch; it does not change the answers.
         max_new_tokens: tokens after which an answer is cut off.
         show_progress: show a bar with an ETA on standard error.
+        workers: processes that answer in place of this one, with the same trials. They load the
+            model for every step of a trial that has answers to give.
 
     Raises:
         OptionError: a goal with options that exclude each other, or an option out of range.
@@ -106,7 +110,10 @@ def tune(
     """
     goal = Goal.of(budget, min_retained, min_agreement, objective=objective, labels=labels)
     check_extent(trials, timeout)
-    options = RunOptions(batch_size=batch_size or many_at_once(vlm), max_new_tokens=max_new_tokens)
+    check_workers(goal, workers)
+    options = RunOptions(
+        batch_size=batch_size or many_at_once(vlm), max_new_tokens=max_new_tokens, workers=workers
+    )
     Run(vlm, samples, options).check([])
     samples = with_pictures(samples, _PURPOSE)
     held_out = with_pictures(held_out, _PURPOSE) if held_out else held_out

@@ -1,8 +1,9 @@
 """Measurement of the curves: one forward pass per arm over prompt and answer, stored per sample."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
 from tokenlens.evaluation.running.cache_key import code_hash, sample_key
 from tokenlens.evaluation.running.generation import Prepared, answer_tokens
 from tokenlens.evaluation.running.shared_features import shared_features
-from tokenlens.models.fingerprint import model_identity
+from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import Advance, progress
 from tokenlens.pruning.refusals import refuse_model
@@ -30,6 +31,7 @@ from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.shards import ShardStore, existing_run
+from tokenlens.workers import Work, Workers
 
 _PURPOSE = "the information profile"
 _SHARD_ROWS = 64
@@ -95,6 +97,7 @@ def information(
     paths: bool = True,
     batch_size: int = 8,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> Information:
     """Measure without labels how each layer uses the picture (see `information.arms`).
 
@@ -113,6 +116,7 @@ def information(
         paths: whether the paths are measured as well.
         batch_size: samples per forward pass.
         show_progress: show a bar with an ETA on standard error.
+        workers: processes that run the model in place of this one, with the same rows.
 
     Raises:
         ResultsError: no samples, or an option out of range.
@@ -127,7 +131,7 @@ def information(
     samples = with_pictures(samples, _PURPOSE)
     with TemporaryDirectory() as folder:
         directory = Path(folder) / KIND if out is None else Path(out)
-        _fill(vlm, samples, directory, options, batch_size, show_progress)
+        _fill(vlm, samples, directory, options, batch_size, show_progress, workers)
         found = Information.load(directory)
         if not paths:
             return found
@@ -140,6 +144,7 @@ def information(
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             show_progress=show_progress,
+            workers=workers,
         )
         return replace(found, paths=measured)
 
@@ -188,6 +193,7 @@ def _fill(
     options: Options,
     batch_size: int,
     show_progress: bool,
+    workers: Workers | None,
 ) -> None:
     """Store the rows that are missing; batches always group the same samples."""
     store = ShardStore.open(
@@ -198,26 +204,51 @@ def _fill(
         info={"layers": vlm.layers},
         shard_rows=_SHARD_ROWS,
     )
-    arms = Arms(vlm, options.share, options.seed)
     passes = len(CURVES) * vlm.layers
     with (
         store,
-        shared_features(vlm.model),
         progress(KIND, len(samples) * passes, store.count * passes, show_progress) as advance,
     ):
 
-        def rows_of(batches: Iterator[range]) -> Iterator[Iterator[dict[str, Any]]]:
-            for places in batches:
-                yield _rows(arms, samples[places.start : places.stop], options, advance)
+        def rows_of(batches: Iterator[range]) -> Iterator[Iterable[dict[str, Any]]]:
+            taken = (samples[places.start : places.stop] for places in batches)
+            if workers is None:
+                return (rows_of_batch(vlm, options, batch, advance) for batch in taken)
+            start = partial(start_measuring, workers.load, options, _running(vlm))
+            return workers.map(start, list(taken))
 
         for _ in store.fill(len(samples), batch_size, rows_of):
-            pass  # progress is counted in forward passes, by `_rows`
+            if workers is not None:  # else counted pass by pass
+                advance(passes)
         if not store.complete:
             store.finish()
 
 
+def start_measuring(load: Callable[[], VLM], options: Options, identity: Mapping[str, Any]) -> Work:
+    """What a worker does: `rows_of_batch` by a model of its own.
+
+    Raises `ModelError` where that is not the model, or not the code, of `identity`.
+    """
+    vlm = load()
+    require_same(_running(vlm), identity)
+    return partial(rows_of_batch, vlm, options)
+
+
+def rows_of_batch(
+    vlm: VLM, options: Options, samples: Sequence[Sample], advance: Advance | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; its pictures go through the vision tower once for all passes."""
+    with shared_features(vlm.model):
+        yield from _rows(Arms(vlm, options.share, options.seed), samples, options, advance)
+
+
+def _running(vlm: VLM) -> dict[str, Any]:
+    """What must be the same in every worker: the model's identity, and the code that runs it."""
+    return {**model_identity(vlm), "code": code_hash()}
+
+
 def _rows(
-    arms: Arms, samples: Sequence[Sample], options: Options, advance: Advance
+    arms: Arms, samples: Sequence[Sample], options: Options, advance: Advance | None
 ) -> Iterator[dict[str, Any]]:
     """Answer a batch, run every arm along the answers, and make a row of every sample."""
     answered = Answered.of(arms.vlm, samples, options.max_new_tokens)
@@ -235,7 +266,8 @@ def _rows(
                 changes = answered.changes(f"arm {curve} at layer {layer}")
             for place, change in enumerate(changes):
                 found[place].append(change)
-            advance(len(samples))
+            if advance is not None:
+                advance(len(samples))
         for row, layers in zip(rows, found, strict=True):
             row[f"{curve}_kl"] = np.concatenate([change.kl for change in layers])
             row[f"{curve}_agreement"] = np.concatenate([change.agreement for change in layers])

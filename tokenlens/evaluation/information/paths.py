@@ -5,8 +5,9 @@ What layers need is measured one layer at a time, and does not always add up (se
 far as each of `SHARES` reaches, one forward pass each. No labels are used.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,11 +17,13 @@ import pyarrow as pa
 
 from tokenlens.errors import BudgetError, PruningError, ResultsError, ScheduleError
 from tokenlens.evaluation.information.answered import Answered
+from tokenlens.evaluation.running.cache_key import code_hash
 from tokenlens.evaluation.running.generation import Prepared
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.shared_features import shared_features
 from tokenlens.measures.divergence import Floats
 from tokenlens.measures.intervals import bootstrap_interval
+from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.models.prompt_lengths import typical_prompt
 from tokenlens.models.structure import deepstack_layers
 from tokenlens.models.vlm import VLM
@@ -36,6 +39,7 @@ from tokenlens.selection.solve import parse_budget, solved_schedule
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.run_directory import MANIFEST, find_run
 from tokenlens.storage.shards import ShardReader, ShardStore
+from tokenlens.workers import Work, Workers
 
 SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 """Shares of the unpruned prefill's MACs at which paths are measured."""
@@ -163,10 +167,11 @@ def fill_paths(
     max_new_tokens: int,
     batch_size: int,
     show_progress: bool = False,
+    workers: Workers | None = None,
 ) -> PathLosses:
     """Store the rows of the paths that are missing in `out`; a run that was cut off continues.
 
-    `identity` is that of the curves which `needs` are of.
+    `identity` is that of the curves which `needs` are of. With `workers` these run the model.
     """
     arms = path_arms(vlm, needs, samples[0])
     schedules = hash_json([arm.schedule.model_dump(mode="json") for arm in arms])
@@ -178,22 +183,47 @@ def fill_paths(
         info={"arms": [[arm.path, arm.share] for arm in arms]},
         shard_rows=_SHARD_ROWS,
     )
+    running = {**model_identity(vlm), "code": code_hash()}
     with (
         store,
-        shared_features(vlm.model),
         progress(KIND, len(samples), store.count, show_progress) as advance,
     ):
 
-        def rows_of(batches: Iterator[range]) -> Iterator[list[dict[str, Any]]]:
-            for places in batches:
-                batch = samples[places.start : places.stop]
-                yield _rows(Answered.of(vlm, batch, max_new_tokens), arms)
+        def rows_of(batches: Iterator[range]) -> Iterator[Iterable[dict[str, Any]]]:
+            taken = (samples[places.start : places.stop] for places in batches)
+            if workers is None:
+                return (rows_of_batch(vlm, arms, max_new_tokens, batch) for batch in taken)
+            start = partial(start_following, workers.load, arms, max_new_tokens, running)
+            return workers.map(start, list(taken))
 
         for _ in store.fill(len(samples), batch_size, rows_of):
             advance(1)
         if not store.complete:
             store.finish()
     return PathLosses.load(out)
+
+
+def start_following(
+    load: Callable[[], VLM],
+    arms: Sequence[PathArm],
+    max_new_tokens: int,
+    identity: Mapping[str, Any],
+) -> Work:
+    """What a worker does: `rows_of_batch` by a model of its own.
+
+    Raises `ModelError` where that is not the model, or not the code, of `identity`.
+    """
+    vlm = load()
+    require_same({**model_identity(vlm), "code": code_hash()}, identity)
+    return partial(rows_of_batch, vlm, arms, max_new_tokens)
+
+
+def rows_of_batch(
+    vlm: VLM, arms: Sequence[PathArm], max_new_tokens: int, samples: Sequence[Sample]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; its pictures go through the vision tower once for all passes."""
+    with shared_features(vlm.model):
+        yield from _rows(Answered.of(vlm, samples, max_new_tokens), arms)
 
 
 def _rows(answered: Answered, arms: Sequence[PathArm]) -> list[dict[str, Any]]:
