@@ -11,6 +11,7 @@ from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     BatchSize,
     Data,
     Device,
@@ -18,10 +19,10 @@ from .options import (
     Dtype,
     Limit,
     Model,
+    ModelOptions,
     Out,
+    Quantize,
     Revision,
-    check_model,
-    load_model,
 )
 from .output import results
 
@@ -59,6 +60,8 @@ def information(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
 ) -> None:
     """Measure how the model's own answer changes when layers run without the picture.
 
@@ -71,7 +74,8 @@ def information(
     from tokenlens.storage.output_paths import information_directory
 
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
-    check_model(name, revision, device, dtype, device_map)
+    loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples = load_samples(source, "calibration", limit, task or ())
 
     from tokenlens.evaluation.information.measure import Options, estimate
@@ -79,8 +83,8 @@ def information(
 
     options = Options(share, max_new_tokens, seed)
     options.check(batch_size)
-    vlm = load_model(name, revision, device, dtype, device_map)
-    directory = out or information_directory(name, samples.name, len(samples))
+    vlm = loading.load()
+    directory = out or information_directory(loading.label, samples.name, len(samples))
     taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)
     results(model=name, data=source, samples=len(samples), seed=seed, directory=directory)
     if dry_run:

@@ -20,15 +20,16 @@ from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     Data,
     Device,
     DeviceMap,
     Dtype,
     Limit,
     Model,
+    ModelOptions,
+    Quantize,
     Revision,
-    check_model,
-    load_model,
 )
 from .output import results
 
@@ -147,6 +148,8 @@ def tune(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     dry_run: DryRun = False,
 ) -> None:
     """Search for a schedule: layers, keeps, disposals, merging and scorers of up to three stages.
@@ -160,37 +163,27 @@ def tune(
     from tokenlens.tuning.goal import Goal
 
     how: dict[str, Any] = {"objective": objective, "labels": labels}
-    goal = Goal.of(budget, min_retained, min_agreement, **how)
+    how |= {"min_retained": min_retained, "min_agreement": min_agreement}
+    goal = Goal.of(budget, **how)
     _check_search(trials, timeout, profile)
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
-    check_model(name, revision, device, dtype, device_map)
+    loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples, unseen = _samples(source, limit, held_out, task or ())
 
     from tokenlens.tuning.tune import tune as search
 
-    vlm = load_model(name, revision, device, dtype, device_map)
-    directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
+    vlm = loading.load()
+    directory = out or tune_directory(loading.label, samples.name, len(samples), goal.folder)
     results(model=name, data=source, goal=goal.as_json(), samples=len(samples), seed=seed)
     extent: dict[str, Any] = {"trials": trials, "timeout": timeout, "batch_size": batch_size}
     extent |= {"max_new_tokens": max_new_tokens, **_known(vlm, profile)}
     if dry_run:
         _print_estimate(vlm, samples, goal, directory, extent)
         return
-    announce(f"Tuning {name} on {len(samples)} samples of {samples.name}: {goal.words}")
-    found = search(
-        vlm,
-        samples,
-        budget,
-        min_retained=min_retained,
-        min_agreement=min_agreement,
-        seed=seed,
-        held_out=unseen,
-        out=directory,
-        answers=answers_directory(name),
-        show_progress=True,
-        **how,
-        **extent,
-    )
+    announce(f"Tuning {loading.label} on {len(samples)} samples of {samples.name}: {goal.words}")
+    how |= {"out": directory, "answers": answers_directory(loading.label), **extent}
+    found = search(vlm, samples, budget, seed=seed, held_out=unseen, show_progress=True, **how)
     _report(found, directory)
 
 
