@@ -7,7 +7,7 @@ import typer
 
 from .console import Table, announce, console, mode, wrote
 from .dry_run import DryRun
-from .options import DEFAULT_MODEL, MOST, Out, check_model, quieten
+from .options import DEFAULT_MODEL, MOST, ModelOptions, Out, quieten
 from .output import results
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def bench(
     )
     request.check()
     if request.model is not None:
-        check_model(request.model)
+        ModelOptions(request.model).check()
     quieten()
     path = out or bench_file(request.model or str(request.like))
     if dry_run:

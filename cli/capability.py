@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import console, duration, mode, wrote
+from .options import ModelOptions
 from .output import results
 from .workers import load_spread
 
@@ -24,6 +25,8 @@ class Reruns:
     device: str | None
     dtype: str | None
     device_map: str | None
+    quantize: str | None
+    adapter: Path | None
     data: str | None
     limit: int | None
     rows: Path | None
@@ -49,6 +52,17 @@ class Reruns:
                     f"{criterion!r} is read from the profile: leave {option} out"
                 )
 
+    def loading(self, profile: "Profile") -> ModelOptions:
+        """How the profile's model is loaded, with what the command line says instead."""
+        from tokenlens.evaluation.profile_inputs import profiled_model
+
+        name, revision = profiled_model(profile, self.model, self.revision)
+        made = profile.manifest["identity"]["model"]
+        quantize, adapter = self.quantize or made.get("quantize"), made.get("adapter")
+        adapter = self.adapter or (Path(adapter) if adapter else None)
+        place = (self.device, self.dtype, self.device_map)
+        return ModelOptions(name, revision, *place, quantize, adapter)
+
     def scores(self, criterion: str, profile: "Profile") -> "Capability | None":
         """The scores of a criterion that runs the model; None after a dry run."""
         from tokenlens.selection.criterion_names import AGREEMENT
@@ -59,16 +73,16 @@ class Reruns:
         """The scores of the runs, with missing runs made first; None after a dry run."""
         from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
         from tokenlens.evaluation.metrics.agreement import reference_note
-        from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
+        from tokenlens.evaluation.profile_inputs import profiled_samples
         from tokenlens.storage.output_paths import capability_directory
 
-        model, revision = profiled_model(profile, self.model, self.revision)
+        loading = self.loading(profile)
         samples = profiled_samples(profile, self.data, self.limit)
-        directory = self.rows or capability_directory(model, samples.name, len(samples))
-        named = self.model or self.revision or self.dtype
+        directory = self.rows or capability_directory(loading.label, samples.name, len(samples))
+        named = any((self.model, self.revision, self.dtype, self.quantize, self.adapter))
         comparison = None if named else finished(directory, profile, samples)
         if comparison is None:
-            vlm, spread = self._load(profile, model, revision)
+            vlm, spread = self._load(profile, loading)
             if spread is None or self.dry_run:
                 taken = estimate(vlm, samples, directory, self.batch_size)
                 results(runs=taken, directory=directory)
@@ -96,13 +110,13 @@ class Reruns:
     def agreement(self, profile: "Profile") -> "Capability | None":
         """The agreements of the runs, with missing runs made first; None after a dry run."""
         from tokenlens.evaluation.information.measure import estimate, information
-        from tokenlens.evaluation.profile_inputs import profiled_model, profiled_samples
+        from tokenlens.evaluation.profile_inputs import profiled_samples
         from tokenlens.storage.output_paths import information_directory
 
-        model, revision = profiled_model(profile, self.model, self.revision)
+        loading = self.loading(profile)
         samples = profiled_samples(profile, self.data, self.limit)
-        directory = self.rows or information_directory(model, samples.name, len(samples))
-        vlm, spread = self._load(profile, model, revision)
+        directory = self.rows or information_directory(loading.label, samples.name, len(samples))
+        vlm, spread = self._load(profile, loading)
         if spread is None or self.dry_run:
             taken = estimate(vlm, samples, directory, paths=False, batch_size=self.batch_size)
             results(runs=taken, directory=directory)
@@ -122,23 +136,13 @@ class Reruns:
         wrote("Agreement measured in", directory)
         return found.as_capability()
 
-    def _load(
-        self, profile: "Profile", model: str, revision: str | None
-    ) -> "tuple[VLM, Workers | None]":
+    def _load(self, profile: "Profile", loading: ModelOptions) -> "tuple[VLM, Workers | None]":
         from tokenlens.errors import ModelError
         from tokenlens.evaluation.profile_inputs import require_profiled
 
         try:
             vlm, spread = load_spread(
-                self.workers,
-                self.ray,
-                self.worker_gpus,
-                self.worker_cpus,
-                name=model,
-                revision=revision,
-                device=self.device,
-                dtype=self.dtype,
-                device_map=self.device_map,
+                self.workers, self.ray, self.worker_gpus, self.worker_cpus, loading
             )
         except ModelError as error:
             raise ModelError(

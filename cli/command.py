@@ -1,5 +1,6 @@
 """The class of all commands: the options that each of them has, and where values come from."""
 
+import logging
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ from .console import announce, duration, mode, print_object
 from .output import current
 from .settings import OUTPUT, Settings, option_words, unknown_variables, variables
 
+_LOUD = ("torchao", "torch.utils._pytree")
+"""Loggers that tell, whenever transformers is imported, of parts of torchao that stay unused."""
 _SOURCES = {"ENVIRONMENT": "the environment", "DEFAULT_MAP": "the settings file"}
 
 
@@ -101,6 +104,8 @@ class Command(TyperCommand):
                 words += own
                 if mode.verbose:
                     announce(f"Setting: {' '.join(own)}, from {source}")
+        for name in () if mode.verbose else _LOUD:
+            logging.getLogger(name).setLevel(logging.ERROR)
         began = time.monotonic()
         with ExitStack() as stack:
             stack.enter_context(running([*(current_command() or ()), *words]))

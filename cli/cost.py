@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import Table, console, percent
-from .options import DEFAULT_MODEL, MOST, Model, Revision, check_model, load_outline
+from .options import DEFAULT_MODEL, MOST, Model, ModelOptions, Revision, load_outline
 from .output import current, results
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def cost(
     refuse_both(size, visual_tokens)
     name = model or (given and given.model.id) or DEFAULT_MODEL
     commit = revision or (given.model.revision if given and model is None else None)
-    check_model(name, commit, dtype=dtype, weights=False)
+    ModelOptions(name, commit, dtype=dtype).check(weights=False)
 
     from tokenlens.pruning.cost.report import assumption, cost_report, prompt_for
 

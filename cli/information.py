@@ -11,6 +11,7 @@ from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     BatchSize,
     Data,
     Device,
@@ -18,9 +19,10 @@ from .options import (
     Dtype,
     Limit,
     Model,
+    ModelOptions,
     Out,
+    Quantize,
     Revision,
-    check_model,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -59,6 +61,8 @@ def information(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     workers: WorkerCount = None,
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
@@ -76,7 +80,8 @@ def information(
     from tokenlens.storage.output_paths import information_directory
 
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
-    check_model(name, revision, device, dtype, device_map)
+    loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples = load_samples(source, "calibration", limit, task or ())
 
     from tokenlens.evaluation.information.measure import Options, estimate
@@ -84,9 +89,8 @@ def information(
 
     options = Options(share, max_new_tokens, seed)
     options.check(batch_size)
-    how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
-    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
-    directory = out or information_directory(name, samples.name, len(samples))
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
+    directory = out or information_directory(loading.label, samples.name, len(samples))
     results(model=name, data=source, samples=len(samples), seed=seed, directory=directory)
     if spread is None or dry_run:
         taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)

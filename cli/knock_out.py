@@ -11,6 +11,7 @@ from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     BatchSize,
     Data,
     Device,
@@ -18,9 +19,10 @@ from .options import (
     Dtype,
     Limit,
     Model,
+    ModelOptions,
     Out,
+    Quantize,
     Revision,
-    check_model,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -55,6 +57,8 @@ def knock_out(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random fifths.")] = 0,
     workers: WorkerCount = None,
     ray: RayAddress = None,
@@ -74,16 +78,16 @@ def knock_out(
     from tokenlens.storage.output_paths import answers_directory, knock_out_directory
 
     name = model or DEFAULT_MODEL
-    check_model(name, revision, device, dtype, device_map)
+    loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
 
     from tokenlens.analyses import knock_out as analysis
 
-    how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
-    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
-    directory = out or knock_out_directory(name, samples.name, len(samples))
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
+    directory = out or knock_out_directory(loading.label, samples.name, len(samples))
     layers = range(2 if every == 1 else 3, vlm.layers + 1, every)
-    answers = answers_directory(name)
+    answers = answers_directory(loading.label)
     results(model=name, data=samples.source, samples=len(samples), seed=seed, directory=directory)
     if dry_run:
         _estimate(vlm, samples, directory, answers, layers, seed, batch_size)

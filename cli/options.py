@@ -1,7 +1,8 @@
 """Options that several commands share, declared once."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,8 +44,23 @@ Dtype = Annotated[
 DeviceMap = Annotated[
     str | None,
     typer.Option(
-        help="Spread a large model with accelerate: auto, balanced, sequential.",
+        help="Spread a large model with accelerate: auto, balanced, sequential; disk leaves its "
+        "weights there, and reads them as they are needed.",
         rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Quantise the weights: torchao-int8, torchao-int8-dynamic, quanto-int8, quanto-int4, "
+        "bitsandbytes-int8, bitsandbytes-int4 (docs/quantised.md).",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a PEFT adapter to put onto the model.", rich_help_panel=_MODEL_PANEL
     ),
 ]
 Data = Annotated[
@@ -84,33 +100,40 @@ def check_importance(name: str) -> None:
         raise OptionError(f"--importance: got {shown(name)}, expected {known}")
 
 
-def check_model(
-    name: str,
-    revision: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    device_map: str | None = None,
-    *,
-    weights: bool = True,
-) -> None:
-    """Raise the errors of `load_model` about a name or its files before torch is imported."""
-    from tokenlens.models.preflight import check_model as check
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model and how it is loaded, as on the command line."""
 
-    check(name, revision, device=device, dtype=dtype, device_map=device_map, weights=weights)
+    name: str
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    device_map: str | None = None
+    quantize: str | None = None
+    adapter: Path | None = None
 
+    @property
+    def label(self) -> str:
+        """The name, with what is done to the model: names the default folders of its runs."""
+        adapter = self.adapter and self.adapter.resolve().name
+        changes = [change for change in (self.quantize, adapter) if change]
+        return "+".join([self.name.rstrip("/"), *changes])
 
-def load_model(
-    name: str,
-    revision: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    device_map: str | None = None,
-) -> "VLM":
-    """Load the model without the progress bars of transformers."""
-    from tokenlens.models.loading import load
+    def check(self, *, weights: bool = True) -> None:
+        """Raise the errors of `load` that can be found before torch is imported."""
+        from tokenlens.models.preflight import check_model
 
-    quieten()
-    return load(name, revision=revision, device=device, dtype=dtype, device_map=device_map)
+        check_model(**self._as_arguments(), weights=weights)
+
+    def load(self) -> "VLM":
+        """Load the model without the progress bars of transformers."""
+        from tokenlens.models.loading import load
+
+        quieten()
+        return load(**self._as_arguments())
+
+    def _as_arguments(self) -> dict[str, Any]:
+        return vars(self).copy()
 
 
 def load_outline(name: str, revision: str | None, dtype: str) -> "VLM":

@@ -9,6 +9,7 @@ from .dry_run import DryRun
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
+    Adapter,
     BatchSize,
     Data,
     Device,
@@ -17,10 +18,11 @@ from .options import (
     Importance,
     Limit,
     Model,
+    ModelOptions,
     Out,
+    Quantize,
     Revision,
     check_importance,
-    check_model,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -56,6 +58,8 @@ def profile(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     workers: WorkerCount = None,
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
@@ -67,15 +71,15 @@ def profile(
 
     name = model or DEFAULT_MODEL
     check_importance(importance)
-    check_model(name, revision, device, dtype, device_map)
+    loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples = load_samples(data or DEFAULT_DATA, split="calibration", limit=limit)
-    directory = out or profile_directory(name, samples.name, importance, queries)
+    directory = out or profile_directory(loading.label, samples.name, importance, queries)
 
     from tokenlens.probing.profiling import estimate_profile, profile_samples
 
     kept: dict[str, Any] = {"per_head": per_head, "importance": importance, "queries": queries}
-    how = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
-    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
     results(model=name, data=samples.source, samples=len(samples), split=samples.split, **kept)
     if dry_run:
         estimate = estimate_profile(vlm, samples, directory, **kept)
@@ -88,5 +92,5 @@ def profile(
     results(directory=directory)
     kept |= {"batch_size": batch_size, "workers": spread}
     made = profile_samples(vlm, samples, directory, show_progress=True, **kept)
-    wrote(f"Profile of {name} on {len(made)} samples of {samples.name}", directory)
+    wrote(f"Profile of {loading.label} on {len(made)} samples of {samples.name}", directory)
     next_command("select-layers", out)

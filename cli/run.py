@@ -15,15 +15,17 @@ from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     Data,
     Device,
     DeviceMap,
     Dtype,
     Limit,
     Model,
+    ModelOptions,
     Out,
+    Quantize,
     Revision,
-    check_model,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -107,6 +109,8 @@ def run(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     workers: WorkerCount = None,
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
@@ -145,7 +149,8 @@ def run(
     own = made_for(given, model=model, data=data)
     name, source = own.model or DEFAULT_MODEL, own.data or DEFAULT_DATA
     commit = revision or own.revision
-    check_model(name, commit, device, dtype, device_map)
+    loading = ModelOptions(name, commit, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples = load_samples(source, "held-out", limit, task or ())
 
     from tokenlens.evaluation.comparing.arms import (
@@ -161,10 +166,9 @@ def run(
     from tokenlens.evaluation.running.options import RunOptions
     from tokenlens.evaluation.running.run import many_at_once
 
-    how = {"revision": commit, "device": device, "dtype": dtype, "device_map": device_map}
-    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **how)
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
     if one:
-        arms, wanted = Arms({one.method: one}), results_directory(name, file)
+        arms, wanted = Arms({one.method: one}), results_directory(loading.label, file)
     else:
         arms = comparison_arms(
             vlm,
@@ -175,7 +179,7 @@ def run(
             information=information_for(vlm),
             any_model=any_model,
         )
-        wanted = comparison_directory(name, samples.name, len(samples))
+        wanted = comparison_directory(loading.label, samples.name, len(samples))
     options = RunOptions(
         batch_size=batch_size or (_FEW if one else many_at_once(vlm)),
         max_new_tokens=max_new_tokens,
@@ -184,15 +188,15 @@ def run(
     place: dict[str, Any] = {
         "out": out or wanted,
         "beside": out is None,
-        "answers": answers_directory(name),
+        "answers": answers_directory(loading.label),
     }
     results(model=name, data=source, samples=len(samples), split=samples.split)
     if dry_run:
         taken, target = estimate_comparison(vlm, samples, arms.schedules, options=options, **place)
         results(arms=arms.schedules, left_out=arms.left_out)
-        print_estimate(taken, f"Runs of {name}", samples.name, target)
+        print_estimate(taken, f"Runs of {loading.label}", samples.name, target)
         return
-    announce(f"Running {name} on {len(samples)} samples of {samples.name} ({source})")
+    announce(f"Running {loading.label} on {len(samples)} samples of {samples.name} ({source})")
     comparison = run_arms(
         vlm,
         samples,
@@ -214,7 +218,7 @@ def run(
         tokens_per_layer=comparison.tokens_per_layer(),
         budgets=tables,
     )
-    console.print(f"{name} on {len(samples)} samples of {samples.name}")
+    console.print(f"{loading.label} on {len(samples)} samples of {samples.name}")
     if one:
         _print(comparison)
     else:

@@ -7,7 +7,7 @@ import typer
 
 from .capability import Reruns
 from .console import Table, cautions, console, next_command, wrote
-from .options import MOST, Device, DeviceMap, Dtype, Model, Revision, check_model
+from .options import MOST, Adapter, Device, DeviceMap, Dtype, Model, Quantize, Revision
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus
 
@@ -84,6 +84,8 @@ def select_layers(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     data: Annotated[
         str | None,
         typer.Option(help="Samples to use instead of the profile's.", rich_help_panel=_RERUNS),
@@ -131,7 +133,8 @@ def select_layers(
     check_criterion(criterion)
     target_budget = parse_budget(budget)
     reruns = Reruns(
-        *(model, revision, device, dtype, device_map, data, limit, rows, batch_size, dry_run),
+        *(model, revision, device, dtype, device_map, quantize, adapter),
+        *(data, limit, rows, batch_size, dry_run),
         *(workers, ray, worker_gpus, worker_cpus),
     )
     if criterion not in MEASURED:
@@ -145,7 +148,7 @@ def select_layers(
     from tokenlens.methods.plan import plan
 
     if reruns.model and criterion in MEASURED:
-        check_model(reruns.model, revision, device, dtype, device_map)
+        reruns.loading(source).check()
     by = reruns.scores(criterion, source) if criterion in MEASURED else criterion
     if by is None:
         return

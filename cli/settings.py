@@ -20,6 +20,8 @@ COMMON = (
     "device",
     "dtype",
     "device_map",
+    "quantize",
+    "adapter",
     "data",
     "task",
     "limit",

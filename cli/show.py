@@ -2,7 +2,7 @@
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,13 +10,14 @@ from .console import announce, console, lines, wrote
 from .options import (
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     Device,
     DeviceMap,
     Dtype,
     Model,
+    ModelOptions,
+    Quantize,
     Revision,
-    check_model,
-    load_model,
 )
 from .output import results
 
@@ -66,6 +67,8 @@ def show(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
 ) -> None:
     """Ask about a photograph, and write one page with an attention map of each word.
 
@@ -83,16 +86,17 @@ def show(
     plan = None if schedule is None else Schedule.load(schedule)
     own = made_for({schedule: plan} if schedule and plan else {}, model=model, data=None)
     name, commit = own.model or DEFAULT_MODEL, revision or own.revision
-    check_model(name, commit, device, dtype, device_map)
-    default = default_page(name, found)
+    loading = ModelOptions(name, commit, device, dtype, device_map, quantize, adapter)
+    loading.check()
+    default = default_page(loading.label, found)
     target = page_target(out or default, default.name)
 
     from tokenlens.reports.show_page import show_page
     from tokenlens.reports.shown_answer import answer_photos
     from tokenlens.storage.files import write_text
 
-    announce(f"Asking {name} about {len(found)} photographs" if found[1:] else f"Asking {name}")
-    vlm = load_model(name, commit, device, dtype, device_map)
+    announce(f"Asking {loading.label}" + f" about {len(found)} photographs" * (len(found) > 1))
+    vlm = loading.load()
     shown = answer_photos(
         vlm,
         found,
@@ -102,19 +106,19 @@ def show(
         any_model=any_model,
         show_progress=True,
     )
-    results(
-        model=name,
-        question=question,
-        photos=[
-            {"name": one.name, "answer": one.answer, "words": one.words, "pruned": one.pruned}
-            for one in shown
-        ],
-    )
+    results(model=name, question=question, photos=_records(shown))
     _print(shown)
     write_text(target, show_page(shown, name, schedule.name if schedule else None))
     wrote("Page", target)
     if open_page:
         webbrowser.open(target.resolve().as_uri())
+
+
+def _records(shown: "Sequence[ShownAnswer]") -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "answer": one.answer, "words": one.words, "pruned": one.pruned}
+        for one in shown
+    ]
 
 
 def _print(shown: "Sequence[ShownAnswer]") -> None:

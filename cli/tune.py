@@ -20,14 +20,16 @@ from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
     MOST,
+    Adapter,
     Data,
     Device,
     DeviceMap,
     Dtype,
     Limit,
     Model,
+    ModelOptions,
+    Quantize,
     Revision,
-    check_model,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -147,6 +149,8 @@ def tune(
     device: Device = None,
     dtype: Dtype = None,
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
+    adapter: Adapter = None,
     workers: WorkerCount = None,
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
@@ -168,23 +172,23 @@ def tune(
     goal = Goal.of(budget, **how)
     _check_search(trials, timeout, profile)
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
-    check_model(name, revision, device, dtype, device_map)
+    loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
+    loading.check()
     samples, unseen = _samples(source, limit, held_out, task or ())
 
     from tokenlens.tuning.tune import tune as search
 
-    where = {"revision": revision, "device": device, "dtype": dtype, "device_map": device_map}
-    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, name=name, **where)
-    directory = out or tune_directory(name, samples.name, len(samples), goal.folder)
+    vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
+    directory = out or tune_directory(loading.label, samples.name, len(samples), goal.folder)
     results(model=name, data=source, goal=goal.as_json(), samples=len(samples), seed=seed)
     extent: dict[str, Any] = {"trials": trials, "timeout": timeout, "batch_size": batch_size}
     extent |= {"max_new_tokens": max_new_tokens, **_known(vlm, profile)}
     if dry_run:
         _print_estimate(vlm, samples, goal, directory, extent)
         return
-    announce(f"Tuning {name} on {len(samples)} samples of {samples.name}: {goal.words}")
+    announce(f"Tuning {loading.label} on {len(samples)} samples of {samples.name}: {goal.words}")
     extent |= {"seed": seed, "held_out": unseen, "out": directory, "workers": spread}
-    answers = answers_directory(name)
+    answers = answers_directory(loading.label)
     found = search(vlm, samples, budget, answers=answers, show_progress=True, **how, **extent)
     _report(found, directory)
 

@@ -1,6 +1,7 @@
 """The options of commands that may hand their work to several processes or machines."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ import typer
 
 from tokenlens.errors import OptionError
 
-from .options import MOST, load_model
+from .options import MOST, ModelOptions
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -46,25 +47,32 @@ WorkerCpus = Annotated[
 
 
 def load_spread(
-    count: int | None, address: str | None, gpus: float, cpus: int, **model: Any
+    count: int | None, address: str | None, gpus: float, cpus: int, model: ModelOptions
 ) -> "tuple[VLM, Workers | None]":
-    """The model, and the workers that are asked for; `model` are the arguments of `load_model`.
+    """The model, and the workers that are asked for.
 
     With workers this process computes nothing, so its own model stays on the CPU.
     """
     if count is None:
         if address is not None or gpus:
             raise OptionError("--ray and --worker-gpus go with --workers; add --workers N")
-        return load_model(**model), None
+        return model.load(), None
+    from tokenlens.models.quantisation import QUANTISATIONS
     from tokenlens.workers import LOCAL, Workers
 
-    device = model["device"] or ("cuda" if gpus else "cpu")
-    load = partial(_load, Path.cwd(), model | {"device": device})
+    if model.quantize is not None and QUANTISATIONS[model.quantize].cuda:
+        raise OptionError(
+            f"--workers does not go with --quantize {model.quantize}: this process needs the model "
+            "on the CPU, to check the workers'; leave one of them out"
+        )
+
+    device = model.device or ("cuda" if gpus else "cpu")
+    load = partial(_load, Path.cwd(), replace(model, device=device))
     workers = Workers(count, load, address or LOCAL, gpus, cpus)
-    return load_model(**model | {"device": "cpu"}), workers
+    return replace(model, device="cpu").load(), workers
 
 
-def _load(folder: Path, model: dict[str, Any]) -> Any:
+def _load(folder: Path, model: ModelOptions) -> Any:
     """A worker's model; relative paths mean what they mean where the command was given."""
     os.chdir(folder)
-    return load_model(**model)
+    return model.load()

@@ -8,6 +8,8 @@ weights takes about 2 s on one core (measured: bfloat16 2.0 s, float32 2.4 s), B
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenlens.errors import ModelError
+from tokenlens.models.tensor_parts import kind_of, plain_parts
 from tokenlens.storage.files import hash_json
 
 _BLOCK = 1 << 21
@@ -29,6 +32,13 @@ _ADAPTER_STATE = (
     "use_dora",
 )
 """What PEFT's layers hold beside their weights: which adapters are on, and how much they count."""
+_COMPUTING = {
+    "torchao": "torchao",
+    "optimum": "optimum-quanto",
+    "bitsandbytes": "bitsandbytes",
+    "peft": "peft",
+}
+"""Modules and packages that compute in place of torch, in quantised and adapted models."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 _UNHEARD = ("transformers_version", "_from_model_config")
 """Keys of a generation configuration that change nothing."""
@@ -54,6 +64,14 @@ class LoadedModel(Protocol):
         """The processor; None where it came without."""
 
     @property
+    def quantize(self) -> str | None:
+        """How it was quantised when it was loaded."""
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that was put onto it when it was loaded."""
+
+    @property
     def config_hash(self) -> str:
         """Hash of architecture, configuration and weights."""
 
@@ -66,13 +84,21 @@ def model_identity(vlm: LoadedModel) -> dict[str, Any]:
     """Values that identify a model, as JSON.
 
     `weights` is the same in every number type that holds the checkpoint exactly; `dtype` names the
-    type. `modules` covers what is not in a checkpoint: other buffers, the modules' classes, and the
-    active adapters. The rest are the attention's implementation, the processor's settings with its
-    chat template, and the model's own generation settings.
+    type. `modules` covers what is not in a checkpoint: other buffers, the modules' classes, kinds
+    of quantised weights, and the active adapters. `quantize` and `adapter` are there where the
+    model was loaded with them, `packages` where others than torch and transformers compute. The
+    rest are the attention's implementation, the processor's settings with its chat template, and
+    the model's own generation settings.
     """
+    loaded = {
+        "quantize": vlm.quantize,
+        "adapter": vlm.adapter,
+        "packages": _packages(vlm.model) or None,
+    }
     return {
         "id": vlm.id,
         "revision": vlm.revision,
+        **{name: value for name, value in loaded.items() if value is not None},
         "config_hash": vlm.config_hash,
         "dtype": str(vlm.dtype).removeprefix("torch."),
         "weights": weights_hash(vlm.model),
@@ -96,8 +122,14 @@ def require_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 def saved_values(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Name and values of all weights and saved buffers; offloaded ones are fetched, one by one.
 
-    Values that were not loaded (see `load_outline`) are on the device `meta`.
+    Of a quantised weight these are its parts: the integers, the scales. Values that were not loaded
+    (see `load_outline`) are on the device `meta`.
     """
+    for name, value in _saved(model):
+        yield from plain_parts(name, value)
+
+
+def _saved(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     state = {name: held for name, held in model.state_dict().items() if isinstance(held, Tensor)}
     yield from ((name, value) for name, value in state.items() if not value.is_meta)
     for prefix, module in model.named_modules():
@@ -161,7 +193,16 @@ def _modules_hash(model: PreTrainedModel) -> str:
         name: [type(module).__qualname__, _adapters(module)]
         for name, module in model.named_modules()
     }
-    return hash_json([buffers, modules])
+    weights = {name: kind_of(weight) for name, weight in model.named_parameters()}
+    kinds = {name: kind for name, kind in weights.items() if kind is not None}
+    return hash_json([buffers, modules, *([kinds] if kinds else [])])
+
+
+def _packages(model: PreTrainedModel) -> dict[str, str]:
+    """Versions of the packages of `_COMPUTING` that a model's modules or weights come from."""
+    parts = chain(model.modules(), model.parameters())
+    names = {type(part).__module__.partition(".")[0] for part in parts}
+    return {package: version(package) for name, package in _COMPUTING.items() if name in names}
 
 
 def _adapters(module: nn.Module) -> dict[str, str]:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tokenlens.errors import ModelError
+from tokenlens.models.tensor_parts import plain_parts
 
 
 def check_finite(model: nn.Module, folder: Path) -> None:
@@ -13,7 +14,8 @@ def check_finite(model: nn.Module, folder: Path) -> None:
 
     Reads every weight once; weights that accelerate has offloaded are not checked.
     """
-    for name, weight in model.named_parameters():
+    named = (part for pair in model.named_parameters() for part in plain_parts(*pair))
+    for name, weight in named:
         if weight.is_meta or not weight.is_floating_point() or not weight.numel():
             continue
         # Minimum and maximum show NaN and infinity, without a mask of the weight's size in memory.

@@ -9,11 +9,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from tokenlens.errors import ModelError
+from tokenlens.models.adapter_files import check_adapter
+from tokenlens.models.adapting import add_adapter
 from tokenlens.models.checkpoint_files import check_config, check_weights
 from tokenlens.models.finite import check_finite
-from tokenlens.models.place_words import check_device_map
+from tokenlens.models.place_words import check_device_map, parts_of
 from tokenlens.models.placement import find_device, find_dtype
 from tokenlens.models.processing import has_processor, load_processor
+from tokenlens.models.quantisation import check_quantisation, quantised_by
+from tokenlens.models.quantising import quantisation_config
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 
@@ -25,6 +29,8 @@ def load(
     dtype: str | torch.dtype | None = None,
     device_map: str | dict[str, Any] | None = None,
     revision: str | None = None,
+    quantize: str | None = None,
+    adapter: str | Path | None = None,
 ) -> VLM:
     """Load a vision-language model with its processor.
 
@@ -34,29 +40,51 @@ def load(
         device: where the model goes; by default the accelerator if there is one, else the CPU.
         dtype: "float32", "bfloat16", "float16", "float64" (or fp32, bf16, …), or "auto" for the
             checkpoint's own; by default float32 on a CPU and "auto" elsewhere.
-        device_map: spread the model with accelerate instead: "auto", "balanced", "sequential", or a
-            map of module names.
+        device_map: spread the model with accelerate instead: "auto", "balanced", "sequential",
+            "disk" (weights stay there and are read when their layer runs), or a map from names of
+            modules to devices, "cpu" or "disk".
         revision: branch, tag or commit of a hub model.
+        quantize: quantise the linear layers as they are loaded: "torchao-int8", "quanto-int4", … (a
+            key of `tokenlens.models.quantisation.QUANTISATIONS`). The dtype is that of the rest.
+        adapter: directory of a PEFT adapter, which is put onto the loaded model.
 
     Raises:
         ModelError: an unknown name (the nearest are offered), a hub model that cannot be fetched, a
             directory that holds no vision-language model or a damaged one, a device or dtype that
-            is unknown or not available here.
+            is unknown or not available here, a quantisation or an adapter that cannot be used.
 
     >>> vlm = load("tiny-qwen2-vl", device="cpu")
     >>> vlm.architecture, vlm.layers >= 12
     ('Qwen2VLForConditionalGeneration', True)
     """
     check_device_map(device_map, device)
+    folder = None if adapter is None else Path(adapter).resolve()
+    if folder is not None:
+        check_adapter(folder)
     place = find_device(device)
     precision = find_dtype(dtype, place)
+    check_quantisation(quantize, dtype=str(precision), device_map=device_map)
     source = find_source(name, revision)
     config = _load_config(source.folder)
-    model = _load_weights(source.folder, config, precision, device_map)
-    if device_map is None:
+    settings: dict[str, Any] = {"device_map": parts_of(device_map)}
+    if quantize is not None:
+        check_quantisation(quantize, own=quantised_by(getattr(config, "quantization_config", None)))
+        settings["quantization_config"] = quantisation_config(quantize, place)
+        settings["device_map"] = settings["device_map"] or {"": place}
+    model = _load_weights(source.folder, config, precision, settings)
+    if settings["device_map"] is None:
         model.to(place)  # type: ignore[arg-type]
+    if folder is not None:
+        add_adapter(model, folder)
     processor = load_processor(source.folder, config)
-    return VLM(model, processor, id=source.id, revision=source.revision)
+    return VLM(
+        model,
+        processor,
+        id=source.id,
+        revision=source.revision,
+        quantize=quantize,
+        adapter=None if folder is None else str(folder),
+    )
 
 
 def load_outline(
@@ -123,8 +151,7 @@ def _check_kind(config: PreTrainedConfig, folder: Path) -> None:
             f"{folder} holds a {config.architectures[0]}, its model type {config.model_type!r} is "
             f"loaded as {loaded}; expected config.json's architectures to name that"
         )
-    settings = getattr(config, "quantization_config", None)
-    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    method = quantised_by(getattr(config, "quantization_config", None))
     if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise ModelError(
             f"{folder} is quantised by {method!r}, which transformers does not know; expected one "
@@ -133,11 +160,9 @@ def _check_kind(config: PreTrainedConfig, folder: Path) -> None:
 
 
 def _load_weights(
-    folder: Path,
-    config: PreTrainedConfig,
-    dtype: torch.dtype | str,
-    device_map: str | dict[str, Any] | None,
+    folder: Path, config: PreTrainedConfig, dtype: torch.dtype | str, settings: dict[str, Any]
 ) -> PreTrainedModel:
+    """The model; `settings` are further arguments of `from_pretrained`."""
     text = config.get_text_config(decoder=True)
     check_weights(
         folder,
@@ -149,9 +174,9 @@ def _load_weights(
             folder,
             config=config,
             dtype=dtype,
-            device_map=device_map,
             local_files_only=True,
             output_loading_info=True,
+            **settings,
         )
     except Exception as error:
         # Building a model from an unusual configuration may raise any exception.

@@ -17,7 +17,8 @@ DTYPES: dict[str, str] = {
     "fp64": "float64",
 }
 """What a user may write, and what torch calls it."""
-_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+DISK = "disk"
+_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential", DISK)
 
 
 def dtype_name(word: str) -> str:
@@ -43,4 +44,23 @@ def check_device_map(device_map: str | dict[str, Any] | None, device: object) ->
     if isinstance(device_map, str) and device_map not in _DEVICE_MAPS:
         raise ModelError(
             f"unknown device_map {device_map!r}: expected {one_of(device_map, _DEVICE_MAPS)}"
+        )
+
+
+def parts_of(device_map: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """The device map as accelerate takes it: all weights on the disk is a map of the whole model.
+
+    >>> parts_of("disk"), parts_of("auto")
+    ({'': 'disk'}, 'auto')
+    """
+    return {"": DISK} if device_map == DISK else device_map
+
+
+def check_whole(purpose: str, device_map: str | dict[str, Any] | None) -> None:
+    """Raise `ModelError` where a device map leaves weights on the disk that a purpose needs."""
+    parts = parts_of(device_map)
+    if isinstance(parts, dict) and DISK in parts.values():
+        raise ModelError(
+            f"{purpose} needs the weights in memory, and device_map {device_map!r} leaves them on "
+            "the disk; leave one of the two out"
         )

@@ -38,6 +38,8 @@ class VLM:
         processor: its Hugging Face processor; None where only the model is at hand.
         id: bundled name, hub id or absolute path of a directory; None for a wrapped model.
         revision: commit of a hub model, else None.
+        quantize: how `load` quantised it, by name; None where it did not.
+        adapter: absolute path of the adapter that `load` put onto it; None without one.
     """
 
     def __init__(
@@ -47,11 +49,15 @@ class VLM:
         *,
         id: str | None = None,  # noqa: A002 - the word used in schedules and manifests
         revision: str | None = None,
+        quantize: str | None = None,
+        adapter: str | None = None,
     ) -> None:
         self.model = unwrap(model).eval()
         self.processor = processor
         self.id = id
         self.revision = revision
+        self.quantize = quantize
+        self.adapter = adapter
 
     @classmethod
     def wrap(

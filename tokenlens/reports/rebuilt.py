@@ -80,6 +80,7 @@ def _what_ran(plan: Plan | None) -> list[str]:
 def _run_options(identity: dict[str, Any]) -> list[str]:
     model, data = identity["model"], identity["data"]
     options = [("--model", model["id"]), ("--revision", model["revision"])]
+    options += [(f"--{name}", model.get(name)) for name in ("quantize", "adapter")]
     options += [("--data", data["source"]), ("--limit", str(data["samples"]))]
     return [word for name, value in options if value for word in (name, value)]
 
