@@ -29,6 +29,7 @@ from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_sprea
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.information.curves import Information
+    from tokenlens.evaluation.information.measure import Estimate
 
 
 def register(app: typer.Typer) -> None:
@@ -92,19 +93,24 @@ def information(
     vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
     directory = out or information_directory(loading.label, samples.name, len(samples))
     results(model=name, data=source, samples=len(samples), seed=seed, directory=directory)
+    taken = None
     if spread is None or dry_run:
         taken = estimate(vlm, samples, directory, options=options, batch_size=batch_size)
-        console.print(
-            f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
-            f"{samples.name}, {taken.done} of them there, and then up to {taken.path_arms} on "
-            f"fewer tokens; by the first batch the rest takes about {duration(taken.seconds)}."
-        )
+        _announce(taken, samples.name)
     if dry_run:
         results(dry_run=taken)
         return
     given = {"batch_size": batch_size, "workers": spread, **vars(options)}
     found = measure(vlm, samples, directory, show_progress=True, **given)
     _write(found, directory)
+
+
+def _announce(taken: "Estimate", name: str) -> None:
+    console.print(
+        f"Information: {taken.arms} forward passes over each of {taken.samples} samples of "
+        f"{name}, {taken.done} of them there, and then up to {taken.path_arms} on fewer tokens; by "
+        f"the first batch the rest takes about {duration(taken.seconds)}."
+    )
 
 
 def _write(found: "Information", directory: Path) -> None:
