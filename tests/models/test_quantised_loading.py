@@ -97,6 +97,18 @@ def test_answers_of_the_whole_model_are_not_given_for_the_quantised_one(folder, 
     assert answered(other, samples, tmp_path) == 0
 
 
+@each(*INT8, "quanto-int4")
+def test_every_way_answers_pruned_and_unpruned(folder, quantize):
+    """Generation runs in torch's inference mode, which quanto's 4-bit tensors cannot be made in."""
+    vlm = tl.load(str(folder), device="cpu", quantize=quantize)
+    for one in (None, PRUNED):
+        found = tl.evaluate(vlm, counted_samples(2), one, max_new_tokens=2)
+        assert found.rows["prediction"].notna().all()
+    with torch.inference_mode():
+        inside = logits(vlm)
+    torch.testing.assert_close(inside, logits(vlm), atol=0, rtol=0)
+
+
 def run_of(vlm, samples):
     from tokenlens.evaluation.running.options import RunOptions
     from tokenlens.evaluation.running.run import Run

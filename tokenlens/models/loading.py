@@ -17,7 +17,7 @@ from tokenlens.models.place_words import check_device_map, parts_of
 from tokenlens.models.placement import find_device, find_dtype
 from tokenlens.models.processing import has_processor, load_processor
 from tokenlens.models.quantisation import check_quantisation, quantised_by
-from tokenlens.models.quantising import quantisation_config
+from tokenlens.models.quantising import quantisation_config, work_in_inference_mode
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 
@@ -74,6 +74,8 @@ def load(
     model = _load_weights(source.folder, config, precision, settings)
     if settings["device_map"] is None:
         model.to(place)  # type: ignore[arg-type]
+    if quantize is not None:
+        work_in_inference_mode(quantize, model)
     if folder is not None:
         add_adapter(model, folder)
     processor = load_processor(source.folder, config)

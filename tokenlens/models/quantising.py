@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig, QuantoConfig, TorchAoConfig
+from transformers import BitsAndBytesConfig, PreTrainedModel, QuantoConfig, TorchAoConfig
 
 from tokenlens.errors import ModelError, TokenlensWarning
 from tokenlens.models.quantisation import QUANTISATIONS
@@ -27,6 +28,31 @@ def quantisation_config(name: str, device: torch.device) -> Any:
     if name == "quanto-int4" and device.type == "cpu":
         _build_quanto_extension()
     return _CONFIGS[name]()
+
+
+def work_in_inference_mode(name: str, model: PreTrainedModel) -> None:
+    """Make quanto's 4-bit layers work where torch's inference mode is on, in place.
+
+    They unpack their weights into a tensor class of their own, which cannot be made in that mode
+    (optimum-quanto 0.2.7: "Cannot set version_counter for inference tensor"). So these layers alone
+    leave it, still without gradients.
+    """
+    if name != "quanto-int4":
+        return
+    from optimum.quanto.nn import QModuleMixin
+
+    for module in model.modules():
+        if isinstance(module, QModuleMixin):
+            module.forward = _outside(module.forward)
+
+
+def _outside(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(forward)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return forward(*args, **kwargs)
+
+    return call
 
 
 def _torchao_int8() -> TorchAoConfig:
