@@ -73,6 +73,7 @@ def test_the_information_profile(vlm, samples, workers, tmp_path):
     information(vlm, samples, tmp_path / "alone", **options)
     information(vlm, samples, tmp_path / "shared", workers=workers, **options)
     assert_same(tmp_path / "alone", tmp_path / "shared")
+    assert_same(tmp_path / "alone" / "paths", tmp_path / "shared" / "paths")
 
 
 @pytest.mark.slow
@@ -82,6 +83,7 @@ def test_the_information_profile_by_ray(vlm, samples, workers, tmp_path):
     ray = Workers(2, workers.load)
     information(vlm, samples, tmp_path / "shared", workers=ray, **options)
     assert_same(tmp_path / "alone", tmp_path / "shared")
+    assert_same(tmp_path / "alone" / "paths", tmp_path / "shared" / "paths")
 
 
 def test_capability(vlm, samples, workers, tmp_path):
