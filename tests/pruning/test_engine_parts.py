@@ -13,7 +13,7 @@ from tokenlens.pruning.disposal import StageDecision
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.grouping import group
 from tokenlens.pruning.scorers.random_draw import random_scores
-from tokenlens.pruning.scoring import Prompt, Rows, StageContext, importance, select
+from tokenlens.pruning.scoring import ChosenRows, Prompt, StageContext, importance, select
 from tokenlens.pruning.tokens import Slots, Tokens, arrange
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Scorer
@@ -188,7 +188,7 @@ def test_importance_is_the_mean_of_attention_rows(seed, kv_heads, softmax, addit
 
     found = importance(
         AttentionInputs(query, key, 0.5, None),
-        Rows.among(slots, chosen),
+        ChosenRows.of(chosen, slots.visual, slots.present).among(slots),
         slots.visual,
         visible,
         heads=heads,
@@ -225,7 +225,7 @@ def test_many_rows_are_read_in_blocks(monkeypatch, heads):
         return masks.visible(None, order, slots.index, slots.present, causal=True)
 
     def score():
-        rows = Rows.among(slots, slots.present)
+        rows = ChosenRows.of(slots.present, slots.visual, slots.present).among(slots)
         return importance(
             AttentionInputs(query, key, 0.5, 2.0), rows, slots.visual, visible, heads=heads
         )

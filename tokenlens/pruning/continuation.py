@@ -7,7 +7,7 @@ from torch import Tensor
 from tokenlens.pruning import masks
 from tokenlens.pruning.cache import stored_layer
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.prefill import SessionContext
+from tokenlens.pruning.session_context import SessionContext
 
 
 class Continuation:

@@ -35,8 +35,16 @@ class Deepstack:
         self._rows = (places.flatten().cumsum(0) - 1).view_as(places)
         self._places = places
 
-    def check(self, stages: tuple[Stage, ...]) -> None:
-        """Refuse to merge tokens that still have features of their own to come."""
+    def check(self, stages: tuple[Stage, ...], layers: int) -> None:
+        """Refuse to merge tokens that still have features of their own to come.
+
+        `layers` is of how many layers the configuration says that they have features.
+        """
+        if len(self._features) > layers:
+            raise PruningError(
+                f"the model adds visual features to {len(self._features)} layers, its "
+                f"configuration (deepstack_visual_indexes) names {layers}; mend the configuration"
+            )
         for stage in stages:
             if stage.disposal != "drop" and stage.first_layer <= len(self._features):
                 raise PruningError(

@@ -8,7 +8,7 @@ therefore refuses.
 
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from tokenlens.models.adapters import required_shrinking, required_tower
 from tokenlens.models.structure import (
     decoder,
     decoder_layers,
+    deepstack_layers,
     text_config,
     unwrap,
     video_mask,
@@ -40,11 +41,12 @@ from tokenlens.pruning import refusals
 from tokenlens.pruning.attention import Listener
 from tokenlens.pruning.cache import Lease, check_cache, filled_here
 from tokenlens.pruning.continuation import Continuation
-from tokenlens.pruning.cost.accounting import CostAccount
+from tokenlens.pruning.cost.decoder_cost import windows
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.positions import Rotary
-from tokenlens.pruning.prefill import Prefill, SessionContext
+from tokenlens.pruning.prefill import Prefill
 from tokenlens.pruning.scoring import Prompt
+from tokenlens.pruning.session_context import SessionContext
 from tokenlens.pruning.tokens import Slots
 from tokenlens.pruning.trace import Trace
 from tokenlens.pruning.vision_tower import TowerReader, reads_tower
@@ -136,19 +138,22 @@ class _Session:
     ) -> None:
         self._model = model
         self._recorded = recorded
-        self._config = text_config(model)
         self._signature = inspect.signature(model.forward)
         self._run: Prefill | Continuation | None = None
         self._thread: int | None = None
-        self.implementation: str = self._config._attn_implementation
+        config = text_config(model)
+        self.implementation: str = config._attn_implementation
         self.context = SessionContext(
             schedule=schedule,
-            layers=len(decoder_layers(model)),
+            config=config,
+            windows=windows(config),
+            element_size=model.dtype.itemsize,
+            featured=deepstack_layers(model),
             listener=Listener(),
             rotary=Rotary(getattr(decoder(model), "rotary_emb", None)),
             lease=Lease(),
             trace=Trace(),
-            flat=is_flash_attention_requested(self._config),
+            flat=is_flash_attention_requested(config),
             tower_reader=TowerReader(required_tower(model)) if reads_tower(schedule) else None,
         )
 
@@ -187,9 +192,10 @@ class _Session:
         own(self._model.register_forward_hook(self._after_model, always_call=True))
         own(decoder(self._model).register_forward_pre_hook(self._before_decoder, with_kwargs=True))
         for number, layer in enumerate(decoder_layers(self._model), start=1):
-            before, after = partial(self._before_layer, number), partial(self._after_layer, number)
+            before = partial(self._before_layer, number)
             own(layer.register_forward_pre_hook(before, with_kwargs=True))
-            own(layer.register_forward_hook(after))
+            if number <= self.context.featured or number in self.context.read_at:
+                own(layer.register_forward_hook(partial(self._after_layer, number)))
         if self.context.rotary.module is not None:
             own(
                 self.context.rotary.module.register_forward_hook(
@@ -250,8 +256,7 @@ class _Session:
         prompt = Prompt(
             ids=ids, visual=whole.visual, attended=attended, end=end, recorded=self._recorded
         )
-        costs = CostAccount(self._config, whole, self._model.dtype.itemsize)
-        return Prefill(self.context, prompt, costs, whole)
+        return Prefill(self.context, prompt, whole)
 
     def _after_model(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         if self._thread != threading.get_ident():
@@ -270,13 +275,13 @@ class _Session:
 
     def _before_layer(
         self, number: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         run = self._current(layer)
         call, hidden = LayerCall.of(number, layer, args, kwargs)
         note_tokens(whole=False)  # other observers ignore the layers that run here for scoring
-        hidden, kwargs = run.enter(call, hidden)
+        hidden, arguments = run.enter(call, hidden)
         note_tokens(whole=run.whole)
-        return (hidden,), kwargs
+        return (hidden,), arguments
 
     def _after_layer(self, number: int, layer: nn.Module, _: tuple[Any, ...], output: Any) -> Any:
         run = self._current(layer)

@@ -1,15 +1,13 @@
 """One call of a decoder layer, in terms that hold for every family."""
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 
-@dataclass(frozen=True, eq=False)
-class LayerCall:
+class LayerCall(NamedTuple):
     """A decoder layer, its number (counted from 1), and the keyword arguments it is called with.
 
     The arguments are the model's own, in full coordinates.
@@ -35,7 +33,7 @@ class LayerCall:
     @property
     def attention(self) -> nn.Module:
         """The layer's self-attention."""
-        return self.layer.get_submodule("self_attn")
+        return cast(nn.Module, self.layer.self_attn)
 
     @property
     def causal(self) -> bool:

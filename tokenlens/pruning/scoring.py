@@ -129,13 +129,56 @@ class Rows:
     valid: Tensor
     counts: Counts
 
+
+@dataclass(frozen=True, eq=False)
+class ChosenRows:
+    """The rows that a scorer reads, by position in the padded input.
+
+    What a stage would have to ask the device for is asked once, before the first layer.
+
+    Attributes:
+        chosen: bool [batch, length].
+        counts: how many are chosen per sample.
+        everything: whether they are all tokens that are no padding.
+        visual: whether visual tokens are among them.
+        last: where all rows follow the last visual token, so that no stage moves them from the
+            end: their places counted from the end (int64 [batch, rows]), and which of those are
+            valid (bool [batch, rows]).
+    """
+
+    chosen: Tensor
+    counts: Counts
+    everything: bool
+    visual: bool
+    last: tuple[Tensor, Tensor] | None
+
     @classmethod
-    def among(cls, slots: Slots, chosen: Tensor) -> "Rows":
-        """Those of `slots` that are `chosen` (bool [batch, length], by position in the input)."""
-        rows = chosen.gather(1, slots.index) & slots.present  # [batch, width]
-        counts = tuple(rows.sum(1).tolist())
+    def of(cls, chosen: Tensor, visual: Tensor, attended: Tensor) -> "ChosenRows":
+        """Of the rows of a scorer; all tensors are bool [batch, length], of the padded input."""
+        length = chosen.shape[1]
+        early = visual.flip(1).cumsum(1).flip(1) > 0  # up to the last visual token
+        moved = torch.where(early, chosen, ~attended)  # or padding behind it, which stages remove
+        told = [chosen, moved, chosen & visual, attended & ~chosen]
+        counts, *others = torch.stack(told).sum(2).tolist()  # [4, batch]
+        moving, seen, left_out = map(any, others)
+        last = None
+        if not moving:
+            order = arrange(chosen.long().cumsum(1), chosen, max(counts))  # [batch, rows]
+            last = order - length, chosen.gather(1, order)
+        return cls(chosen, tuple(counts), not left_out, seen, last)
+
+    def among(self, slots: Slots) -> Rows:
+        """The rows as places among `slots`."""
+        device = slots.index.device
+        if self.last is not None:
+            from_end, valid = (tensor.to(device) for tensor in self.last)
+            return Rows(from_end + slots.width, valid, self.counts)
+        rows = self.chosen.to(device).gather(1, slots.index) & slots.present  # [batch, width]
+        counts = self.counts
+        if self.visual:
+            counts = slots.lengths if self.everything else tuple(rows.sum(1).tolist())
         order = arrange(slots.index, rows, max(counts))  # [batch, rows]
-        return cls(order, rows.gather(1, order), counts)
+        return Rows(order, rows.gather(1, order), counts)
 
 
 def importance(

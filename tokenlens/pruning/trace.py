@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tokenlens.errors import PruningError
+from tokenlens.pruning.cost.accounting import CostAccount
 from tokenlens.pruning.cost.decoder_cost import Cost
 from tokenlens.pruning.tokens import Slots
 from tokenlens.registry import drawing
@@ -62,9 +63,7 @@ class Trace:
     """
 
     _stages: tuple[StageTrace, ...] | None = field(default=None, repr=False)
-    _tokens: Tensor | None = field(default=None, repr=False)
-    _readable: Tensor | None = field(default=None, repr=False)
-    _cost: Cost | None = field(default=None, repr=False)
+    _account: CostAccount | None = field(default=None, repr=False)
 
     @property
     def stages(self) -> tuple[StageTrace, ...]:
@@ -77,7 +76,7 @@ class Trace:
 
         The layer updates these; frozen tokens, which it only reads, are in `readable_per_layer`.
         """
-        return self._there(self._tokens)
+        return self._there(self._account).tokens
 
     @property
     def readable_per_layer(self) -> Tensor:
@@ -85,12 +84,15 @@ class Trace:
 
         These are the tokens that enter the layer and the frozen ones.
         """
-        return self._there(self._readable)
+        return self._there(self._account).readable
 
     @property
     def cost(self) -> Cost:
-        """Cost of the prefill; `cost.unpruned` is that of the unpruned model."""
-        return self._there(self._cost)
+        """Cost of the prefill, counted when it is first read.
+
+        `cost.unpruned` is that of the unpruned model.
+        """
+        return self._there(self._account).cost
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One line for every visual token at every stage.
@@ -129,12 +131,9 @@ class Trace:
         html: str = drawing("trace page")(self)
         return html
 
-    def fill(
-        self, stages: Sequence[StageTrace], tokens: Tensor, readable: Tensor, cost: Cost
-    ) -> None:
+    def fill(self, stages: Sequence[StageTrace], account: CostAccount) -> None:
         """Replace the content with a finished prefill."""
-        self._stages, self._tokens, self._readable = tuple(stages), tokens, readable
-        self._cost = cost
+        self._stages, self._account = tuple(stages), account
 
     @staticmethod
     def _there(value: T | None) -> T:

@@ -1,0 +1,137 @@
+"""Scoring of the stages of one prefill."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from tokenlens.errors import PruningError
+from tokenlens.pruning import masks, positions
+from tokenlens.pruning.attention import AttentionInputs, run_until_attention
+from tokenlens.pruning.cost.accounting import CostAccount
+from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.narrowing import positions_of
+from tokenlens.pruning.scoring import (
+    ChosenRows,
+    DirectScoring,
+    Prompt,
+    RowScoring,
+    Scoring,
+    StageContext,
+    importance,
+    strongest_heads,
+)
+from tokenlens.pruning.session_context import SessionContext
+from tokenlens.pruning.tokens import Counts, Slots, Tokens
+from tokenlens.registry import SCORERS
+from tokenlens.schedule import Stage
+
+
+class StageScores:
+    """The importance of the candidates at each stage.
+
+    Rows to read are chosen once; those of a stage "after" a layer are read while it runs, those of
+    one "before" a layer from queries and keys that are computed for it alone.
+    """
+
+    def __init__(self, context: SessionContext, costs: CostAccount) -> None:
+        self._context, self._costs = context, costs
+        self._rows: dict[str, ChosenRows] = {}
+        self._found: dict[Stage, Tensor] = {}
+
+    def choose_rows(self, prompt: Prompt, embeddings: Tensor, candidates: Counts) -> None:
+        """Before layer 1: the rows that each of the schedule's scorers reads."""
+        for query in dict.fromkeys(scorer.query for scorer in self._context.schedule.scorers):
+            scoring = SCORERS[query]
+            if isinstance(scoring, RowScoring):
+                self._rows[query] = ChosenRows.of(
+                    scoring.rows(prompt, embeddings), prompt.visual, prompt.attended
+                )
+                self._account(scoring, prompt, candidates)
+
+    def _account(self, scoring: Scoring, prompt: Prompt, candidates: Counts) -> None:
+        """Count the MACs of scoring the candidates, beside reading attention."""
+        if scoring.macs is not None:
+            text = tuple(prompt.text_after().sum(1).tolist())
+            self._costs.scored(scoring.macs, candidates, text)
+
+    def at(
+        self, stage: Stage, call: LayerCall, tokens: Tokens, prompt: Prompt, context: StageContext
+    ) -> Tensor:
+        """The importance of every candidate at a stage: floats [batch, width]."""
+        scorer, device = self._context.schedule.scorer_of(stage), tokens.hidden.device
+        scoring = SCORERS[scorer.query]
+        if isinstance(scoring, DirectScoring):
+            self._account(scoring, prompt, tokens.slots.visuals)
+            return scoring.scores(prompt, tokens, context, scorer).to(device)
+        if stage.when == "before":
+            self._score_now(stage, call, tokens)
+        return self._found.pop(stage).to(device)
+
+    def read_while_running(self, stage: Stage, call: LayerCall, tokens: Tokens) -> None:
+        """Score a stage "after" a layer that is about to run on `tokens`."""
+        if not self._context.schedule.scorer_of(stage).rotary:
+            self._score_now(stage, call, tokens)
+            return
+        self._context.listener.expect(call.attention, self._reader(stage, call, tokens.slots))
+
+    def check_heard(self, number: int) -> None:
+        """Raise `PruningError` where a layer ran whose attention was not heard."""
+        if self._context.listener.forget():
+            raise PruningError(
+                f"layer {number} did not call its attention through transformers' attention "
+                "interface as it was when the context was entered, so it cannot be scored; set "
+                "the implementation before, score another layer, or use query 'random'"
+            )
+
+    def _score_now(self, stage: Stage, call: LayerCall, tokens: Tokens) -> None:
+        """Score by a layer before it runs, with queries and keys computed only for the scores."""
+        slots, arguments = tokens.slots, dict(call.arguments)
+        embeddings = positions_of(self._context, arguments.get("position_embeddings"), slots)
+        if not self._context.schedule.scorer_of(stage).rotary:
+            embeddings = positions.without_rotation(embeddings)
+        arguments["position_embeddings"] = embeddings
+        arguments["position_ids"] = None
+        reader = self._reader(stage, call, slots)
+        self._context.listener.expect(call.attention, reader, halt=True)
+        run_until_attention(call.layer, tokens.hidden, **arguments)
+        self._costs.projected(slots)
+        self.check_heard(call.number)
+
+    def _reader(
+        self, stage: Stage, call: LayerCall, slots: Slots
+    ) -> Callable[[AttentionInputs], None]:
+        scorer = self._context.schedule.scorer_of(stage)
+        listed = [head for layer, head in scorer.listed_heads if layer == stage.score_layer]
+
+        def read(inputs: AttentionInputs) -> None:
+            here = slots.to(inputs.query.device)
+            rows = self._rows[scorer.query].among(here)
+            self._costs.compared(rows.counts, here)
+            heads: list[int] | int | None = listed or None
+            if isinstance(scorer.heads, int | float):
+                heads = strongest_heads(scorer.heads, inputs.query.shape[1])
+            decay = None
+            if scorer.decay is not None:
+                embeddings = positions_of(
+                    self._context, call.arguments.get("position_embeddings"), here
+                )
+                decay = positions.decay(embeddings, inputs.query.shape[-1])
+                self._costs.weighed(rows.counts, here, 2 * embeddings[0].shape[-1])
+
+            def visible(order: Tensor) -> Tensor:
+                places = here.index.gather(1, order)  # [batch, rows]
+                return masks.visible(
+                    call.mask, places, here.index, here.present, causal=call.causal
+                )
+
+            self._found[stage] = importance(
+                inputs,
+                rows,
+                here.visual,
+                visible,
+                heads=heads,
+                softmax=scorer.softmax,
+                decay=decay,
+            )
+
+        return read
