@@ -70,6 +70,10 @@ class DisposalEntry(Entry, Protocol):
         """Whether the vision tower is to be read."""
 
     @property
+    def added(self) -> bool:
+        """Whether merged tokens are made by adding, not by a product with the groups."""
+
+    @property
     def returns(self) -> bool:
         """Whether the tokens come back at the next stage."""
 

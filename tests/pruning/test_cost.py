@@ -53,7 +53,7 @@ def test_a_pruned_prefill_costs_what_is_counted(name):
     inputs = fake_inputs(model, (((9, 11),),))
     with tl.prune(model, PLANS[name]) as trace:
         macs = counted_macs(model, inputs)
-    (said,) = trace.cost.total_macs
+    (said,) = trace.cost.total_macs - trace.cost.spared_macs
     assert said == pytest.approx(macs, rel=0.01)
     if name == "raters":
         assert said != pytest.approx(macs - 99 * 3 * 32, rel=1e-9), "raters are not free"
@@ -74,7 +74,8 @@ def test_another_family_and_full_multi_head_attention():
     inputs = fake_inputs(model, (((8, 10),),))
     with tl.prune(model, plan) as trace:
         macs = counted_macs(model, inputs)
-    assert trace.cost.total_macs[0] == pytest.approx(macs, rel=0.01)
+    computed = trace.cost.total_macs - trace.cost.spared_macs
+    assert computed[0] == pytest.approx(macs, rel=0.01)
     assert trace.cost.unpruned.total_macs[0] == pytest.approx(counted_macs(model, inputs), rel=1e-9)
 
 
@@ -183,3 +184,28 @@ def test_tokens_per_layer_are_those_of_the_schedule():
             model(**batch(model, RAGGED))
         expected = [plan.tokens_entering(n, 6) for n in (12, 30, 13)]
         assert trace.tokens_per_layer.tolist() == expected
+
+
+def test_the_cost_is_counted_once_and_only_when_it_is_read(monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        "tokenlens.pruning.cost.accounting.decoder_cost",
+        lambda *args, **options: counted.append(1) or decoder_cost(*args, **options),
+    )
+    model = model64()
+    with torch.no_grad(), tl.prune(model, SCHEDULES["bypass three"]) as trace:
+        model(**batch(model, ONE))
+    assert not counted
+    assert trace.cost is trace.cost
+    assert len(counted) == 2  # the pruned and the unpruned one
+    assert trace.tokens_per_layer is trace.tokens_per_layer
+
+
+def test_what_is_spared_is_part_of_what_is_counted():
+    model = model64()
+    with torch.no_grad(), tl.prune(model, SCHEDULES["bypass three"]) as trace:
+        model(**batch(model, RAGGED))
+    cost = trace.cost
+    assert (cost.spared_macs > 0).all()
+    assert (cost.spared_macs < cost.scoring_macs + cost.merging_macs).all()
+    assert not cost.unpruned.spared_macs.any()

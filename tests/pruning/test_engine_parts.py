@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from tokenlens.pruning import masks
 from tokenlens.pruning.attention import AttentionInputs
+from tokenlens.pruning.attention_rows import ChosenRows, importance
 from tokenlens.pruning.disposal import StageDecision
 from tokenlens.pruning.grid import on_grid
 from tokenlens.pruning.grouping import group
 from tokenlens.pruning.scorers.random_draw import random_scores
-from tokenlens.pruning.scoring import ChosenRows, Prompt, StageContext, importance, select
+from tokenlens.pruning.scoring import Prompt, StageContext, select
 from tokenlens.pruning.tokens import Slots, Tokens, arrange
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Scorer
@@ -54,7 +55,7 @@ def test_groups_are_those_of_a_loop(counts, seed, data):
     if not any(merging):
         return
     rest = tokens_of(counts, max(counts), seed=seed)
-    merged, member_of = group(rest, merging)
+    merged, member_of, _ = group(rest, merging)
     for row, (r, z) in enumerate(zip(counts, merging, strict=True)):
         states = rest.hidden[row, rest.slots.width - r :]
         seeds = [math.floor((i + 0.5) * r / z) for i in range(z)]
@@ -81,7 +82,7 @@ def test_groups_are_those_of_a_loop(counts, seed, data):
 def test_ties_go_to_the_earlier_seed():
     rest = tokens_of([6], 6)
     rest.hidden[:] = 1.0
-    _, member_of = group(rest, (2,))
+    _, member_of, _ = group(rest, (2,))
     assert member_of.tolist() == [[0, 0, 0, 0, 1, 0]], "seeds stand at 1 and 4"
 
 
@@ -89,7 +90,7 @@ def test_merged_means_are_summed_in_float32():
     """Of many equal numbers in bfloat16 the mean is that number, which its own sums miss."""
     rest = tokens_of([300], 300)
     rest = rest._replace(hidden=torch.full((1, 300, 4), 1.0078125, dtype=torch.bfloat16))
-    merged, _ = group(rest, (1,))
+    merged, _, _ = group(rest, (1,))
     assert merged.hidden.dtype == torch.bfloat16
     assert (merged.hidden == 1.0078125).all()
 
@@ -125,7 +126,9 @@ def test_disposals_keep_order_and_counts(counts, data):
             assert (index.diff() > 0).all()
             assert index[-1] == width - 1
             assert now.present[row].tolist() == sorted(now.present[row].tolist())
-        assert bool(now.stand_in.any()) == (name == "bypass" and any(merging))
+        assert (now.stand_in is not None and bool(now.stand_in.any())) == (
+            name == "bypass" and any(merging)
+        )
         if name == "bypass":
             back = disposed.bypassed.rejoin(disposed.tokens)
             assert back.slots.lengths == slots.lengths
@@ -133,7 +136,7 @@ def test_disposals_keep_order_and_counts(counts, data):
                 present = back.slots.present[row]
                 assert torch.equal(back.slots.index[row][present], slots.index[row][attended[row]])
                 assert torch.equal(back.hidden[row][present], hidden[row][attended[row]])
-            assert not back.slots.stand_in.any()
+            assert back.slots.stand_in is None
 
 
 def test_what_is_aside_moves_with_its_group():
@@ -231,7 +234,7 @@ def test_many_rows_are_read_in_blocks(monkeypatch, heads):
         )
 
     whole = score()
-    monkeypatch.setattr("tokenlens.pruning.scoring._LARGEST_BLOCK", 40)
+    monkeypatch.setattr("tokenlens.pruning.attention_rows._LARGEST_BLOCK", 40)
     assert torch.allclose(score(), whole)
 
 
@@ -300,3 +303,33 @@ def test_a_grid_is_of_each_picture():
     assert on_grid(visual, 3)[0].nonzero().flatten().tolist() == [2, 5, 14, 17, 19, 28]
     assert on_grid(visual, 2)[0].nonzero().flatten().tolist() == [2, 4, 10, 12, 19, 23, 27]
     assert not on_grid(torch.zeros(2, 5, dtype=torch.bool), 3).any()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "visual", "attended"),
+    [
+        ("0000011", "0111000", "1111111"),  # behind the picture: never moved
+        ("0000011", "0111000", "1111011"),  # with padding between them, which stages remove
+        ("1000001", "0111000", "1111111"),  # on both sides of it
+        ("0010001", "0111000", "1111111"),  # a visual token among them
+        ("1111111", "0111000", "1111111"),  # everything
+    ],
+)
+def test_chosen_rows_are_found_again_after_tokens_left(chosen, visual, attended):
+    chosen, visual, attended = (
+        torch.tensor([[mark == "1" for mark in marks]]) for marks in (chosen, visual, attended)
+    )
+    chosen = chosen & attended
+    rows = ChosenRows.of(chosen, visual, attended)
+    slots = Slots.of_input(visual, attended)
+    tokens = Tokens(torch.zeros(1, 7, 1), slots)
+    leaving = visual & (torch.arange(7) != 2)
+    count = int((attended & ~leaving).sum())
+    for now in (tokens, tokens.take(attended & ~leaving, (count,), (1,))):
+        found = rows.among(now.slots)
+        places = now.slots.index.gather(1, found.order)
+        if found.valid is not None:
+            places = places[found.valid][None]
+        expected = now.slots.index[chosen.gather(1, now.slots.index) & now.slots.present]
+        assert places.tolist() == [expected.tolist()]
+        assert found.counts == (len(expected),)

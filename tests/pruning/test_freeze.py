@@ -18,7 +18,7 @@ from tests.support.family_plans import plan_for
 from tests.support.true_float64 import true_float64
 from tokenlens.errors import PruningError, ScheduleError
 from tokenlens.pruning.cost.decoder_cost import Widths, decoder_macs
-from tokenlens.pruning.frozen import without_queries
+from tokenlens.pruning.projections import without_queries
 
 TOLERANCE = 1e-10
 SEEN = 1e-6

@@ -121,7 +121,7 @@ def test_clusters_of_a_ragged_batch_are_the_means_of_the_best_of_the_rest(misled
     disposed = RECYCLE.apply(StageDecision(Tokens(hidden, slots), kept, keeping, merging, scores))
     now = disposed.tokens.slots
     assert now.lengths == tuple(k + m + 1 for k, m in zip(keeping, merging, strict=True))
-    assert not now.stand_in.any()
+    assert now.stand_in is None
     for row in range(3):
         rest = (visual[row] & ~kept[row]).nonzero().flatten().tolist()
         ranked = sorted(rest, key=lambda place, row=row: float(scores[row, place]) * (-1) ** misled)

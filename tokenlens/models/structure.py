@@ -93,7 +93,22 @@ def visual_mask(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
 
     Those of pictures and, where the model has a token for them, of videos.
     """
-    return torch.eq(input_ids, image_token_id(model)) | video_mask(model, input_ids)
+    return marked(input_ids, visual_token_ids(model))
+
+
+def visual_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    """The token ids that mark visual tokens: of pictures and, where there is one, of videos."""
+    video = video_token_id(model)
+    return (image_token_id(model),) if video is None else (image_token_id(model), video)
+
+
+def marked(input_ids: Tensor, tokens: tuple[int, ...]) -> Tensor:
+    """Which of `input_ids` (int64 [batch, length]) are one of `tokens`: bool [batch, length]."""
+    first, *others = tokens
+    mask = torch.eq(input_ids, first)
+    for token in others:
+        mask |= torch.eq(input_ids, token)
+    return mask
 
 
 def video_mask(model: PreTrainedModel, input_ids: Tensor) -> Tensor:

@@ -13,7 +13,12 @@ from tokenlens.errors import ProbeError
 
 
 def attention_weights(
-    query: Tensor, key: Tensor, seen: Tensor, *, scaling: float, softcap: float | None = None
+    query: Tensor,
+    key: Tensor,
+    seen: Tensor | None,
+    *,
+    scaling: float,
+    softcap: float | None = None,
 ) -> Tensor:
     """Softmax of some rows over the keys they see; a row that sees none is zero.
 
@@ -21,7 +26,7 @@ def attention_weights(
         query: [..., heads, rows, size], after rotary, in the dtype that is computed in.
         key: [..., key_value_heads, keys, size], likewise; grouped-query heads are not repeated.
         seen: [..., heads or 1, rows, keys]: bool, or floats added to the logits, the lowest of
-            which (and -inf) hide a key.
+            which (and -inf) hide a key; None where every row sees every key.
         scaling: factor on the dot products.
         softcap: where given, logits are squashed to ±softcap before the mask, as in Gemma 2.
 
@@ -35,6 +40,8 @@ def attention_weights(
     (torch.Size([2, 1, 5]), [[0.25, 0.25, 0.25, 0.25, 0.0]])
     """
     logits = attention_logits(query, key, scaling=scaling, softcap=softcap)
+    if seen is None:
+        return logits.softmax(dim=-1)
     blocked = torch.finfo(seen.dtype if seen.is_floating_point() else logits.dtype).min
     if seen.is_floating_point():
         logits, seen = logits + seen, seen > blocked / 2

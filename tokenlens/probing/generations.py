@@ -236,6 +236,8 @@ def arguments_by_name(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The arguments of a call by name, those taken as **kwargs included."""
+    if not args:
+        return dict(kwargs)
     arguments: dict[str, Any] = {}
     for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
         kind = signature.parameters[name].kind

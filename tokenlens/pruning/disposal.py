@@ -4,14 +4,23 @@ The disposals themselves are in `disposals`, one function in one file each.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from tokenlens.errors import PruningError
 from tokenlens.pruning.cost.decoder_cost import Floats, grouping_macs
-from tokenlens.pruning.tokens import Counts, Tokens, arrange, take_rows
+from tokenlens.pruning.tokens import (
+    Counts,
+    Slots,
+    Tokens,
+    arrange,
+    arrived,
+    put_rows,
+    take_rows,
+)
 from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.schedule.disposal_kinds import KINDS, DisposalKind
 
@@ -38,15 +47,71 @@ class StageDecision(NamedTuple):
 
     def survivors(self) -> Tokens:
         """Text and kept tokens, without padding."""
-        slots = self.tokens.slots
-        lengths = _minus(slots.lengths, _minus(slots.visuals, self.keeping))
-        return self.tokens.take(slots.present & (self.kept | ~slots.visual), lengths, self.keeping)
+        return self.survivors_placed().tokens
+
+    def survivors_placed(self) -> "Placed":
+        """Text and kept tokens, with the slots they had."""
+        return self._staying()
 
     def rest(self) -> Tokens:
         """Visual tokens not kept."""
+        return self.rest_placed().tokens
+
+    def rest_placed(self) -> "Placed":
+        """Visual tokens not kept, with the slots they had."""
         slots = self.tokens.slots
         counts = _minus(slots.visuals, self.keeping)
-        return self.tokens.take(slots.visual & ~self.kept, counts, counts)
+        order = arrange(slots.index, slots.visual & ~self.kept, max(counts))
+        present = arrived(order, counts)
+        return Placed(
+            Tokens(
+                take_rows(self.tokens.hidden, order), slots.take(order, present, counts, counts)
+            ),
+            order,
+        )
+
+    def _staying(self, merged: Tensor | None = None, counts: Counts | None = None) -> "Placed":
+        """Survivors, and in the slots `merged` (bool [batch, width]) `counts` merged tokens."""
+        slots = self.tokens.slots
+        keep, visuals = self.kept | ~slots.visual, self.keeping
+        if slots.ragged:
+            keep = keep & slots.present
+        if merged is not None and counts is not None:
+            keep, visuals = keep | merged, _plus(visuals, counts)
+            slots = replace(slots, stand_in=merged)
+        lengths = _plus(_minus(slots.lengths, slots.visuals), visuals)
+        order = arrange(slots.index, keep, max(lengths))
+        taken = slots.take(order, arrived(order, lengths), lengths, visuals)
+        return Placed(Tokens(take_rows(self.tokens.hidden, order), taken), order)
+
+    def with_merged(self, merged: Tokens, places: Tensor) -> "Placed":
+        """Survivors and merged tokens in sequence order, the merged ones as stand-ins.
+
+        `places` (int64 [batch, merged]) are slots of the rest, where the merged tokens go.
+        """
+        there = merged.slots.present
+        mask = torch.zeros_like(self.kept).scatter_(1, places, there)
+        tokens, order = self._staying(mask, merged.slots.lengths)
+        at = stand_ins(tokens.slots, there.shape[1])
+        hidden = merged.hidden
+        if merged.slots.ragged:
+            hidden = hidden.where(there[:, :, None], take_rows(tokens.hidden, at))
+        put_rows(tokens.hidden, at, hidden)
+        return Placed(tokens, order)
+
+
+class Placed(NamedTuple):
+    """Some of a stage's tokens, and the slots that they had there: int64 [batch, tokens]."""
+
+    tokens: Tokens
+    order: Tensor
+
+
+def stand_ins(slots: Slots, most: int) -> Tensor:
+    """The slots of merged tokens that stand in for others: int64 [batch, most], right-aligned."""
+    if slots.stand_in is None:
+        raise PruningError("there are no merged tokens here; pass those of a bypass stage")
+    return arrange(slots.index, slots.stand_in, most)
 
 
 @dataclass(frozen=True)
@@ -56,10 +121,31 @@ class BypassedTokens:
     Attributes:
         tokens: the tokens, with their hidden states at the stage.
         groups: the merged tokens that replace them; None where there are none.
+        slots: those of all tokens at the stage.
+        back: int64 [batch, width of `slots`], for each of them the place of its token in the
+            concatenation of the tokens that go on and those that bypass.
     """
 
     tokens: Tokens
     groups: "Groups | None"
+    slots: Slots
+    back: Tensor
+
+    @classmethod
+    def beside(
+        cls, going: Placed, rest: Placed, slots: Slots, groups: "Groups | None" = None
+    ) -> "BypassedTokens":
+        """`rest` beside the tokens that go on, which together had `slots`."""
+        order = torch.cat([going.order, rest.order], dim=1)
+        there = torch.cat([_own(going.tokens.slots), rest.tokens.slots.present], dim=1)
+        width = slots.width
+        # one more column, for fillers and merged tokens, which go nowhere
+        back = order.new_zeros(len(order), width + 1)
+        back.scatter_(
+            1, order.where(there, width), torch.arange(order.shape[1], device=order.device)
+            .expand_as(order)
+        )  # fmt: skip
+        return cls(rest.tokens, groups, slots, back[:, :width])
 
     def rejoin(self, going: Tokens) -> Tokens:
         """All tokens together again, in sequence order, without the merged ones.
@@ -68,28 +154,30 @@ class BypassedTokens:
         aside + (merged now - merged then).
         """
         device = going.hidden.device
-        rest = self.tokens.to(device)
-        lengths, visuals = rest.slots.lengths, rest.slots.visuals
+        hidden = self.tokens.hidden.to(device)
         if self.groups is not None:
             merged = self.groups.merged.to(device)
-            order = arrange(going.slots.index, going.slots.stand_in, merged.slots.width)
             # [batch, merged, hidden], then [batch, rest, hidden]
-            offset = take_rows(going.hidden, order) - merged.hidden
-            aligned = rest.hidden + take_rows(offset, self.groups.member_of.to(device))
-            rest = rest._replace(hidden=aligned)
-            lengths = visuals = _minus(lengths, merged.slots.lengths)
-        # [batch, width of `going` + width of `rest`]
-        keep = torch.cat([going.slots.present & ~going.slots.stand_in, rest.slots.present], dim=1)
-        return going.join(rest).take(
-            keep, _plus(going.slots.lengths, lengths), _plus(going.slots.visuals, visuals)
-        )
+            now = take_rows(going.hidden, stand_ins(going.slots, merged.slots.width))
+            hidden = hidden + take_rows(now - merged.hidden, self.groups.member_of.to(device))
+        # [batch, width of `going` + width of the rest, hidden] to [batch, width, hidden]
+        both = torch.cat([going.hidden, hidden], dim=1)
+        slots = replace(self.slots.to(device), whole=False)
+        return Tokens(take_rows(both, self.back.to(device)), slots)
 
 
 class Groups(NamedTuple):
-    """Merged tokens and, for each token of the rest, its group: int64 [batch, rest]."""
+    """Merged tokens of the rest.
+
+    Attributes:
+        merged: the tokens.
+        member_of: int64 [batch, rest], the group of each token.
+        order: int64 [batch, merged], the slots among the rest where the merged tokens go.
+    """
 
     merged: Tokens
     member_of: Tensor
+    order: Tensor
 
 
 class Disposed(NamedTuple):
@@ -110,11 +198,14 @@ class Disposal(DisposalKind):
             and of numbers in a hidden state, to the multiply-accumulates of merging them and of
             bringing them back.
         tower: whether it needs the reading of the vision tower (`StageDecision.tower_reading`).
+        added: whether merged tokens are means by `grouping.group_means`, which adds where `macs`
+            counts a product of the tokens with the groups.
     """
 
     apply: Callable[[StageDecision], Disposed]
     macs: Callable[[Floats, Floats, int], Floats] = grouping_macs
     tower: bool = False
+    added: bool = True
 
     @classmethod
     def own(
@@ -124,15 +215,29 @@ class Disposal(DisposalKind):
         *,
         macs: Callable[[Floats, Floats, int], Floats] = grouping_macs,
         tower: bool = False,
+        added: bool = True,
     ) -> Self:
         """A disposal of tokenlens itself, as `schedule.disposal_kinds` describes it by `name`."""
-        return cls(apply, macs=macs, tower=tower, **vars(KINDS[name]))
+        return cls(apply, macs=macs, tower=tower, added=added, **vars(KINDS[name]))
 
 
-def in_order(survivors: Tokens, merged: Tokens) -> Tokens:
-    """Both together, in sequence order."""
-    both = survivors.join(merged)
-    return both.take(both.slots.present, both.slots.lengths, both.slots.visuals)
+def aside(decision: StageDecision) -> Disposed:
+    """Keep the survivors and set the rest aside, with nothing in its place."""
+    going, rest = decision.survivors_placed(), decision.rest_placed()
+    return Disposed(
+        going.tokens, bypassed=BypassedTokens.beside(going, rest, decision.tokens.slots)
+    )
+
+
+def merged_in(decision: StageDecision, merged: Tokens, places: Tensor) -> Disposed:
+    """Keep the survivors and `merged` tokens, which stay, in the slots `places` of the rest."""
+    tokens = decision.with_merged(merged, places).tokens
+    return Disposed(tokens._replace(slots=replace(tokens.slots, stand_in=None)), merged)
+
+
+def _own(slots: Slots) -> Tensor:
+    """Slots that hold a token of their own, not a merged one: bool [batch, width]."""
+    return slots.present if slots.stand_in is None else slots.present & ~slots.stand_in
 
 
 def _minus(a: Counts, b: Counts) -> Counts:

@@ -25,10 +25,11 @@ from tokenlens.models.structure import (
     decoder,
     decoder_layers,
     deepstack_layers,
+    marked,
     text_config,
     unwrap,
     video_mask,
-    visual_mask,
+    visual_token_ids,
 )
 from tokenlens.probing.attention import is_observing, note_tokens, observe_attention
 from tokenlens.probing.generations import (
@@ -139,6 +140,7 @@ class _Session:
         self._model = model
         self._recorded = recorded
         self._signature = inspect.signature(model.forward)
+        self._visual_ids = visual_token_ids(model)
         self._run: Prefill | Continuation | None = None
         self._thread: int | None = None
         config = text_config(model)
@@ -233,7 +235,7 @@ class _Session:
         check_cache(cache)
         if filled_here(cache, self.context.lease):
             if call.get("input_ids") is not None:
-                visual = visual_mask(self._model, call["input_ids"])
+                visual = marked(call["input_ids"], self._visual_ids)
                 refusals.refuse_continuation(call, visual, generating=generating)
             self._run = Continuation(self.context)
         else:
@@ -249,12 +251,19 @@ class _Session:
             attended = attention_mask.to(ids.device).bool()
         if self.context.tower_reader is not None:
             refusals.refuse_videos(video_mask(self._model, ids))
-        whole = Slots.of_input(visual_mask(self._model, ids), attended)
+        whole = Slots.of_input(marked(ids, self._visual_ids), attended)
+        padded, picture = torch.stack([~attended[:, -1], whole.visual[:, -1]]).any(1).tolist()
+        refusals.refuse_padding(padded)
         end = ids.shape[1]
         if given is not None and given.ids is not None and given.ends_in(ids, 0):
             end = given.ids.shape[1]
         prompt = Prompt(
-            ids=ids, visual=whole.visual, attended=attended, end=end, recorded=self._recorded
+            ids=ids,
+            visual=whole.visual,
+            attended=attended,
+            end=end,
+            ends_in_text=end == ids.shape[1] and not picture,
+            recorded=self._recorded,
         )
         return Prefill(self.context, prompt, whole)
 

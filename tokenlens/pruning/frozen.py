@@ -7,10 +7,8 @@ tokens, its cache returns the keys and values of both, in sequence order, under 
 mask.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +19,8 @@ from tokenlens.errors import PruningError
 from tokenlens.models.structure import decoder_layers
 from tokenlens.pruning.cache import Join
 from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.projections import FUSED, without_queries
 from tokenlens.pruning.tokens import Slots, Tokens, arrange
-
-FUSED = "qkv_proj"
-"""What a projection of queries, keys and values in one is called, in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,62 +111,6 @@ def keys_and_values(call: LayerCall, hidden: Tensor, embeddings: Any) -> tuple[T
 
 def _made(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     raise _MadeError(key, value)
-
-
-@contextmanager
-def without_queries(attention: nn.Module) -> Iterator[None]:
-    """Skip the query projection of an attention module while this is open."""
-    with ExitStack() as stack:
-        separate = getattr(attention, "q_proj", None)
-        if isinstance(separate, nn.Module):
-            width = _query_width(attention, separate)
-            _swap(
-                stack,
-                separate,
-                lambda states: states.new_zeros(()).expand(*states.shape[:-1], width),
-            )
-        else:
-            fused = attention.get_submodule(FUSED)
-            _swap(
-                stack,
-                fused,
-                lambda states: _without_first(fused, states, _fused_queries(attention)),
-            )
-        yield
-
-
-def _swap(stack: ExitStack, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
-    """Replace the forward function of `module` until `stack` is left."""
-    own = vars(module).get("forward")
-    module.forward = forward
-    if own is None:
-        stack.callback(delattr, module, "forward")
-    else:
-        stack.callback(setattr, module, "forward", own)
-
-
-def _query_width(attention: nn.Module, projection: nn.Module) -> int:
-    """Width of the zeros that replace a token's queries, as the code after the projection needs it.
-
-    One head's width is enough where that code splits by heads. A norm over all heads needs the
-    full width.
-    """
-    full = int(cast(nn.Linear, projection).out_features)
-    head = int(getattr(attention, "head_dim", full))
-    norm = getattr(getattr(attention, "q_norm", None), "weight", None)
-    return head if norm is None or len(norm) == head else full
-
-
-def _without_first(fused: nn.Module, states: Tensor, queries: int) -> Tensor:
-    """Output of a fused projection [..., queries + rest], with zeros for the queries."""
-    weight, bias = fused.get_parameter("weight"), fused._parameters.get("bias")
-    rest = nn.functional.linear(states, weight[queries:], None if bias is None else bias[queries:])
-    return nn.functional.pad(rest, (queries, 0))
-
-
-def _fused_queries(attention: nn.Module) -> int:
-    config: Any = attention.config
-    return int(config.num_attention_heads * attention.head_dim)
 
 
 def refuse_unfreezable(model: PreTrainedModel) -> None:

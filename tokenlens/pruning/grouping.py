@@ -1,16 +1,53 @@
-"""Merging tokens into groups by the cosine similarity of their features."""
+"""Merging tokens into groups by the cosine similarity of their features.
+
+Time and memory grow with the number of tokens times that of the groups at most: similarities are
+made in blocks, and means by adding every token to its group.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from tokenlens.pruning.attention_rows import accumulation_dtype
 from tokenlens.pruning.disposal import Groups
-from tokenlens.pruning.scoring import accumulation_dtype
 from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange, take_rows
 
-Placing = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Of seed i, the R tokens there are and the z seeds among them (all int64): the seed's place."""
+Placing = Callable[[int, int, int], int]
+"""Of seed i, the R tokens there are and the z seeds among them: the seed's place."""
+
+_LARGEST_BLOCK = 2**22
+"""Similarities held at once while tokens look for their nearest seed; more are made in turns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """The seeds of the groups, which counts of tokens alone decide.
+
+    Attributes:
+        of_slot: int64 [batch, width], for each slot (right-aligned) the number of the seed in it,
+            or -1.
+        order: int64 [batch, seeds], the slots of the seeds, right-aligned.
+        present: bool [batch, seeds], False where a sample has fewer seeds than another.
+        counts: seeds of each sample.
+    """
+
+    of_slot: Tensor
+    order: Tensor
+    present: Tensor
+    counts: Counts
+
+    @classmethod
+    def among(cls, slots: Slots, merging: Counts, placing: Placing) -> "Seeds":
+        """Those of `merging` groups of right-aligned tokens; made once for the same counts."""
+        return _seeds(slots.lengths, merging, slots.width, placing, slots.index.device)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether some samples have fewer seeds than others."""
+        return len(set(self.counts)) > 1
 
 
 def group(rest: Tokens, merging: Counts) -> Groups:
@@ -24,51 +61,56 @@ def group(rest: Tokens, merging: Counts) -> Groups:
         rest: visual tokens not kept.
         merging: merged tokens per sample, at most as many as `rest` has, at least one somewhere.
     """
-    seed_of = seed_places(rest.slots, merging, _evenly)
+    seeds = Seeds.among(rest.slots, merging, _evenly)
     states = rest.hidden.to(accumulation_dtype(rest.hidden))
-    member_of = join_nearest(states, rest.slots, seed_of, merging)
+    member_of = join_nearest(states, seeds)
     means = group_means(states, member_of, rest.slots.present, max(merging))
-    seeds = rest.take(seed_of >= 0, merging, merging)
-    return Groups(seeds._replace(hidden=means.to(rest.hidden.dtype)), member_of)
+    slots = rest.slots.take(seeds.order, seeds.present, merging, merging)
+    return Groups(Tokens(means.to(rest.hidden.dtype), slots), member_of, seeds.order)
 
 
-def _evenly(i: Tensor, rest: Tensor, seeds: Tensor) -> Tensor:
-    return ((2 * i + 1) * rest).div(2 * seeds, rounding_mode="floor")
+def _evenly(i: int, rest: int, seeds: int) -> int:
+    return (2 * i + 1) * rest // (2 * seeds)
 
 
-def seed_places(slots: Slots, merging: Counts, placing: Placing) -> Tensor:
-    """For each slot (right-aligned) the number of the seed in it, or -1: int64 [batch, width]."""
-    device, width, most = slots.index.device, slots.width, max(merging)
-    r = torch.tensor(slots.lengths, device=device)[:, None]  # [batch, 1]
-    z = torch.tensor(merging, device=device)[:, None]  # [batch, 1]
-    column = torch.arange(most, device=device)[None]  # [1, most]
-    i = column - (most - z)  # [batch, most], negative where a sample has fewer than `most` seeds
-    place = (placing(i, r, z.clamp(min=1)) + width - r).where(i >= 0, width)  # [batch, most]
-    places = torch.full((len(merging), width + 1), -1, device=device)  # last column: no seed
-    return places.scatter(1, place, column.expand(len(merging), -1))[:, :width]  # [batch, width]
+@lru_cache(maxsize=64)
+def _seeds(
+    lengths: Counts, merging: Counts, width: int, placing: Placing, device: torch.device
+) -> Seeds:
+    most = max(merging)
+    with torch.inference_mode(mode=False):  # so that a later backward pass can use them too
+        of_slot = torch.full((len(lengths), width), -1)
+        for sample, (tokens, seeds) in enumerate(zip(lengths, merging, strict=True)):
+            for i in range(seeds):
+                of_slot[sample, width - tokens + placing(i, tokens, seeds)] = most - seeds + i
+        found = of_slot >= 0
+        order = arrange(torch.arange(width).expand_as(of_slot), found, most)
+        present = found.gather(1, order)
+        return Seeds(of_slot.to(device), order.to(device), present.to(device), merging)
 
 
-def join_nearest(features: Tensor, slots: Slots, seed_of: Tensor, merging: Counts) -> Tensor:
+def join_nearest(features: Tensor, seeds: Seeds) -> Tensor:
     """The seed of each token: its own, or the one with the most similar features by cosine.
 
     Ties go to the earlier seed.
 
     Args:
         features: floats [batch, width, size].
-        slots: the slots of the tokens.
-        seed_of: from `seed_places`.
-        merging: seeds per sample.
+        seeds: among the same slots.
 
     Returns:
         int64 [batch, width].
     """
-    order = arrange(slots.index, seed_of >= 0, max(merging))  # [batch, seeds]
     directions = torch.nn.functional.normalize(features, dim=-1)  # [batch, width, size]
-    # [batch, width, size] @ [batch, size, seeds] = [batch, width, seeds]
-    similarity = directions @ take_rows(directions, order).transpose(1, 2)
-    there = (seed_of >= 0).gather(1, order)  # [batch, seeds]
-    nearest = similarity.masked_fill(~there[:, None], -torch.inf).argmax(dim=2)  # [batch, width]
-    return seed_of.where(seed_of >= 0, nearest)
+    towards = take_rows(directions, seeds.order).transpose(1, 2)  # [batch, size, seeds]
+    block = max(1, _LARGEST_BLOCK // seeds.order.numel())
+    nearest = []
+    for rows in directions.split(block, dim=1):
+        similarity = rows @ towards  # [batch, block, seeds]
+        if seeds.ragged:
+            similarity = similarity.masked_fill(~seeds.present[:, None], -torch.inf)
+        nearest.append(similarity.argmax(dim=2))
+    return seeds.of_slot.where(seeds.of_slot >= 0, torch.cat(nearest, dim=1))
 
 
 def group_means(states: Tensor, member_of: Tensor, members: Tensor, groups: int) -> Tensor:
@@ -83,8 +125,18 @@ def group_means(states: Tensor, member_of: Tensor, members: Tensor, groups: int)
     Returns:
         floats [batch, groups, size].
     """
-    belongs = torch.nn.functional.one_hot(member_of, groups)  # [batch, width, groups]
-    # [batch, groups, width]
-    belongs = (belongs * members[:, :, None]).to(states.dtype).transpose(1, 2)
-    # [batch, groups, width] @ [batch, width, size] = [batch, groups, size]
-    return (belongs @ states) / belongs.sum(2, keepdim=True).clamp(min=1)
+    batch, _, size = states.shape
+    first = torch.arange(0, batch * groups, groups, device=states.device)[:, None]  # [batch, 1]
+    # [batch * width]: the group of each token, and one behind the last group for all others
+    place = (member_of + first).where(members, batch * groups).flatten()
+    sums = _summed(states.flatten(0, 1), place, batch * groups + 1)
+    counts = _summed(states.new_ones(()).expand(len(place), 1), place, batch * groups + 1)
+    return (sums / counts.clamp(min=1))[:-1].view(batch, groups, size)
+
+
+def _summed(rows: Tensor, place: Tensor, count: int) -> Tensor:
+    """Sums [count, size] of the `rows` [n, size] of each place, the same bits in every run."""
+    sums = rows.new_zeros(count, rows.shape[1])
+    if rows.is_cuda:  # where index_add_ adds in whatever order threads arrive
+        return sums.index_put_((place,), rows, accumulate=True)
+    return sums.index_add_(0, place, rows)

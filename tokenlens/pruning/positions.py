@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenlens.errors import PruningError
+from tokenlens.pruning.tokens import take_rows
 
 Embeddings = Any
 """A layer's `position_embeddings`: (cos, sin) [batch or 1, length, size], one tensor, or None."""
@@ -105,11 +106,8 @@ def gather_ids(position_ids: Tensor | None, index: Tensor) -> Tensor | None:
 
 
 def _gather_rows(tensor: Tensor, index: Tensor) -> Tensor:
-    if len(tensor) == 1 and len(index) == 1:
-        return tensor[:, index[0]]
     # [batch, length, size] to [batch, width, size]
-    wide = tensor.expand(len(index), -1, -1)
-    return wide.gather(1, index[:, :, None].expand(-1, -1, tensor.shape[-1]))
+    return take_rows(tensor.expand(len(index), -1, -1), index)
 
 
 def _each(embeddings: Embeddings, change: Callable[[Tensor], Tensor]) -> Embeddings:

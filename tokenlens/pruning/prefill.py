@@ -143,7 +143,8 @@ class Prefill:
                 StageDecision(tokens, kept, keeping, merging, scores, self._prompt.tower_reading)
             )
             if merged is not None:
-                self._costs.grouped(disposal.macs, rest, merged.slots.lengths)
+                lengths = merged.slots.lengths
+                self._costs.grouped(disposal.macs, rest, lengths, added=disposal.added)
             if disposal.readable and self._bypassed is not None:
                 self._frozen = Frozen.beside(tokens, self._bypassed.tokens)
         self._renumbered = stage.positions == "renumber"

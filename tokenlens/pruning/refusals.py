@@ -151,19 +151,21 @@ def refuse_call(call: Mapping[str, Any]) -> None:
 
 
 def refuse_prompt(call: Mapping[str, Any]) -> None:
-    """Refuse prompts in which visual tokens or the last token cannot be found."""
+    """Refuse prompts in which visual tokens cannot be found."""
     if call.get("input_ids") is None:
         raise PruningError(
             "`input_ids` are needed to find the visual tokens; pass them instead of `inputs_embeds`"
         )
     mask = call.get("attention_mask")
-    if mask is None:
-        return
-    if not isinstance(mask, Tensor) or mask.ndim != 2:
+    if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
         raise PruningError(
             "`attention_mask` must be [batch, length] with 0 for padding; the model makes the rest"
         )
-    if not bool(mask[:, -1].all()):
+
+
+def refuse_padding(padded: bool) -> None:
+    """Refuse prompts whose last tokens are padding, which `padded` says."""
+    if padded:
         raise PruningError(
             "the batch is padded on the right, so its last tokens are padding; "
             "pad on the left (tokenizer.padding_side = 'left')"
@@ -231,11 +233,11 @@ def refuse_drafting() -> None:
 
 def refuse_uncached(model: PreTrainedModel, call: Mapping[str, Any], *, generating: bool) -> None:
     """Refuse decoding whose cache stays empty: every token would be a prompt of its own."""
-    layers = decoder_layers(model)
-    checkpointing = any(
-        layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
-    )
-    if checkpointing and (generating or call.get("past_key_values") is not None):
+    continues = generating or call.get("past_key_values") is not None
+    if continues and any(
+        layer.training and getattr(layer, "gradient_checkpointing", False)
+        for layer in decoder_layers(model)
+    ):
         raise PruningError(
             "in train mode with gradient checkpointing the model fills no cache to decode from; "
             "call model.eval() or model.gradient_checkpointing_disable() first"

@@ -7,17 +7,17 @@ from torch import Tensor
 from tokenlens.errors import PruningError
 from tokenlens.pruning import masks, positions
 from tokenlens.pruning.attention import AttentionInputs, run_until_attention
+from tokenlens.pruning.attention_rows import ChosenRows, Rows, importance
 from tokenlens.pruning.cost.accounting import CostAccount
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.narrowing import positions_of
+from tokenlens.pruning.projections import for_scores
 from tokenlens.pruning.scoring import (
-    ChosenRows,
     DirectScoring,
     Prompt,
     RowScoring,
     Scoring,
     StageContext,
-    importance,
     strongest_heads,
 )
 from tokenlens.pruning.session_context import SessionContext
@@ -43,9 +43,7 @@ class StageScores:
         for query in dict.fromkeys(scorer.query for scorer in self._context.schedule.scorers):
             scoring = SCORERS[query]
             if isinstance(scoring, RowScoring):
-                self._rows[query] = ChosenRows.of(
-                    scoring.rows(prompt, embeddings), prompt.visual, prompt.attended
-                )
+                self._rows[query] = _chosen(scoring, prompt, embeddings)
                 self._account(scoring, prompt, candidates)
 
     def _account(self, scoring: Scoring, prompt: Prompt, candidates: Counts) -> None:
@@ -72,7 +70,12 @@ class StageScores:
         if not self._context.schedule.scorer_of(stage).rotary:
             self._score_now(stage, call, tokens)
             return
-        self._context.listener.expect(call.attention, self._reader(stage, call, tokens.slots))
+        rows = self._rows_at(stage, tokens.slots)
+        reader = self._reader(stage, call, tokens.slots, rows)
+        self._context.listener.expect(call.attention, reader)
+
+    def _rows_at(self, stage: Stage, slots: Slots) -> Rows:
+        return self._rows[self._context.schedule.scorer_of(stage).query].among(slots)
 
     def check_heard(self, number: int) -> None:
         """Raise `PruningError` where a layer ran whose attention was not heard."""
@@ -91,21 +94,24 @@ class StageScores:
             embeddings = positions.without_rotation(embeddings)
         arguments["position_embeddings"] = embeddings
         arguments["position_ids"] = None
-        reader = self._reader(stage, call, slots)
+        rows = self._rows_at(stage, slots)
+        reader = self._reader(stage, call, slots, rows)
         self._context.listener.expect(call.attention, reader, halt=True)
-        run_until_attention(call.layer, tokens.hidden, **arguments)
-        self._costs.projected(slots)
+        few = rows.order if 2 * rows.order.shape[1] < slots.width else None
+        with for_scores(call.attention, few) as spared:
+            run_until_attention(call.layer, tokens.hidden, **arguments)
+        queries = slots.lengths if few is None else rows.counts
+        self._costs.projected(slots, queries if spared else None)
         self.check_heard(call.number)
 
     def _reader(
-        self, stage: Stage, call: LayerCall, slots: Slots
+        self, stage: Stage, call: LayerCall, slots: Slots, rows: Rows
     ) -> Callable[[AttentionInputs], None]:
         scorer = self._context.schedule.scorer_of(stage)
         listed = [head for layer, head in scorer.listed_heads if layer == stage.score_layer]
 
         def read(inputs: AttentionInputs) -> None:
             here = slots.to(inputs.query.device)
-            rows = self._rows[scorer.query].among(here)
             self._costs.compared(rows.counts, here)
             heads: list[int] | int | None = listed or None
             if isinstance(scorer.heads, int | float):
@@ -118,7 +124,9 @@ class StageScores:
                 decay = positions.decay(embeddings, inputs.query.shape[-1])
                 self._costs.weighed(rows.counts, here, 2 * embeddings[0].shape[-1])
 
-            def visible(order: Tensor) -> Tensor:
+            def visible(order: Tensor) -> Tensor | None:
+                if rows.final and call.mask is None and not here.ragged:
+                    return None  # the last of all tokens sees them all
                 places = here.index.gather(1, order)  # [batch, rows]
                 return masks.visible(
                     call.mask, places, here.index, here.present, causal=call.causal
@@ -126,7 +134,7 @@ class StageScores:
 
             self._found[stage] = importance(
                 inputs,
-                rows,
+                rows.to(inputs.query.device),
                 here.visual,
                 visible,
                 heads=heads,
@@ -135,3 +143,9 @@ class StageScores:
             )
 
         return read
+
+
+def _chosen(scoring: RowScoring, prompt: Prompt, embeddings: Tensor) -> ChosenRows:
+    if scoring.final and prompt.ends_in_text:
+        return ChosenRows.of_last(prompt.attended)
+    return ChosenRows.of(scoring.rows(prompt, embeddings), prompt.visual, prompt.attended)

@@ -5,6 +5,7 @@ a token at any depth.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,8 @@ class Slots:
         index: int64, position in the padded input; a merged token has its seed's, a filler 0.
         present: bool, False for padding and fillers, which no token attends to.
         visual: bool, the candidates of the next stage: visual tokens and merged ones.
-        stand_in: bool, merged tokens that leave when a bypass brings their members back.
+        stand_in: bool, merged tokens that leave when a bypass brings their members back; None while
+            there are none.
         number: int64, the new rotary position of each token; None while every token has its
             original position.
         lengths: present tokens of each sample.
@@ -33,7 +35,7 @@ class Slots:
     index: Tensor
     present: Tensor
     visual: Tensor
-    stand_in: Tensor
+    stand_in: Tensor | None
     number: Tensor | None
     lengths: Counts
     visuals: Counts
@@ -49,7 +51,7 @@ class Slots:
             index=torch.arange(length, device=visual.device).expand(batch, length),
             present=attended,
             visual=visual,
-            stand_in=torch.zeros_like(visual),
+            stand_in=None,
             number=None,
             lengths=tuple(lengths),
             visuals=tuple(visuals),
@@ -61,10 +63,35 @@ class Slots:
         """Slots per sample."""
         return self.index.shape[1]
 
-    @property
+    @cached_property
     def ragged(self) -> bool:
         """Whether some slots hold padding or fillers."""
         return any(length != self.width for length in self.lengths)
+
+    def take(self, order: Tensor, present: Tensor, lengths: Counts, visuals: Counts) -> "Slots":
+        """The slots `order` (int64 [batch, new width]), of which `present` are no fillers.
+
+        `lengths` are the numbers of present tokens of each sample, `visuals` of visual ones.
+        """
+        taken = Slots(
+            index=self.index.gather(1, order),
+            present=present,
+            visual=self.visual.gather(1, order),
+            stand_in=None if self.stand_in is None else self.stand_in.gather(1, order),
+            number=None if self.number is None else self.number.gather(1, order),
+            lengths=lengths,
+            visuals=visuals,
+        )
+        return taken._without_fillers() if taken.ragged else taken
+
+    def _without_fillers(self) -> "Slots":
+        """The same, with nothing in slots that hold no token."""
+        return replace(
+            self,
+            index=self.index.where(self.present, 0),
+            visual=self.visual & self.present,
+            stand_in=None if self.stand_in is None else self.stand_in & self.present,
+        )
 
     def numbered(self) -> "Slots":
         """The same tokens with positions 0, 1, 2, … in sequence order."""
@@ -86,7 +113,7 @@ class Slots:
             index=self.index.to(device),
             present=self.present.to(device),
             visual=self.visual.to(device),
-            stand_in=self.stand_in.to(device),
+            stand_in=None if self.stand_in is None else self.stand_in.to(device),
             number=None if self.number is None else self.number.to(device),
         )
 
@@ -106,31 +133,23 @@ class Tokens(NamedTuple):
 
         `lengths` are the numbers of kept tokens of each sample, `visuals` of kept visual tokens.
         """
-        slots = self.slots
-        order = arrange(slots.index, keep, max(lengths))  # [batch, new width]
-        present = keep.gather(1, order)
-        taken = Slots(
-            index=slots.index.gather(1, order).where(present, 0),
-            present=present,
-            visual=slots.visual.gather(1, order) & present,
-            stand_in=slots.stand_in.gather(1, order) & present,
-            number=None if slots.number is None else slots.number.gather(1, order),
-            lengths=lengths,
-            visuals=visuals,
-        )
+        order = arrange(self.slots.index, keep, max(lengths))  # [batch, new width]
+        taken = self.slots.take(order, keep.gather(1, order), lengths, visuals)
         return Tokens(take_rows(self.hidden, order), taken)
 
     def join(self, other: "Tokens") -> "Tokens":
         """Both sets concatenated: [batch, width + other width]; `take` sorts them by position."""
         a, b = self.slots, other.slots
-        number = None
+        number = stand_in = None
         if a.number is not None and b.number is not None:
             number = torch.cat([a.number, b.number], dim=1)
+        if a.stand_in is not None or b.stand_in is not None:
+            stand_in = torch.cat([_stand_ins(a), _stand_ins(b)], dim=1)
         slots = Slots(
             index=torch.cat([a.index, b.index], dim=1),
             present=torch.cat([a.present, b.present], dim=1),
             visual=torch.cat([a.visual, b.visual], dim=1),
-            stand_in=torch.cat([a.stand_in, b.stand_in], dim=1),
+            stand_in=stand_in,
             number=number,
             lengths=tuple(m + n for m, n in zip(a.lengths, b.lengths, strict=True)),
             visuals=tuple(m + n for m, n in zip(a.visuals, b.visuals, strict=True)),
@@ -151,5 +170,36 @@ def arrange(index: Tensor, keep: Tensor, width: int) -> Tensor:
 def take_rows(tensor: Tensor, order: Tensor) -> Tensor:
     """Rows `order` (int64 [batch, width]) of `tensor` [batch, length, size], in that order."""
     if len(order) == 1:
-        return tensor[:, order[0]]
-    return tensor.gather(1, order[:, :, None].expand(-1, -1, tensor.shape[-1]))
+        return tensor.index_select(1, order[0])
+    rows = tensor.flatten(0, 1).index_select(0, _flat(order, tensor.shape[1]))
+    return rows.view(*order.shape, tensor.shape[-1])
+
+
+def put_rows(tensor: Tensor, order: Tensor, rows: Tensor) -> None:
+    """Write `rows` into the places `order` (int64 [batch, width]) of `tensor`, in place.
+
+    `tensor` is [batch, length, size] and contiguous.
+    """
+    places = _flat(order, tensor.shape[1])
+    tensor.view(-1, tensor.shape[-1]).index_copy_(0, places, rows.flatten(0, 1))
+
+
+def arrived(order: Tensor, lengths: Counts) -> Tensor:
+    """Which of right-aligned slots like `order` hold a token: bool [batch, width]."""
+    width = order.shape[1]
+    if all(length == width for length in lengths):
+        return torch.ones_like(order, dtype=torch.bool)
+    first = torch.tensor([width - length for length in lengths], device=order.device)
+    return torch.arange(width, device=order.device) >= first[:, None]
+
+
+def _flat(order: Tensor, length: int) -> Tensor:
+    """`order` [batch, width] as rows of a batch whose samples of `length` rows follow another."""
+    if len(order) == 1:
+        return order[0]
+    first = torch.arange(0, len(order) * length, length, device=order.device)
+    return (order + first[:, None]).flatten()
+
+
+def _stand_ins(slots: Slots) -> Tensor:
+    return torch.zeros_like(slots.visual) if slots.stand_in is None else slots.stand_in

@@ -14,7 +14,7 @@ from tokenlens.models.adapters.towers import Tower
 from tokenlens.probing.attention import is_observing
 from tokenlens.probing.attention_weights import scaling_of
 from tokenlens.pruning.attention import AttentionInputs
-from tokenlens.pruning.scoring import Rows, accumulation_dtype, importance
+from tokenlens.pruning.attention_rows import Rows, accumulation_dtype, importance
 from tokenlens.pruning.tower_reading import TowerReading
 from tokenlens.registry import DISPOSALS, SCORERS
 from tokenlens.schedule import Schedule
@@ -68,7 +68,7 @@ class TowerReader:
         order = torch.arange(1 if first else tokens, device=inputs.query.device)
         order = order.expand(views, -1)
         everything = torch.ones(views, tokens, dtype=torch.bool, device=order.device)
-        rows = Rows(order, torch.ones_like(order, dtype=torch.bool), (order.shape[1],) * views)
+        rows = Rows(order, None, (order.shape[1],) * views)
 
         def visible(some: Tensor) -> Tensor:
             if mask is None:

@@ -17,7 +17,9 @@ from tokenlens.pruning.cost.decoder_cost import (
     Floats,
     comparison_macs,
     decoder_cost,
+    group_product_macs,
     projection_macs,
+    unread_macs,
 )
 from tokenlens.pruning.tokens import Counts, Slots
 
@@ -48,6 +50,7 @@ class CostAccount:
         self._entered: list[tuple[Slots, Slots]] = []
         self._scoring: list[Callable[[], Floats]] = []
         self._merging: list[Callable[[], Floats]] = []
+        self._spared: list[Callable[[], Floats]] = []
 
     @property
     def layers(self) -> int:
@@ -66,9 +69,15 @@ class CostAccount:
         """Count a second product of those queries and keys, over `size` numbers each."""
         self._scoring.append(partial(_products, rows, slots.lengths, size))
 
-    def projected(self, slots: Slots) -> None:
-        """Count the projections of `slots` to queries, keys and values, made only for scoring."""
+    def projected(self, slots: Slots, queries: Counts | None) -> None:
+        """Count the projections of `slots` to queries, keys and values, made only for scoring.
+
+        Of those, the engine computes all keys, as many `queries` and no values; where they are
+        None, it computes everything.
+        """
         self._scoring.append(partial(projection_macs, self._config, slots.lengths))
+        if queries is not None:
+            self._spared.append(partial(unread_macs, self._config, slots.lengths, queries))
 
     def scored(self, macs: Macs, candidates: Counts, text: Counts) -> None:
         """Count a scorer's own MACs for `candidates` and the `text` tokens after them."""
@@ -78,9 +87,14 @@ class CostAccount:
         """Count the reading of the vision tower: `macs` [samples]."""
         self._scoring.append(lambda: macs)
 
-    def grouped(self, macs: Macs, rest: Counts, merged: Counts) -> None:
-        """Count the merging of `rest` tokens into `merged` ones."""
+    def grouped(self, macs: Macs, rest: Counts, merged: Counts, *, added: bool) -> None:
+        """Count the merging of `rest` tokens into `merged` ones.
+
+        `added` says whether their means are made by adding, not by a product with the groups.
+        """
         self._merging.append(partial(self._counted, macs, rest, merged))
+        if added:
+            self._spared.append(partial(self._counted, group_product_macs, rest, merged))
 
     def _counted(self, macs: Macs, first: Counts, second: Counts) -> Floats:
         one, other = (np.asarray(counts, dtype=np.float64) for counts in (first, second))
@@ -121,6 +135,7 @@ class CostAccount:
             stored=np.asarray(stored).T,
             scoring_macs=self._sum(self._scoring),
             merging_macs=self._sum(self._merging),
+            spared_macs=self._sum(self._spared),
             unpruned=unpruned,
         )
 

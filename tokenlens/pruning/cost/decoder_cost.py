@@ -34,12 +34,16 @@ class Cost:
         scoring_macs: MACs spent on scoring visual tokens, beside the layers' own.
         merging_macs: MACs spent on grouping, merging and aligning visual tokens.
         kv_bytes: bytes of the key-value cache after the prefill.
+        spared_macs: MACs that the figures above count as published and the engine does not compute:
+            queries and values that scoring does not read, and products with the groups of merged
+            tokens.
     """
 
     prefill_macs: Floats
     scoring_macs: Floats
     merging_macs: Floats
     kv_bytes: Floats
+    spared_macs: Floats
     _unpruned: "Cost | None" = field(default=None, repr=False)
 
     @property
@@ -117,6 +121,13 @@ def projection_macs(config: PreTrainedConfig, tokens: ArrayLike) -> Floats:
     return np.asarray(tokens, dtype=np.float64) * per_token
 
 
+def unread_macs(config: PreTrainedConfig, tokens: ArrayLike, queries: ArrayLike) -> Floats:
+    """The part of `projection_macs` for values, and for all queries but so many."""
+    widths, n = Widths.of(config), np.asarray(tokens, dtype=np.float64)
+    others = n - np.asarray(queries, dtype=np.float64)
+    return (n * widths.key + others * widths.query) * widths.hidden
+
+
 def comparison_macs(config: PreTrainedConfig, rows: ArrayLike, keys: ArrayLike) -> Floats:
     """MACs of comparing `rows` queries with `keys` keys in every head of one layer."""
     pairs = np.asarray(rows, dtype=np.float64) * np.asarray(keys, dtype=np.float64)
@@ -126,6 +137,11 @@ def comparison_macs(config: PreTrainedConfig, rows: ArrayLike, keys: ArrayLike) 
 def grouping_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
     """MACs of merging `rest` tokens into `merged` ones and of aligning them: 2RZd + Rd (§3.5)."""
     return np.where(merged > 0, (2 * merged + 1) * rest * hidden, 0.0)
+
+
+def group_product_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
+    """The part of `grouping_macs` for means as a product of states and groups: RZd."""
+    return rest * merged * hidden
 
 
 def windows(config: PreTrainedConfig) -> list[int | None]:
@@ -143,6 +159,7 @@ def decoder_cost(
     stored: ArrayLike | None = None,
     scoring_macs: ArrayLike = 0.0,
     merging_macs: ArrayLike = 0.0,
+    spared_macs: ArrayLike = 0.0,
     unpruned: Cost | None = None,
 ) -> Cost:
     """The cost of a prefill from the configuration alone.
@@ -156,18 +173,23 @@ def decoder_cost(
             that the layer's sliding window can still reach.
         scoring_macs: MACs of scoring, beside the layers' own, [samples].
         merging_macs: MACs of merging, [samples].
+        spared_macs: those of both that are not computed, [samples].
         unpruned: cost of the same samples in the unpruned model.
     """
     tokens = np.asarray(lengths, dtype=np.float64)
     if stored is None:
         keys = tokens if readable is None else np.asarray(readable, dtype=np.float64)
         stored = np.minimum(keys, [np.inf if w is None else w - 1 for w in windows(config)])
-    samples = len(tokens)
+    scoring, merging, spared = (
+        np.broadcast_to(np.asarray(macs, np.float64), (len(tokens),)).copy()
+        for macs in (scoring_macs, merging_macs, spared_macs)
+    )
     key_bytes = 2 * Widths.of(config).key * element_size
     return Cost(
         prefill_macs=decoder_macs(config, tokens, readable),
-        scoring_macs=np.broadcast_to(np.asarray(scoring_macs, np.float64), (samples,)).copy(),
-        merging_macs=np.broadcast_to(np.asarray(merging_macs, np.float64), (samples,)).copy(),
+        scoring_macs=scoring,
+        merging_macs=merging,
         kv_bytes=np.asarray(stored, dtype=np.float64).sum(axis=-1) * key_bytes,
+        spared_macs=spared,
         _unpruned=unpruned,
     )

@@ -1,15 +1,12 @@
 """Contextual merging: the rest is merged by its keys in the vision tower (VisionZip)."""
 
-import torch
-from torch import Tensor
-
 from tokenlens.errors import PruningError
+from tokenlens.pruning.attention_rows import accumulation_dtype
 from tokenlens.pruning.cost.decoder_cost import Floats
-from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, merged_in
 from tokenlens.pruning.disposals.drop import drop
-from tokenlens.pruning.grouping import group_means, join_nearest, seed_places
-from tokenlens.pruning.scoring import accumulation_dtype
-from tokenlens.pruning.tokens import take_rows
+from tokenlens.pruning.grouping import Seeds, group_means, join_nearest
+from tokenlens.pruning.tokens import Tokens, take_rows
 
 
 def contextual(decision: StageDecision) -> Disposed:
@@ -26,23 +23,23 @@ def contextual(decision: StageDecision) -> Disposed:
         raise PruningError(
             "disposal 'contextual': nothing was read from the vision tower; choose another disposal"
         )
-    rest = decision.rest()
-    slots = rest.slots
-    target_of = seed_places(slots, decision.merging, _by_steps)
+    rest, places = decision.rest_placed()
+    slots, merging = rest.slots, decision.merging
+    targets = Seeds.among(slots, merging, _by_steps)
     # [batch, length, size] of the padded input to [batch, rest, size]
     keys = take_rows(decision.tower_reading.keys.to(slots.index.device), slots.index)
-    member_of = join_nearest(keys, slots, target_of, decision.merging)
+    member_of = join_nearest(keys, targets)
     states = rest.hidden.to(accumulation_dtype(rest.hidden))
-    joined = slots.present & (target_of < 0)
-    added = group_means(states, member_of, joined, max(decision.merging))
-    targets = rest.take(target_of >= 0, decision.merging, decision.merging)
-    summed = (targets.hidden + added).to(rest.hidden.dtype)  # [batch, merged, hidden]
-    merged = targets._replace(hidden=summed)
-    return Disposed(in_order(decision.survivors(), merged), merged)
+    joined = slots.present & (targets.of_slot < 0)
+    added = group_means(states, member_of, joined, max(merging))
+    # [batch, merged, hidden]
+    summed = (take_rows(rest.hidden, targets.order) + added).to(rest.hidden.dtype)
+    merged = Tokens(summed, slots.take(targets.order, targets.present, merging, merging))
+    return merged_in(decision, merged, places.gather(1, targets.order))
 
 
-def _by_steps(i: Tensor, rest: Tensor, targets: Tensor) -> Tensor:
-    return i * torch.div(rest, targets, rounding_mode="floor")
+def _by_steps(i: int, rest: int, targets: int) -> int:
+    return i * (rest // targets)
 
 
 def _summed(rest: Floats, merged: Floats, hidden: int) -> Floats:

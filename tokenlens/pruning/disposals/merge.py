@@ -1,6 +1,6 @@
 """Merge: merged tokens replace the rest and compete at later stages like any other token."""
 
-from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, merged_in
 from tokenlens.pruning.disposals.drop import drop
 from tokenlens.pruning.grouping import group
 
@@ -9,8 +9,9 @@ def merge(decision: StageDecision) -> Disposed:
     """Keep the survivors and the merged tokens."""
     if not any(decision.merging):
         return drop(decision)
-    merged = group(decision.rest(), decision.merging).merged
-    return Disposed(in_order(decision.survivors(), merged), merged)
+    rest = decision.rest_placed()
+    groups = group(rest.tokens, decision.merging)
+    return merged_in(decision, groups.merged, rest.order.gather(1, groups.order))
 
 
 DISPOSAL = Disposal.own("merge", merge)

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
+from tokenlens.pruning.attention_rows import accumulation_dtype
 from tokenlens.pruning.clustering import density_peaks
 from tokenlens.pruning.cost.decoder_cost import Floats
-from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, in_order
-from tokenlens.pruning.scoring import accumulation_dtype
+from tokenlens.pruning.disposal import Disposal, Disposed, StageDecision, merged_in
+from tokenlens.pruning.tokens import arrange
 from tokenlens.schedule.disposal_kinds import clustered
 
 
@@ -39,7 +40,7 @@ def recycle(decision: StageDecision) -> Disposed:
         hidden[row, pool[peaks]] = means.to(hidden.dtype)
         centres[row, pool[peaks]] = True
     merged = tokens._replace(hidden=hidden).take(centres, decision.merging, decision.merging)
-    return Disposed(in_order(decision.survivors(), merged), merged)
+    return merged_in(decision, merged, arrange(slots.index, centres, max(decision.merging)))
 
 
 def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
@@ -48,4 +49,4 @@ def recycling_macs(rest: Floats, merged: Floats, hidden: int) -> Floats:
     return np.where(merged > 0, (pool + merged) * pool * hidden, 0.0)
 
 
-DISPOSAL = Disposal.own("recycle", recycle, macs=recycling_macs)
+DISPOSAL = Disposal.own("recycle", recycle, macs=recycling_macs, added=False)

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from tokenlens.pruning.attention_rows import accumulation_dtype
 from tokenlens.pruning.scoring import (
     DirectScoring,
     Floats,
     Prompt,
     StageContext,
-    accumulation_dtype,
 )
 from tokenlens.pruning.tokens import Tokens
 from tokenlens.registry import SCORER_SUMMARIES

@@ -14,4 +14,4 @@ def last_row(prompt: Prompt, _: Tensor) -> Tensor:
     return rows
 
 
-SCORER = RowScoring(last_row, summary=SCORER_SUMMARIES["last"])
+SCORER = RowScoring(last_row, final=True, summary=SCORER_SUMMARIES["last"])

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from tokenlens.pruning.attention_rows import accumulation_dtype
 from tokenlens.pruning.scorers.text import text_rows
-from tokenlens.pruning.scoring import Prompt, RowScoring, accumulation_dtype
+from tokenlens.pruning.scoring import Prompt, RowScoring
 from tokenlens.pruning.tokens import arrange, take_rows
 from tokenlens.registry import SCORER_SUMMARIES
 
