@@ -7,6 +7,7 @@ so the engine removes them from the call and adds them to the tokens that are le
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tokenlens.errors import PruningError
@@ -58,10 +59,11 @@ class Deepstack:
         if number > len(self._features) or self._rows is None:
             return hidden
         index = slots.index.to(hidden.device)  # int64 [batch, slots]
-        # [batch, tokens] → [batch, slots]; the mask then selects rows [visual tokens left]
-        places = self._places.to(hidden.device).gather(1, index) & slots.present.to(hidden.device)
-        rows = self._rows.to(hidden.device).gather(1, index)[places]
         features = self._features[number - 1].to(hidden.device, hidden.dtype)
-        hidden = hidden.clone()  # [batch, slots, hidden]
-        hidden[places] = hidden[places] + features[rows]  # [visual tokens left, hidden]
-        return hidden
+        if not len(features):
+            return hidden
+        # [batch, tokens] → [batch, slots]
+        places = self._places.to(hidden.device).gather(1, index) & slots.present.to(hidden.device)
+        rows = self._rows.to(hidden.device).gather(1, index).clamp(min=0)
+        added = features.index_select(0, rows.flatten()).view_as(hidden)  # [batch, slots, hidden]
+        return torch.where(places[:, :, None], hidden + added, hidden)

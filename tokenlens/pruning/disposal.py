@@ -17,7 +17,6 @@ from tokenlens.pruning.tokens import (
     Slots,
     Tokens,
     arrange,
-    arrived,
     put_rows,
     take_rows,
 )
@@ -61,28 +60,19 @@ class StageDecision(NamedTuple):
         """Visual tokens not kept, with the slots they had."""
         slots = self.tokens.slots
         counts = _minus(slots.visuals, self.keeping)
-        order = arrange(slots.index, slots.visual & ~self.kept, max(counts))
-        present = arrived(order, counts)
-        return Placed(
-            Tokens(
-                take_rows(self.tokens.hidden, order), slots.take(order, present, counts, counts)
-            ),
-            order,
-        )
+        return Placed.of(self.tokens, slots.visual & ~self.kept, counts, counts)
 
     def _staying(self, merged: Tensor | None = None, counts: Counts | None = None) -> "Placed":
         """Survivors, and in the slots `merged` (bool [batch, width]) `counts` merged tokens."""
-        slots = self.tokens.slots
+        tokens, slots = self.tokens, self.tokens.slots
         keep, visuals = self.kept | ~slots.visual, self.keeping
         if slots.ragged:
             keep = keep & slots.present
         if merged is not None and counts is not None:
             keep, visuals = keep | merged, _plus(visuals, counts)
-            slots = replace(slots, stand_in=merged)
+            tokens = tokens._replace(slots=replace(slots, stand_in=merged))
         lengths = _plus(_minus(slots.lengths, slots.visuals), visuals)
-        order = arrange(slots.index, keep, max(lengths))
-        taken = slots.take(order, arrived(order, lengths), lengths, visuals)
-        return Placed(Tokens(take_rows(self.tokens.hidden, order), taken), order)
+        return Placed.of(tokens, keep, lengths, visuals)
 
     def with_merged(self, merged: Tokens, places: Tensor) -> "Placed":
         """Survivors and merged tokens in sequence order, the merged ones as stand-ins.
@@ -105,6 +95,13 @@ class Placed(NamedTuple):
 
     tokens: Tokens
     order: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tokens, keep: Tensor, lengths: Counts, visuals: Counts) -> "Placed":
+        """Those in `keep`; see `Tokens.take`."""
+        order = arrange(tokens.slots.index, keep, max(lengths))
+        slots = tokens.slots.take(order, keep.gather(1, order), lengths, visuals)
+        return cls(Tokens(take_rows(tokens.hidden, order), slots), order)
 
 
 def stand_ins(slots: Slots, most: int) -> Tensor:

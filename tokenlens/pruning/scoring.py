@@ -59,6 +59,10 @@ class Prompt:
         following = self.visual.flip(1).cumsum(1).flip(1) == 0
         return self.within(following & ~self.visual)
 
+    def text_counts(self) -> Counts:
+        """The number of them in each sample."""
+        return tuple(self.text_after().sum(1).tolist())
+
 
 class StageContext(NamedTuple):
     """The stage's number, counted from 0, and the tokens it selects of each sample.

@@ -49,8 +49,7 @@ class StageScores:
     def _account(self, scoring: Scoring, prompt: Prompt, candidates: Counts) -> None:
         """Count the MACs of scoring the candidates, beside reading attention."""
         if scoring.macs is not None:
-            text = tuple(prompt.text_after().sum(1).tolist())
-            self._costs.scored(scoring.macs, candidates, text)
+            self._costs.scored(scoring.macs, candidates, prompt.text_counts)
 
     def at(
         self, stage: Stage, call: LayerCall, tokens: Tokens, prompt: Prompt, context: StageContext

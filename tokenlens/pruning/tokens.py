@@ -184,15 +184,6 @@ def put_rows(tensor: Tensor, order: Tensor, rows: Tensor) -> None:
     tensor.view(-1, tensor.shape[-1]).index_copy_(0, places, rows.flatten(0, 1))
 
 
-def arrived(order: Tensor, lengths: Counts) -> Tensor:
-    """Which of right-aligned slots like `order` hold a token: bool [batch, width]."""
-    width = order.shape[1]
-    if all(length == width for length in lengths):
-        return torch.ones_like(order, dtype=torch.bool)
-    first = torch.tensor([width - length for length in lengths], device=order.device)
-    return torch.arange(width, device=order.device) >= first[:, None]
-
-
 def _flat(order: Tensor, length: int) -> Tensor:
     """`order` [batch, width] as rows of a batch whose samples of `length` rows follow another."""
     if len(order) == 1:

@@ -79,9 +79,9 @@ class CostAccount:
         if queries is not None:
             self._spared.append(partial(unread_macs, self._config, slots.lengths, queries))
 
-    def scored(self, macs: Macs, candidates: Counts, text: Counts) -> None:
+    def scored(self, macs: Macs, candidates: Counts, text: Callable[[], Counts]) -> None:
         """Count a scorer's own MACs for `candidates` and the `text` tokens after them."""
-        self._scoring.append(partial(self._counted, macs, candidates, text))
+        self._scoring.append(lambda: self._counted(macs, candidates, text()))
 
     def tower_read(self, macs: Floats) -> None:
         """Count the reading of the vision tower: `macs` [samples]."""

@@ -10,7 +10,7 @@ from tokenlens.pruning.scoring import (
     Prompt,
     StageContext,
 )
-from tokenlens.pruning.tokens import Tokens
+from tokenlens.pruning.tokens import Tokens, arrange
 from tokenlens.registry import SCORER_SUMMARIES
 from tokenlens.schedule import Scorer
 
@@ -22,8 +22,9 @@ def diverse_scores(_: Prompt, tokens: Tokens, context: StageContext, __: Scorer)
     """
     slots = tokens.slots
     scores = torch.zeros(slots.index.shape, dtype=torch.float64, device=slots.index.device)
+    order = arrange(slots.index, slots.visual, max(slots.visuals))  # [batch, candidates]
     for sample, keep in enumerate(context.keeping):
-        places = slots.visual[sample].nonzero().flatten()
+        places = order[sample, order.shape[1] - slots.visuals[sample] :]
         picks = places[pick_diverse(tokens.hidden[sample, places], keep)]
         scores[sample, picks] = torch.arange(keep, 0, -1, device=picks.device).double()
     return scores
