@@ -1,5 +1,7 @@
 """What a pruned run really does: shorter layers, a smaller cache, an honest trace."""
 
+import copy
+
 import pytest
 import torch
 from transformers import DynamicCache
@@ -18,6 +20,9 @@ from tests.support.engine_support import (
     stage,
     tokens_for,
 )
+from tests.support.families import RAGGED as PICTURES
+from tests.support.families import case
+from tests.support.family_plans import plan_for
 from tokenlens.errors import PruningError
 
 PLAN = SCHEDULES["bypass three"]
@@ -234,6 +239,24 @@ def test_offloaded_weights_come_and_go(model):
         with tl.prune(offloaded, PLAN):
             assert torch.equal(offloaded.generate(**inputs, max_new_tokens=3), expected)
         assert {value.device.type for value in offloaded.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("disposal", ["drop", "freeze"])
+def test_a_fused_projection_is_not_sliced_where_its_weights_are_elsewhere(disposal):
+    accelerate = pytest.importorskip("accelerate")
+    found = case("LLaVA + Phi3", PICTURES)
+    plan = plan_for(found.model, [stage(2, "before", 0.5, disposal), stage(4, "before", 0.3)])
+    offloaded = copy.deepcopy(found.model)
+    accelerate.cpu_offload(offloaded, execution_device="cpu")
+    for model in (offloaded, found.model):
+        with torch.no_grad(), tl.prune(model, plan):
+            logits = model(**found.inputs).logits
+        if model is offloaded:
+            fetched = logits
+    assert torch.allclose(fetched, logits, atol=1e-12)
+    with torch.no_grad():
+        plain = found.model(**found.inputs).logits
+    assert not torch.allclose(fetched[:, -1], plain[:, -1], atol=1e-3), "the control"
 
 
 def test_a_reset_cache_can_be_filled_again(model):

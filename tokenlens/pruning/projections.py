@@ -19,14 +19,17 @@ FUSED = "qkv_proj"
 
 @contextmanager
 def without_queries(attention: nn.Module) -> Iterator[None]:
-    """Skip the query projection of an attention module while this is open."""
+    """Skip the query projection of an attention module while this is open.
+
+    A fused projection that is wrapped, as where accelerate fetches its weights, runs whole.
+    """
     with ExitStack() as stack:
         separate = getattr(attention, "q_proj", None)
         if isinstance(separate, nn.Module):
             width = _query_width(attention, separate)
             _swap(stack, separate, lambda states: _nothing(states, width))
-        else:
-            fused, queries = attention.get_submodule(FUSED), _Widths.of(attention).queries
+        elif _sliceable(fused := attention.get_submodule(FUSED)):
+            queries = _Widths.of(attention).queries
             _swap(
                 stack,
                 fused,
@@ -39,8 +42,8 @@ def without_queries(attention: nn.Module) -> Iterator[None]:
 def for_scores(attention: nn.Module, order: Tensor | None) -> Iterator[bool]:
     """Project all keys, but queries of few rows alone and no values, while this is open.
 
-    Other rows' queries and all values are zero then. A module whose projections have other names
-    or are not linear projects everything.
+    Other rows' queries and all values are zero then. A module whose projections have other names,
+    or whose fused one is wrapped or not linear, projects everything.
 
     Args:
         attention: of a decoder layer.
@@ -60,12 +63,17 @@ def for_scores(attention: nn.Module, order: Tensor | None) -> Iterator[bool]:
                 _swap(stack, query, lambda states: _spread(project, states, order))
             _swap(stack, value, lambda states: _nothing(states, width))
             yield True
-        elif type(fused) is nn.Linear:
+        elif isinstance(fused, nn.Module) and _sliceable(fused):
             widths = _Widths.of(attention)
             _swap(stack, fused, lambda states: _queries_and_keys(fused, states, order, widths))
             yield True
         else:
             yield False
+
+
+def _sliceable(fused: nn.Module) -> bool:
+    """Whether the output of `fused` can be made in parts, from parts of its weights."""
+    return type(fused) is nn.Linear and "forward" not in vars(fused)
 
 
 class _Widths(NamedTuple):
