@@ -1,5 +1,7 @@
 """Every importance beside a plain writing of its formula, on all families."""
 
+import copy
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from tests.support.comparing import eager_maps, eager_steps
 from tests.support.families import FAMILIES, ONE, RAGGED, case
 from tests.support.true_float64 import true_float64
 from tokenlens.errors import ProbeError
+from tokenlens.models.structure import decoder_layers
 from tokenlens.registry import IMPORTANCE_SUMMARIES, IMPORTANCE_UNITS, IMPORTANCES
 
 EXACT = 1e-10
@@ -89,6 +92,51 @@ def test_an_unknown_importance_is_refused_at_once(importance):
         tl.probe(case("Qwen2-VL", RAGGED).model, importance=importance),
     ):
         pass
+
+
+class Adapted(torch.nn.Linear):
+    """A linear layer with a low-rank part beside its weight, as an adapter makes it."""
+
+    def __init__(self, base):
+        super().__init__(base.in_features, base.out_features, bias=False)
+        self.weight = base.weight
+        generator = torch.Generator().manual_seed(5)
+        shapes = (2, base.in_features), (base.out_features, 2)
+        self.parts = [torch.randn(one, generator=generator).to(self.weight) for one in shapes]
+
+    def forward(self, states):
+        down, up = self.parts
+        return super().forward(states) + states @ down.T @ up.T
+
+
+def value_weighted(model, inputs):
+    with torch.no_grad(), tl.probe(model, importance="value-weighted", per_head=True) as recording:
+        model(**inputs)
+    return recording.per_head[0]
+
+
+def test_an_adapters_part_of_the_output_projection_counts():
+    """The same model with the adapter merged is the reference, the one without it the control."""
+    inputs = case("LLaVA-1.5", ONE).inputs
+    adapted, merged = (copy.deepcopy(case("LLaVA-1.5", ONE).model) for _ in range(2))
+    for layer, same in zip(decoder_layers(adapted), decoder_layers(merged), strict=True):
+        layer.self_attn.o_proj = Adapted(layer.self_attn.o_proj)
+        down, up = layer.self_attn.o_proj.parts
+        same.self_attn.o_proj.weight.data += up @ down
+    expected = value_weighted(merged, inputs)
+    plain = value_weighted(case("LLaVA-1.5", ONE).model, inputs)
+    found = value_weighted(adapted, inputs)
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (plain[0] - expected[0]).abs().max() > 1e-2 * expected[0].abs().max()
+
+
+def test_the_output_projection_of_an_offloaded_model():
+    accelerate = pytest.importorskip("accelerate")
+    found = case("LLaVA-1.5", ONE)
+    offloaded = copy.deepcopy(found.model)
+    accelerate.cpu_offload(offloaded, execution_device="cpu")
+    expected = value_weighted(found.model, found.inputs)
+    assert torch.allclose(value_weighted(offloaded, found.inputs), expected, rtol=1e-5)
 
 
 def test_attention_without_an_output_projection_is_refused():

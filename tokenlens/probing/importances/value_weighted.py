@@ -28,7 +28,7 @@ def projected_norms(call: AttentionCall, sample: int, positions: Tensor) -> Tens
     value = call.value[sample]  # [key_value_heads, keys, size]
     places = (positions.to(value.device) - call.gone).clamp(min=0)
     values = value[:, places].float()  # [key_value_heads, n_visual, size]
-    weight = output_projection(call.module, heads * values.shape[-1])
+    weight = output_projection(call.module, value, heads * values.shape[-1])
     per_head = weight.float().unflatten(1, (heads, -1))  # [hidden, heads, size]
     groups = heads // len(values)
     norms = [
@@ -38,20 +38,35 @@ def projected_norms(call: AttentionCall, sample: int, positions: Tensor) -> Tens
     return torch.stack(norms)
 
 
-def output_projection(module: nn.Module, width: int) -> Tensor:
-    """The weight of an attention module's output projection, [hidden, width].
+def output_projection(module: nn.Module, like: Tensor, width: int) -> Tensor:
+    """What an attention module's output projection multiplies by: [hidden, width].
 
-    Raises `ProbeError` where there is none, or where its weight is quantised.
+    A projection that is adapted, quantised or offloaded is asked: it projects each unit vector of
+    the dtype and device of `like`.
+
+    Raises `ProbeError` where there is none of `width` inputs.
     """
-    for name in _NAMES:
-        weight = getattr(getattr(module, name, None), "weight", None)
-        if isinstance(weight, Tensor) and weight.is_floating_point() and weight.ndim == 2:
-            if weight.shape[1] == width:
-                return weight.detach()
-            break
-    raise ProbeError(
-        f"importance 'value-weighted' needs the output projection of {type(module).__name__}, a "
-        f"linear layer of {width} inputs that is not quantised; probe with importance='attention'"
+    found = (getattr(module, name, None) for name in _NAMES)
+    projection = next((one for one in found if isinstance(one, nn.Module)), None)
+    if projection is None or getattr(projection, "in_features", None) != width:
+        raise ProbeError(
+            f"importance 'value-weighted' needs the output projection of {type(module).__name__}, "
+            f"a linear layer of {width} inputs; probe with importance='attention'"
+        )
+    if _plain(projection):
+        return projection.get_parameter("weight").detach()
+    with torch.no_grad():
+        units = torch.eye(width, dtype=like.dtype, device=like.device)
+        images: Tensor = projection(units) - projection(torch.zeros_like(units[:1]))
+    return images.T
+
+
+def _plain(projection: nn.Module) -> bool:
+    """Whether its output is its weight's product, and the weight is at hand."""
+    return (
+        type(projection) is nn.Linear
+        and type(projection.weight) is nn.Parameter
+        and "forward" not in vars(projection)
     )
 
 
