@@ -42,9 +42,10 @@ class FigureFolder:
         self.files: list[Path] = []
 
     def add(self, name: str, figure: Figure) -> None:
-        """Write a figure as `name` in every format."""
+        """Write a figure as `name` in every format, all with the layout of the first."""
         for suffix in self.formats:
             write_bytes(self.folder / f"{name}{suffix}", render(figure, suffix))
+            figure.set_layout_engine("none")
             self.files.append(self.folder / f"{name}{suffix}")
 
     def plate(self, name: str, draw: Callable[[Theme], Figure], alt: str) -> Plate:

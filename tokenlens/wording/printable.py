@@ -4,6 +4,7 @@ Names from a user, a data set or a checkpoint (tasks, questions, answers, method
 only through these functions, so that a name can neither move the cursor nor start a new line.
 """
 
+import re
 import unicodedata
 
 MESSAGE_LIMIT = 500
@@ -13,6 +14,8 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 """What turns the direction of the text around it."""
 _INVISIBLE = frozenset("\ufeff\ufff9\ufffa\ufffb")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_HARMLESS = re.compile("[ -~\u00a0-\u0370]*")
+"""Most texts are of these alone, which one look tells."""
 _GAP = " \N{HORIZONTAL ELLIPSIS} "
 
 
@@ -38,6 +41,8 @@ def printable(text: str, *, lines: bool = False) -> str:
     >>> printable("a\x1b[2Jb\nc"), printable("a\nb", lines=True)
     ('a\\u001b[2Jb\\nc', 'a\nb')
     """
+    if _HARMLESS.fullmatch(text):
+        return text
     return "".join(
         _SHORT.get(sign) or f"\\u{ord(sign):04x}"
         if is_control(sign) and not (lines and sign == "\n")
