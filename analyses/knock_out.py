@@ -34,7 +34,7 @@ from tokenlens.schedule import ModelRef, Schedule, Scorer
 from tokenlens.wording.figures import percent
 from tokenlens.workers import Workers
 
-from .drawing.canvas import panels
+from .drawing.canvas import hide_unused, panels
 from .drawing.style import LIGHT, Theme, fit, legend_columns, themed
 from .studies.paired_difference import markdown_table
 
@@ -143,8 +143,7 @@ def plot(
     with themed(theme):
         size, shape = (theme.width, 0.6 + 1.7 * rows), (rows, columns)
         figure, grid = panels(axes, size, shape, count=len(tasks), sharex=True, sharey=True)
-        for panel in grid.flat[len(tasks) :]:
-            panel.set_visible(False)
+        hide_unused(grid, len(tasks))
         for panel, task in zip(grid.flat, tasks, strict=False):
             part = table[table["task"] == task]
             panel.axhline(part["unpruned"].iloc[0], color=theme.faint, linestyle=(0, (4, 3)))

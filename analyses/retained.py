@@ -15,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 from tokenlens.evaluation.metrics.agreement import NAMES
 from tokenlens.wording.figures import percent
 
-from .drawing.canvas import panels
+from .drawing.canvas import hide_unused, panels
 from .drawing.style import LIGHT, Theme, arm_colours, fit, legend_columns, themed
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def plot(
     with themed(theme):
         size, shape = (theme.width, 0.6 + 1.6 * rows), (rows, columns)
         figure, grid = panels(axes, size, shape, count=len(tasks), sharex=True, sharey=True)
-        for panel in grid.flat[len(tasks) :]:
-            panel.set_visible(False)
+        hide_unused(grid, len(tasks))
         for task, panel in zip(tasks, grid.flat, strict=False):
             part = frame[frame["task"] == task]
             panel.axhline(1, color=theme.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)

@@ -62,6 +62,14 @@ def panels(
     return root_figure(first), drawn.reshape(shape if wanted == whole else (1, wanted))
 
 
+def hide_unused(grid: NDArray[Any], count: int) -> None:
+    """Hide all but the first `count` panels; the lowest of each column get tick labels."""
+    for panel in grid.flat[count:]:
+        panel.set_visible(False)
+    for panel in grid.flat[max(0, count - grid.shape[1]) : count]:
+        panel.tick_params(labelbottom=True)
+
+
 def root_figure(ax: Axes) -> Figure:
     """The top figure of axes, also for axes in a subfigure."""
     figure = ax.get_figure(root=True)
