@@ -17,6 +17,7 @@ from tokenlens.wording.printable import one_line, printable
 from . import (
     bench,
     benchmarks,
+    cite,
     cost,
     demo,
     env,
@@ -53,6 +54,7 @@ COMMANDS = (
     run,
     report,
     figures,
+    cite,
     knock_out,
     information,
     tune,

@@ -159,6 +159,7 @@ def run(
         information_for,
         profile_for,
     )
+    from tokenlens.evaluation.comparing.citations import write_references
     from tokenlens.evaluation.comparing.compare import compare as run_arms
     from tokenlens.evaluation.comparing.estimate import estimate_comparison
     from tokenlens.evaluation.comparing.table_files import write_tables
@@ -212,6 +213,7 @@ def run(
     tables = budget_tables(comparison)
     directory = comparison.directory or wanted
     files = write_tables(directory, tables)
+    references = write_references(directory, comparison)
     results(
         table=comparison.table(),
         figures=comparison.figures(),
@@ -225,6 +227,7 @@ def run(
         print_tables(tables)
         wrote("Tables", *files)
     cautions(comparison.cautions)
+    wrote("To cite", references)
     wrote("Results", directory)
     next_command("report", out)
 

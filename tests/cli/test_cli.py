@@ -24,6 +24,7 @@ COMMANDS = (
     "tune",
     "show",
     "figures",
+    "cite",
     "demo",
     "models",
     "methods",

@@ -55,6 +55,8 @@ REFUSED: dict[str, list[str]] = {
     "layers of a model with weights": ["bench", "--layers", "3"],
     "an unknown model to bench": ["bench", "--model", "nobody"],
     "no results": ["report"],
+    "nothing to cite": ["cite"],
+    "entries in a file of another kind": ["cite", "--out", "nothing.jsonl"],
     "a report of an empty folder": ["report", "empty"],
     "an unknown model to knock out": ["knock-out", "--model", "nobody"],
     "no data to knock out": ["knock-out", "--data", "nowhere.jsonl"],

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from tokenlens.analyses.kept_tokens import stage_name
 from tokenlens.reports.cautions import inputs_cautions
+from tokenlens.reports.citations import result_citations
 from tokenlens.reports.explorer import Explorer, explorer
 from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
@@ -42,6 +43,7 @@ from tokenlens.reports.templating import environment
 from tokenlens.reports.tuning_section import tuning_section
 from tokenlens.reports.wording import counted, kept_words, listed, rest_words
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.citations import Citations
 from tokenlens.storage.files import write_text
 from tokenlens.storage.output_claims import claim_report
 from tokenlens.storage.output_paths import Runs
@@ -157,6 +159,7 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "relative_to": schedule.why.relative_to if schedule and schedule.why else None,
         "cautions": inputs_cautions(inputs),
         "provenance": provenance(inputs),
+        "citations": _citations(inputs),
         **_measured(inputs, figures, pictures),
         "information": information_section(inputs.information, figures)
         if inputs.information
@@ -164,6 +167,14 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "tuning": tuning_section(inputs.tuning, figures) if inputs.tuning else NO_TUNING,
         **_outcomes(inputs, figures, pictures),
     }
+
+
+def _citations(inputs: Inputs) -> Citations:
+    """What to cite for everything that the part shows."""
+    information = inputs.information_folder
+    profile, tuning = (one and one.directory for one in (inputs.profile, inputs.tuning))
+    shown = [path for path in (profile, inputs.results, information, tuning) if path]
+    return result_citations(shown, inputs.schedule)
 
 
 def _measured(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pydantic import BeforeValidator, Field, StrictStr
 
 from tokenlens.schedule.parts import Count, Part, amount
 
+TUNED = "tuned"
+"""The method of a schedule that `tokenlens tune` found; it is in no registry."""
 _check_average = amount(
     "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
 )

@@ -22,6 +22,7 @@ from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Why
 from tokenlens.schedule.budget import Budget
+from tokenlens.schedule.notes import TUNED
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.invocation import current_command
 from tokenlens.storage.output_paths import kind_of
@@ -31,7 +32,7 @@ from tokenlens.storage.versions import versions
 from tokenlens.tuning.goal import Goal, check_extent, check_workers
 from tokenlens.tuning.judge import Judge
 from tokenlens.tuning.search import Search
-from tokenlens.tuning.space import METHOD, Space
+from tokenlens.tuning.space import Space
 from tokenlens.tuning.starts import Start, starting_points
 from tokenlens.tuning.study import Study
 from tokenlens.tuning.trials import Trial
@@ -191,7 +192,7 @@ def _explained(tuning: Tuning, judge: Judge) -> Tuning:
     def told(trial: Trial) -> Trial:
         if trial.schedule is None:
             return trial
-        name = {} if trial.name else {"method": METHOD}
+        name = {} if trial.name else {"method": TUNED}
         return replace(trial, schedule=trial.schedule.replace(why=why, **name))
 
     return replace(tuning, trials=tuple(map(told, tuning.trials)))
