@@ -31,6 +31,7 @@ from . import (
     run,
     select_layers,
     setup,
+    share,
     show,
     tune,
 )
@@ -59,6 +60,7 @@ COMMANDS = (
     information,
     tune,
     show,
+    share,
     demo,
     models,
     setup,

@@ -55,7 +55,10 @@ def register(app: typer.Typer) -> None:
 def run(
     schedule: Annotated[
         Path | None,
-        typer.Option(help="Schedule file; default out.json, as select-layers writes it."),
+        typer.Option(
+            help="Schedule file, or hub:USER/NAME[@REVISION]; default out.json, as select-layers "
+            "writes it."
+        ),
     ] = None,
     model: Model = None,
     data: Data = None,
@@ -85,7 +88,7 @@ def run(
         str | None,
         typer.Option(
             help="Methods at equal cost instead of one schedule: names (see `tokenlens methods`) "
-            "and schedule files with commas between them, or all.",
+            "and schedule files (or hub:USER/NAME) with commas between them, or all.",
             rich_help_panel=_FIELD,
         ),
     ] = None,

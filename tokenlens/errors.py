@@ -33,6 +33,10 @@ class ScheduleError(TokenlensError):
     """A schedule file that is invalid, or that belongs to another model."""
 
 
+class HubError(TokenlensError):
+    """A repository of the hub that cannot be reached, or does not give or take a file."""
+
+
 class PruningError(TokenlensError):
     """A run that the engine refuses because it would be silently wrong."""
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "show",
     "figures",
     "cite",
+    "share",
     "demo",
     "models",
     "methods",

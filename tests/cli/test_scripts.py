@@ -28,6 +28,7 @@ STEPS: dict[str, list[str]] = {
     "report": ["--pictures", "1", "--samples", "1"],
     "figures": ["--pictures", "1", "--formats", "png"],
     "cite": [],
+    "share": ["out.json", "me/plans", "--dry-run"],
     "information": ["--limit", "2", "--dry-run"],
     "knock-out": ["--limit", "2", "--every", "8", "--dry-run"],
     "tune": ["--budget", "33%", "--limit", "2", "--dry-run"],

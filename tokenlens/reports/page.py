@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tokenlens.analyses.kept_tokens import stage_name
 from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.citations import result_citations
 from tokenlens.reports.explorer import Explorer, explorer
@@ -41,12 +40,14 @@ from tokenlens.reports.result_sections import headline_stats, result_section
 from tokenlens.reports.stage_sections import stage_cases
 from tokenlens.reports.templating import environment
 from tokenlens.reports.tuning_section import tuning_section
-from tokenlens.reports.wording import counted, kept_words, listed, rest_words
+from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
 from tokenlens.schedule.citations import Citations
+from tokenlens.schedule.stage_words import stage_name, stage_rows
 from tokenlens.storage.files import write_text
 from tokenlens.storage.output_claims import claim_report
 from tokenlens.storage.output_paths import Runs
+from tokenlens.wording.figures import counted
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "model": inputs.model_name,
         "title": inputs.title,
         "summary": _summary(inputs),
-        "stages": _stages(schedule) if schedule else NO_SCHEDULE,
+        "stages": stage_rows(schedule.stages) if schedule else NO_SCHEDULE,
         "schedule_json": schedule_text(schedule) if schedule else NO_SCHEDULE,
         "relative_to": schedule.why.relative_to if schedule and schedule.why else None,
         "cautions": inputs_cautions(inputs),
@@ -238,16 +239,3 @@ def _summary(inputs: Inputs) -> list[str]:
                 f"{inputs.arm}."
             )
     return sentences
-
-
-def _stages(schedule: Schedule) -> list[dict[str, str]]:
-    return [
-        {
-            "where": stage_name(stage),
-            "first": f"layer {stage.first_layer}",
-            "keep": kept_words(stage.keep),
-            "rest": rest_words(stage),
-            "positions": "kept" if stage.positions == "keep" else "numbered anew",
-        }
-        for stage in schedule.stages
-    ]
