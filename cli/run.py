@@ -26,6 +26,7 @@ from .options import (
     Out,
     Quantize,
     Revision,
+    Track,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -118,6 +119,7 @@ def run(
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
     worker_cpus: WorkerCpus = 1,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Answer the same samples unpruned and pruned, by one schedule or by many methods.
@@ -140,8 +142,10 @@ def run(
         comparison_directory,
         results_directory,
     )
+    from tokenlens.storage.trackers import find_tracker
 
     _check_options(compare, schedule, budget, profile)
+    tracker = find_tracker(track) if track else None
     file = schedule or SCHEDULE
     one = Schedule.load(file) if compare is None else None
     names, budgets = (compare or "").split(","), budgets_of(budget or _BUDGETS)
@@ -167,6 +171,7 @@ def run(
     from tokenlens.evaluation.comparing.estimate import estimate_comparison
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
+    from tokenlens.evaluation.comparing.tracking import track_comparison
     from tokenlens.evaluation.running.options import RunOptions
     from tokenlens.evaluation.running.run import many_at_once
 
@@ -232,6 +237,9 @@ def run(
     cautions(comparison.cautions)
     wrote("To cite", references)
     wrote("Results", directory)
+    if tracker is not None:
+        track_comparison(comparison, tracker)
+        console.print(f"Recorded by {track}.")
     next_command("report", out)
 
 

@@ -53,6 +53,10 @@ class OptionError(TokenlensError):
     """An option whose value cannot be used, or that cannot be combined with another option."""
 
 
+class TrackerError(TokenlensError):
+    """An experiment tracker that does not take a run; the results are in their folder."""
+
+
 class WorkerError(TokenlensError):
     """Workers that cannot be reached, or are lost."""
 
