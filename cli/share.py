@@ -19,7 +19,7 @@ def share(
     repository: Annotated[
         str, typer.Argument(help="USER/NAME on the hub; made where there is none.")
     ],
-    revision: Annotated[
+    branch: Annotated[
         str | None, typer.Option(help="Branch to commit to; default: the main one.")
     ] = None,
     private: Annotated[
@@ -48,7 +48,7 @@ def share(
     from tokenlens.storage.hub import HubPlace
 
     found = Schedule.load(schedule)
-    HubPlace(repository, revision).check()
+    HubPlace(repository, branch).check()
     text = found.card(repository, license=license) if readme else None
     results(repo=repository, card=text)
     if dry_run:
@@ -56,7 +56,7 @@ def share(
         console.print(f"Nothing was sent to {repository}.")
         return
     pushed = found.push_to_hub(
-        repository, revision=revision, private=private, license=license, readme=readme
+        repository, revision=branch, private=private, license=license, readme=readme
     )
     results(commit=pushed.commit, url=pushed.url)
     console.print(f"Shared: {pushed.url}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ended
-from tests.support.measured import write_search
+from tests.support.measured import write_information, write_search
 from tests.support.repository import ROOT
 from tokenlens.evaluation.comparing.citations import FILE, write_references
 from tokenlens.evaluation.comparing.comparison import Comparison
@@ -30,6 +30,8 @@ def test_each_kind_of_result_is_cited(command: Command, tmp_path: Path) -> None:
     assert cited(command, STORED / "schedule.json") == ["qian2026swiftvlm", model]
     search = write_search(tmp_path / "search")
     assert "chen2024fastv" in cited(command, search)
+    curves = write_information(tmp_path / "information")
+    assert {"yuan2025shortv", "wang2025horizon"} <= set(cited(command, curves))
     both = cited(command, STORED / "results", search)
     assert both.index("liao2025benchmark") < both.index("chen2024fastv")
     assert len(both) == len(set(both))

@@ -41,6 +41,25 @@ def test_a_schedule_is_shared_and_costed_from_there(command: Command, hub: Hub) 
     assert len(keys) == 2
 
 
+def test_the_model_s_revision_is_no_branch(
+    command: Command, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENLENS_REVISION", "v9")  # of models, in all commands
+    assert command("share", STORED, REPO).code == 0
+    assert list(hub.repositories[REPO].branches) == ["main"]
+
+
+def test_a_run_by_the_hub_s_schedule(command: Command, hub: Hub, tmp_path: Path) -> None:
+    assert command("share", STORED, REPO).code == 0
+    how = ("--limit", 2, "--max-new-tokens", 2, "--out", "mine", "--json")
+    ended = command("run", "--schedule", f"hub:{REPO}@main", *how)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["written"][-1] == {"what": "Results", "path": "mine"}
+    arms = json.loads((tmp_path / "mine" / "summary.json").read_text())["arms"]
+    stages = [stage["score_layer"] for stage in arms["swiftvlm"]["schedule"]["stages"]]
+    assert stages == [stage.score_layer for stage in Schedule.load(STORED).stages]
+
+
 def test_a_dry_run_sends_nothing(command: Command, hub: Hub) -> None:
     ended = command("share", STORED, REPO, "--dry-run")
     assert ended.code == 0
@@ -67,7 +86,7 @@ def test_comparisons_and_harnesses_take_it_too(command: Command, hub: Hub) -> No
         (["report", "--schedule", "hub:x\x1b[2Jy/z"], "expected USER/NAME"),
         (["run", "--compare", f"fastv,hub:{REPO}"], "is not on the hub"),
         (["share", STORED, "plans"], "expected USER/NAME"),
-        (["share", STORED, REPO, "--revision", "v9"], "no such revision"),
+        (["share", STORED, REPO, "--branch", "v9"], "no such revision"),
         (["share", "nowhere.json", REPO], "select-layers"),
     ],
 )
