@@ -20,6 +20,7 @@ from tokenlens.errors import ResultsError
 from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.schedule.disposal_kinds import merge_count
+from tokenlens.schedule.stage_words import stage_name
 
 from .drawing.picture_sheet import (
     DOTS,
@@ -96,15 +97,6 @@ def row_fates(row: Mapping[str, Any], schedule: Schedule) -> np.ndarray:
     positions = np.asarray(row["positions"])
     selected = [np.searchsorted(positions, stage) for stage in json.loads(row["selected"])]
     return token_fates(schedule.stages, selected, len(positions))
-
-
-def stage_name(stage: Stage) -> str:
-    """Position of a stage in words.
-
-    >>> stage_name(Stage(score_layer=3, when="after", keep=0.5, disposal="drop"))
-    'after layer 3'
-    """
-    return f"{stage.when} layer {stage.score_layer}" if stage.score_layer else "before the decoder"
 
 
 def veil(fates: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
 def cost(
     schedule: Annotated[
         Path | None,
-        typer.Option(help="Schedule file; default out.json, as select-layers writes it."),
+        typer.Option(
+            help="Schedule file, or hub:USER/NAME[@REVISION]; default out.json, as select-layers "
+            "writes it."
+        ),
     ] = None,
     method: Annotated[
         str | None,

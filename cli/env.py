@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
 
 def env() -> None:
     """Print the versions and the machine, for bug reports."""
-    from tokenlens.storage.versions import machine, versions
+    from tokenlens.storage.versions import extras, machine, surroundings, versions
 
-    found = {**versions(), **machine()}
+    found = {**versions(), **extras(), **machine(), **surroundings()}
     results(**found)
     for name, value in found.items():
         console.print(f"{name}: {value}")

@@ -35,7 +35,10 @@ def figures(
     ] = None,
     schedule: Annotated[
         Path | None,
-        typer.Option(help="Schedule file whose layers are marked; default: the results' own."),
+        typer.Option(
+            help="Schedule file, or hub:USER/NAME[@REVISION], whose layers are marked; default: "
+            "the results' own."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; default: figures, beside the first.")

@@ -17,6 +17,7 @@ from tokenlens.wording.printable import one_line, printable
 from . import (
     bench,
     benchmarks,
+    cite,
     cost,
     demo,
     env,
@@ -30,6 +31,7 @@ from . import (
     run,
     select_layers,
     setup,
+    share,
     show,
     tune,
 )
@@ -53,10 +55,12 @@ COMMANDS = (
     run,
     report,
     figures,
+    cite,
     knock_out,
     information,
     tune,
     show,
+    share,
     demo,
     models,
     setup,

@@ -76,6 +76,13 @@ Limit = Annotated[int | None, typer.Option(min=1, max=MOST, help="Use at most th
 BatchSize = Annotated[int, typer.Option(min=1, max=MOST, help="Samples per forward pass.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
+Track = Annotated[
+    str | None,
+    typer.Option(
+        help="Record settings, figures and schedules at a tracker too: wandb, tensorboard, mlflow."
+    ),
+]
+
 Importance = Annotated[
     str,
     typer.Option(

@@ -29,7 +29,10 @@ def report(
     ] = None,
     schedule: Annotated[
         Path | None,
-        typer.Option(help="Schedule file whose layers are marked; default: the results' own."),
+        typer.Option(
+            help="Schedule file, or hub:USER/NAME[@REVISION], whose layers are marked; default: "
+            "the results' own."
+        ),
     ] = None,
     out: Out = None,
     pictures: Annotated[

@@ -26,6 +26,7 @@ from .options import (
     Out,
     Quantize,
     Revision,
+    Track,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -55,7 +56,10 @@ def register(app: typer.Typer) -> None:
 def run(
     schedule: Annotated[
         Path | None,
-        typer.Option(help="Schedule file; default out.json, as select-layers writes it."),
+        typer.Option(
+            help="Schedule file, or hub:USER/NAME[@REVISION]; default out.json, as select-layers "
+            "writes it."
+        ),
     ] = None,
     model: Model = None,
     data: Data = None,
@@ -85,7 +89,7 @@ def run(
         str | None,
         typer.Option(
             help="Methods at equal cost instead of one schedule: names (see `tokenlens methods`) "
-            "and schedule files with commas between them, or all.",
+            "and schedule files (or hub:USER/NAME) with commas between them, or all.",
             rich_help_panel=_FIELD,
         ),
     ] = None,
@@ -115,6 +119,7 @@ def run(
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
     worker_cpus: WorkerCpus = 1,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Answer the same samples unpruned and pruned, by one schedule or by many methods.
@@ -137,8 +142,10 @@ def run(
         comparison_directory,
         results_directory,
     )
+    from tokenlens.storage.trackers import find_tracker
 
     _check_options(compare, schedule, budget, profile)
+    tracker = find_tracker(track) if track else None
     file = schedule or SCHEDULE
     one = Schedule.load(file) if compare is None else None
     names, budgets = (compare or "").split(","), budgets_of(budget or _BUDGETS)
@@ -159,10 +166,12 @@ def run(
         information_for,
         profile_for,
     )
+    from tokenlens.evaluation.comparing.citations import write_references
     from tokenlens.evaluation.comparing.compare import compare as run_arms
     from tokenlens.evaluation.comparing.estimate import estimate_comparison
     from tokenlens.evaluation.comparing.table_files import write_tables
     from tokenlens.evaluation.comparing.tables import budget_tables
+    from tokenlens.evaluation.comparing.tracking import track_comparison
     from tokenlens.evaluation.running.options import RunOptions
     from tokenlens.evaluation.running.run import many_at_once
 
@@ -212,6 +221,7 @@ def run(
     tables = budget_tables(comparison)
     directory = comparison.directory or wanted
     files = write_tables(directory, tables)
+    references = write_references(directory, comparison)
     results(
         table=comparison.table(),
         figures=comparison.figures(),
@@ -225,7 +235,11 @@ def run(
         print_tables(tables)
         wrote("Tables", *files)
     cautions(comparison.cautions)
+    wrote("To cite", references)
     wrote("Results", directory)
+    if tracker is not None:
+        track_comparison(comparison, tracker)
+        console.print(f"Recorded by {track}.")
     next_command("report", out)
 
 

@@ -28,6 +28,7 @@ COMMON = (
     "batch_size",
     "max_new_tokens",
     "seed",
+    "track",
     "workers",
     "ray",
     "worker_gpus",

@@ -36,7 +36,10 @@ Words = Annotated[
 ]
 ScheduleFile = Annotated[
     Path | None,
-    typer.Option(help="Schedule file: what each of its stages keeps is shown as well."),
+    typer.Option(
+        help="Schedule file, or hub:USER/NAME[@REVISION]: what each of its stages keeps is shown "
+        "as well."
+    ),
 ]
 Page = Annotated[Path | None, typer.Option(help="HTML file to write, or a folder to write it to.")]
 MaxNewTokens = Annotated[

@@ -30,6 +30,7 @@ from .options import (
     ModelOptions,
     Quantize,
     Revision,
+    Track,
 )
 from .output import results
 from .workers import RayAddress, WorkerCount, WorkerCpus, WorkerGpus, load_spread
@@ -155,6 +156,7 @@ def tune(
     ray: RayAddress = None,
     worker_gpus: WorkerGpus = 0,
     worker_cpus: WorkerCpus = 1,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Search for a schedule: layers, keeps, disposals, merging and scorers of up to three stages.
@@ -165,12 +167,14 @@ def tune(
     --trials.
     """
     from tokenlens.storage.output_paths import answers_directory, tune_directory
+    from tokenlens.storage.trackers import find_tracker
     from tokenlens.tuning.goal import Goal
 
     how: dict[str, Any] = {"min_retained": min_retained, "min_agreement": min_agreement}
     how |= {"objective": objective, "labels": labels}
     goal = Goal.of(budget, **how)
     _check_search(trials, timeout, profile)
+    told = {"tracker": find_tracker(track) if track else None}
     name, source = model or DEFAULT_MODEL, data or DEFAULT_DATA
     loading = ModelOptions(name, revision, device, dtype, device_map, quantize, adapter)
     loading.check()
@@ -187,7 +191,7 @@ def tune(
         _print_estimate(vlm, samples, goal, directory, extent)
         return
     announce(f"Tuning {loading.label} on {len(samples)} samples of {samples.name}: {goal.words}")
-    extent |= {"seed": seed, "held_out": unseen, "out": directory, "workers": spread}
+    extent |= {"seed": seed, "held_out": unseen, "out": directory, "workers": spread, **told}
     answers = answers_directory(loading.label)
     found = search(vlm, samples, budget, answers=answers, show_progress=True, **how, **extent)
     _report(found, directory)

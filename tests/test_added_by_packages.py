@@ -14,8 +14,8 @@ from tokenlens.evaluation.running.cache_key import _packages
 from tokenlens.methods import find_method
 from tokenlens.pruning.scoring import DirectScoring
 from tokenlens.registry import DISPOSALS, IMPORTANCES, METHODS, SCORERS, importance_unit
-from tokenlens.reports.wording import rest_words
 from tokenlens.schedule import Schedule, Stage
+from tokenlens.schedule.stage_words import rest_words
 
 MODULE = """
 import torch

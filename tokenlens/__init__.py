@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tokenlens.probing.recording import Recording, probe
     from tokenlens.pruning.cost.schedule_forecast import forecast
     from tokenlens.pruning.engine import prune
+    from tokenlens.pruning.pipeline import pipeline
     from tokenlens.pruning.trace import Trace
     from tokenlens.reports.report import report
     from tokenlens.samples.dataset import load_samples
@@ -54,6 +55,7 @@ _HOMES = {
     "information": "tokenlens.evaluation.information.measure",
     "load": "tokenlens.models.loading",
     "load_samples": "tokenlens.samples.dataset",
+    "pipeline": "tokenlens.pruning.pipeline",
     "plan": "tokenlens.methods.plan",
     "probe": "tokenlens.probing.recording",
     "profile_samples": "tokenlens.probing.profiling",
@@ -85,6 +87,7 @@ __all__ = [
     "information",
     "load",
     "load_samples",
+    "pipeline",
     "plan",
     "probe",
     "profile_samples",

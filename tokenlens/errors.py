@@ -33,6 +33,10 @@ class ScheduleError(TokenlensError):
     """A schedule file that is invalid, or that belongs to another model."""
 
 
+class HubError(TokenlensError):
+    """A repository of the hub that cannot be reached, or does not give or take a file."""
+
+
 class PruningError(TokenlensError):
     """A run that the engine refuses because it would be silently wrong."""
 
@@ -47,6 +51,10 @@ class OutputError(TokenlensError):
 
 class OptionError(TokenlensError):
     """An option whose value cannot be used, or that cannot be combined with another option."""
+
+
+class TrackerError(TokenlensError):
+    """An experiment tracker that does not take a run; the results are in their folder."""
 
 
 class WorkerError(TokenlensError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tokenlens.evaluation.comparing.table_text import markdown_text
 from tokenlens.evaluation.running.results import ALL
 from tokenlens.measures.intervals import paired_difference_interval
+from tokenlens.wording.table_text import markdown_text
 
 if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison

@@ -24,6 +24,8 @@ COMMANDS = (
     "tune",
     "show",
     "figures",
+    "cite",
+    "share",
     "demo",
     "models",
     "methods",
@@ -66,8 +68,20 @@ def test_methods_lists_every_preset_with_its_source(command: Command) -> None:
 def test_env_names_versions(command: Command) -> None:
     ended = command("env")
     assert ended.code == 0
-    for word in ("tokenlens:", "torch:", "transformers:", "accelerators:"):
+    for word in ("tokenlens:", "torch:", "transformers:", "accelerators:", "hub_cache:"):
         assert word in ended.out
+
+
+def test_env_tells_extras_and_settings(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    ended = command("env", "--json")
+    found = json.loads(ended.out)["results"]
+    assert found["omp_num_threads"] == "3"
+    assert found["hub_cache"].endswith("hub")
+    assert {"optuna", "datasets", "ray", "huggingface_hub"} <= found.keys()
+    assert not {"pytest", "mypy"} & found.keys()  # those of development
+    assert "hf_secret" not in ended.out
 
 
 def test_unexpected_errors_show_one_line_and_with_debug_all(

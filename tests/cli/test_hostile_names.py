@@ -13,12 +13,12 @@ from tests.support import synthetic
 from tokenlens.cli.console import Table, console
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.table_files import comma_separated, latex, markdown
-from tokenlens.evaluation.comparing.table_text import csv_text, markdown_text
 from tokenlens.evaluation.comparing.tables import budget_tables
 from tokenlens.progress import progress
 from tokenlens.reports.page import build_report
 from tokenlens.storage.invocation import current_command, running, shell_line
 from tokenlens.wording.printable import elided, is_control, one_line, printable
+from tokenlens.wording.table_text import csv_text, markdown_text
 
 ESCAPE = "x\x1b[2J\x07\x9b\u202e\u2028y"
 HOSTILE = [

@@ -27,6 +27,8 @@ STEPS: dict[str, list[str]] = {
     "run": ["--limit", "4"],
     "report": ["--pictures", "1", "--samples", "1"],
     "figures": ["--pictures", "1", "--formats", "png"],
+    "cite": [],
+    "share": ["out.json", "me/plans", "--dry-run"],
     "information": ["--limit", "2", "--dry-run"],
     "knock-out": ["--limit", "2", "--every", "8", "--dry-run"],
     "tune": ["--budget", "33%", "--limit", "2", "--dry-run"],

@@ -55,6 +55,11 @@ REFUSED: dict[str, list[str]] = {
     "layers of a model with weights": ["bench", "--layers", "3"],
     "an unknown model to bench": ["bench", "--model", "nobody"],
     "no results": ["report"],
+    "nothing to cite": ["cite"],
+    "no schedule to share": ["share", "nowhere.json", "me/plans"],
+    "a repository that is none": ["run", "--schedule", "hub:plans"],
+    "a repository that is none to share to": ["share", "plan.json", "plans"],
+    "entries in a file of another kind": ["cite", "--out", "nothing.jsonl"],
     "a report of an empty folder": ["report", "empty"],
     "an unknown model to knock out": ["knock-out", "--model", "nobody"],
     "no data to knock out": ["knock-out", "--data", "nowhere.jsonl"],
@@ -93,6 +98,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "nothing.jsonl").write_text("\n")
     (folder / "outline").mkdir()
     Image.new("RGB", (9, 9)).save(folder / "dot.png")
+    (folder / "plan.json").write_text((ROOT / "tests/stored/schema-1/schedule.json").read_text())
     bundled = ROOT / "data" / "tiny-qwen2-vl"
     (folder / "outline" / "config.json").write_text((bundled / "config.json").read_text())
     commands = [*LISTING, *REFUSED.values()]

@@ -32,6 +32,7 @@ SECTIONS = [
     "kept",
     "results",
     "tuning",
+    "citations",
     "provenance",
 ]
 
@@ -98,6 +99,11 @@ def test_every_section_is_there_and_in_the_contents(page):
     assert [one["id"] for one in page.all("section")] == SECTIONS
     links = [one["href"] for one in page.all("a")]
     assert links == [f"#{section}" for section in SECTIONS]
+
+
+def test_what_to_cite_is_on_the_page(page):
+    for words in ("What to cite", "@article{qian2026swiftvlm,", "arXiv 2602.03134"):
+        assert words in page.text
 
 
 def test_the_headline_says_what_was_kept_and_saved(page):

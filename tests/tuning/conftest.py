@@ -4,6 +4,7 @@ import pytest
 
 import tokenlens as tl
 from tests.support.builders import counted_samples, save_model_directory, tiny_qwen2_vl
+from tests.support.trackers import Recorded
 
 SEARCH = {"labels": False, "trials": 6, "max_new_tokens": 2, "batch_size": 16}
 
@@ -24,8 +25,17 @@ def samples():
 
 
 @pytest.fixture(scope="session")
-def finished(vlm, samples, tmp_path_factory):
+def tracked():
+    """What the tracker of the finished search is told."""
+    return Recorded()
+
+
+@pytest.fixture(scope="session")
+def finished(vlm, samples, tracked, tmp_path_factory):
     """A search that nobody stopped, and its directory."""
     directory = tmp_path_factory.mktemp("finished") / "search"
     others = counted_samples(24)[20:]
-    return tl.tune(vlm, samples, "60% MACs", held_out=others, out=directory, **SEARCH), directory
+    found = tl.tune(
+        vlm, samples, "60% MACs", held_out=others, out=directory, tracker=tracked, **SEARCH
+    )
+    return found, directory

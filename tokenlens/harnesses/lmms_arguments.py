@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from tokenlens.errors import OptionError, TokenlensWarning
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.schedule import FILE
+from tokenlens.storage.hub import HubPlace
 from tokenlens.wording.suggest import one_of
 
 NONE = ("", "none")
@@ -48,7 +50,8 @@ class ScheduleFile:
         So the file's SHA-256 belongs in the arguments, its first 16 hexadecimal digits or more.
 
         Args:
-            schedule: path of a schedule file; None, empty or "none" for the unpruned model.
+            schedule: path of a schedule file, or hub:USER/NAME[@REVISION]; None, empty or "none"
+                for the unpruned model.
             schedule_hash: "sha256:" and the digits. (Bare digits might be taken for a number.)
             any_model: whether the schedule may be made for a model of another id.
             command: the words of the command line.
@@ -63,9 +66,9 @@ class ScheduleFile:
         name = unquoted(schedule)
         if name.lower() in NONE:
             return cls()
-        file = Path(name)
-        loaded = Schedule.load(file)
-        _check_hash(file, schedule_hash, command)
+        loaded, place = Schedule.load(name), HubPlace.parse(name)
+        file = place.fetch(FILE) if place else Path(name)
+        _check_hash(name, file.read_bytes(), schedule_hash, command)
         return cls(schedule=loaded, any_model=any_model is True)
 
 
@@ -103,9 +106,9 @@ def count(name: str, value: Any) -> int:
     return int(value)
 
 
-def _check_hash(file: Path, given: Any, command: Sequence[str]) -> None:
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    wanted = f"schedule={file},schedule_hash=sha256:{found[:_DIGITS]}"
+def _check_hash(name: str, content: bytes, given: Any, command: Sequence[str]) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    wanted = f"schedule={name},schedule_hash=sha256:{found[:_DIGITS]}"
     if given is None:
         reason = "a cache of responses sees the arguments, not what the schedule file holds"
         if any(word.split("=")[0] == "--use_cache" for word in command):

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tokenlens.analyses import rank_correlation
-from tokenlens.analyses.kept_tokens import row_fates, stage_name
+from tokenlens.analyses.kept_tokens import row_fates
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.probing.stored_rows import stored_region
 from tokenlens.reports.asked_maps import AskedMaps, asked_data, asked_maps, most_words
@@ -28,6 +28,7 @@ from tokenlens.reports.inline import embedded, photograph
 from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.map_data import places
 from tokenlens.reports.sheet import Sheet
+from tokenlens.schedule.stage_words import stage_name
 
 MOST_BYTES = 6_000_000
 """How much of the page the explorer takes at most; a first sample is always shown."""

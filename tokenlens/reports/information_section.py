@@ -8,8 +8,8 @@ from tokenlens.analyses import information as analysis
 from tokenlens.evaluation.information.curves import Information
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.nearby import near
-from tokenlens.reports.wording import counted, listed
-from tokenlens.wording.figures import percent, percent_interval
+from tokenlens.reports.wording import listed
+from tokenlens.wording.figures import counted, percent, percent_interval
 
 BY_TASK = ("horizon", "contribution", "capability")
 """The curves that are also drawn task by task."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tokenlens.analyses.kept_tokens import stage_name
 from tokenlens.reports.cautions import inputs_cautions
+from tokenlens.reports.citations import result_citations
 from tokenlens.reports.explorer import Explorer, explorer
 from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
@@ -40,11 +40,14 @@ from tokenlens.reports.result_sections import headline_stats, result_section
 from tokenlens.reports.stage_sections import stage_cases
 from tokenlens.reports.templating import environment
 from tokenlens.reports.tuning_section import tuning_section
-from tokenlens.reports.wording import counted, kept_words, listed, rest_words
+from tokenlens.reports.wording import listed
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.citations import Citations
+from tokenlens.schedule.stage_words import stage_name, stage_rows
 from tokenlens.storage.files import write_text
 from tokenlens.storage.output_claims import claim_report
 from tokenlens.storage.output_paths import Runs
+from tokenlens.wording.figures import counted
 
 
 @dataclass(frozen=True)
@@ -152,11 +155,12 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "model": inputs.model_name,
         "title": inputs.title,
         "summary": _summary(inputs),
-        "stages": _stages(schedule) if schedule else NO_SCHEDULE,
+        "stages": stage_rows(schedule.stages) if schedule else NO_SCHEDULE,
         "schedule_json": schedule_text(schedule) if schedule else NO_SCHEDULE,
         "relative_to": schedule.why.relative_to if schedule and schedule.why else None,
         "cautions": inputs_cautions(inputs),
         "provenance": provenance(inputs),
+        "citations": _citations(inputs),
         **_measured(inputs, figures, pictures),
         "information": information_section(inputs.information, figures)
         if inputs.information
@@ -164,6 +168,14 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         "tuning": tuning_section(inputs.tuning, figures) if inputs.tuning else NO_TUNING,
         **_outcomes(inputs, figures, pictures),
     }
+
+
+def _citations(inputs: Inputs) -> Citations:
+    """What to cite for everything that the part shows."""
+    information = inputs.information_folder
+    profile, tuning = (one and one.directory for one in (inputs.profile, inputs.tuning))
+    shown = [path for path in (profile, inputs.results, information, tuning) if path]
+    return result_citations(shown, inputs.schedule)
 
 
 def _measured(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
@@ -227,16 +239,3 @@ def _summary(inputs: Inputs) -> list[str]:
                 f"{inputs.arm}."
             )
     return sentences
-
-
-def _stages(schedule: Schedule) -> list[dict[str, str]]:
-    return [
-        {
-            "where": stage_name(stage),
-            "first": f"layer {stage.first_layer}",
-            "keep": kept_words(stage.keep),
-            "rest": rest_words(stage),
-            "positions": "kept" if stage.positions == "keep" else "numbered anew",
-        }
-        for stage in schedule.stages
-    ]

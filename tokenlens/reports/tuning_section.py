@@ -7,10 +7,9 @@ from typing import Any
 from tokenlens.analyses import tuning_front
 from tokenlens.reports.figures import FigureFolder, Plate
 from tokenlens.reports.nearby import near
-from tokenlens.reports.wording import counted
 from tokenlens.tuning.goal import OBJECTIVES
 from tokenlens.tuning.stored import StoredTuning
-from tokenlens.wording.figures import percent, percent_interval
+from tokenlens.wording.figures import counted, percent, percent_interval
 
 _NONE = "\N{EM DASH}"
 

@@ -5,7 +5,10 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StrictStr
 
 from tokenlens.schedule.parts import Count, Part, amount
+from tokenlens.wording.figures import percent
 
+TUNED = "tuned"
+"""The method of a schedule that `tokenlens tune` found; it is in no registry."""
 _check_average = amount(
     "a ratio in (0, 1] such as 0.333, or a number of tokens such as 48", zero=False, largest=1e9
 )
@@ -37,6 +40,26 @@ class BudgetNote(Part):
     macs: Annotated[int | float, BeforeValidator(_check_macs)] | None = None
     n_text: Count | None = None
     reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @property
+    def words(self) -> str:
+        """The target in words.
+
+        >>> BudgetNote(average=0.33, n_visual=144).words.replace("\N{NO-BREAK SPACE}", " ")
+        '33 % of the visual tokens, mean over layers; solved for 144 visual tokens'
+        >>> BudgetNote(average=48.5, macs=10**9).words
+        '1e+09 MACs, which are 48.5 visual tokens, mean over layers'
+        """
+        average = f"{self.average:g} visual tokens, mean over layers"
+        if isinstance(self.average, float) and self.average <= 1:
+            average = f"{percent(self.average, None)} of the visual tokens, mean over layers"
+        if self.macs is not None:
+            share = isinstance(self.macs, float) and self.macs <= 1
+            macs = f"{percent(self.macs, None)} of the" if share else f"{self.macs:.4g}"
+            average = f"{macs} MACs, which are {average}"
+        prompt = {"visual": self.n_visual, "text": self.n_text}
+        told = [f"{count} {kind} tokens" for kind, count in prompt.items() if count is not None]
+        return average + (f"; solved for {' and '.join(told)}" if told else "")
 
 
 class Why(Part):

@@ -24,7 +24,6 @@ a decimal point: 1.0 is all of them). A stage's own `scorer` stands in for the s
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -39,15 +38,17 @@ from pydantic import (
 from tokenlens.errors import ScheduleError
 from tokenlens.registry import METHODS
 from tokenlens.schedule.budget import Budget
-from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.schedule.card import card
+from tokenlens.schedule.checks import check_order, check_range, check_scorer
 from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.schedule.notes import BudgetNote, Why
 from tokenlens.schedule.parts import ModelRef, Part, Scorer, Stage
 from tokenlens.schedule.schema import check_importances, of_this_schema
 from tokenlens.schedule.token_counts import keep_count, stage_tokens
+from tokenlens.storage.hub import CARD, HubPlace, Pushed
 from tokenlens.storage.json_files import one_line, read_object
 from tokenlens.storage.output_claims import schedule_target
-from tokenlens.storage.seals import SEAL, is_broken, write_sealed
+from tokenlens.storage.seals import SEAL, is_broken, sealed_text, write_sealed
 from tokenlens.wording.suggest import one_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Schedule", "require_schedule"]
+
+FILE = "schedule.json"
+"""Name of the file in a repository of the hub."""
 
 
 def _check_image_scale(value: Any) -> float:
@@ -119,12 +123,12 @@ class Schedule(Part):
         check_importances(self.schema_version, [self.scorer, *own])
         if not self.stages and self.image_scale is None:
             raise ScheduleError("stages: got none, expected at least one, or an `image_scale`")
-        _check_scorer("scorer", self.scorer, self.model.layers)
+        check_scorer("scorer", self.scorer, self.model.layers)
         for index, stage in enumerate(self.stages):
             if stage.scorer is not None:
-                _check_scorer(f"stages[{index}].scorer", stage.scorer, self.model.layers)
-        _check_range(self.stages, self.model.layers)
-        _check_order(self.stages)
+                check_scorer(f"stages[{index}].scorer", stage.scorer, self.model.layers)
+        check_range(self.stages, self.model.layers)
+        check_order(self.stages)
         return self
 
     def scorer_of(self, stage: Stage) -> Scorer:
@@ -190,12 +194,72 @@ class Schedule(Part):
 
     @classmethod
     def load(cls, path: str | Path) -> "Schedule":
-        """Read a file; any fault raises a `ScheduleError` with the file's name."""
-        content = read_object(Path(path), ScheduleError, "`tokenlens select-layers` writes one")
+        """Read a file, or "hub:USER/NAME[@REVISION]" from the hub, as `from_hub` does.
+
+        Any fault raises a `ScheduleError` with the file's name.
+        """
+        place = HubPlace.parse(str(path))
+        return cls._read(Path(path)) if place is None else cls.from_hub(*place)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, revision: str | None = None, *, token: str | None = None
+    ) -> "Schedule":
+        """Read `schedule.json` of a repository of the Hugging Face hub, "USER/NAME".
+
+        `revision` is a branch, tag or commit; None takes the newest. Without a network it is read
+        from the local cache, where an earlier call left it. `token` is that of a private
+        repository; None takes the one of `hf auth login` or HF_TOKEN.
+
+        Raises `HubError` where the hub does not give the file, and `ScheduleError` where it is
+        damaged, invalid or of a later schema.
+        """
+        place = HubPlace(repo_id, revision)
+        return cls._read(place.fetch(FILE, token=token), str(place))
+
+    @classmethod
+    def _read(cls, path: Path, named: str | None = None) -> "Schedule":
+        remedy = "`tokenlens select-layers` writes one"
+        content = read_object(path, ScheduleError, remedy, named)
         try:
             return cls(**content)
         except ScheduleError as error:
-            raise ScheduleError(f"{path}: {error}") from None
+            raise ScheduleError(f"{named or path}: {error}") from None
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        license: str | None = None,  # noqa: A002 - as the hub's cards call it
+        readme: bool = True,
+        token: str | None = None,
+    ) -> Pushed:
+        """Put the schedule on the Hugging Face hub, with a card that says how it was made.
+
+        `from_hub` gives an equal schedule back. The file is as `save` writes it: `why` holds the
+        command line and the name of the data, and `model.id` the model's, as they were typed.
+
+        Args:
+            repo_id: "USER/NAME"; made where there is none.
+            revision: a branch that exists; None is the main one.
+            private: whether a repository that is made is private; None leaves it to the hub.
+            license: the licence to name in the card, such as "apache-2.0"; None names none.
+            readme: whether to write README.md, in place of one that is there.
+            token: one that may write; None takes the one of `hf auth login` or HF_TOKEN.
+
+        Returns the commit. Raises `HubError` where the hub does not take it.
+        """
+        place = HubPlace(repo_id, revision)
+        files = {FILE: sealed_text(self.as_json())}
+        if readme:
+            files[CARD] = self.card(repo_id, license=license)
+        return place.push(files, f"Schedule of {self.method}", private=private, token=token)
+
+    def card(self, repo_id: str, *, license: str | None = None) -> str:  # noqa: A002
+        """The text of the card that `push_to_hub` writes, Markdown."""
+        return card(self, self.as_json(), repo_id, license)
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all; `load` gives an equal schedule back.
@@ -277,49 +341,3 @@ def require_schedule(value: Any) -> Schedule:
             "Schedule.preset(...) or Schedule(**content)"
         )
     return value
-
-
-def _check_scorer(where: str, scorer: Scorer, layers: int) -> None:
-    if scorer.layer is not None and scorer.layer > layers:
-        raise ScheduleError(
-            f"{where}.layer: got {scorer.layer}, expected a layer up to {layers}, for model.layers "
-            f"{layers}"
-        )
-    deepest = max((layer for layer, _ in scorer.listed_heads), default=0)
-    if deepest > layers:
-        raise ScheduleError(
-            f"{where}.heads: got a head of layer {deepest}, expected layers up to {layers}, for "
-            f"model.layers {layers}"
-        )
-
-
-def _check_range(stages: Sequence[Stage], layers: int) -> None:
-    for index, stage in enumerate(stages):
-        if stage.first_layer > layers:
-            raise ScheduleError(
-                f"stages[{index}].score_layer: got {stage.when!r} layer {stage.score_layer}, "
-                f"expected a layer that leaves one to run on fewer tokens: 'after' at most "
-                f"{layers - 1} or 'before' at most {layers}, for model.layers {layers}"
-            )
-
-
-def _check_order(stages: Sequence[Stage]) -> None:
-    for index, (stage, following) in enumerate(pairwise(stages), start=1):
-        if following.first_layer <= stage.first_layer:
-            raise ScheduleError(
-                f"stages[{index}].score_layer: got {following.when!r} layer "
-                f"{following.score_layer}, so that layer {following.first_layer} is the first on "
-                f"fewer tokens; expected one deeper than layer {stage.first_layer}, the first of "
-                f"stages[{index - 1}]"
-            )
-        if disposal_kind(stage.disposal).returns and following.when != "before":
-            raise ScheduleError(
-                f"stages[{index}].when: got 'after', expected 'before' since stages[{index - 1}] "
-                f"is a {stage.disposal}: its tokens come back before a layer is scored"
-            )
-    last = disposal_kind(stages[-1].disposal) if stages else None
-    if last is not None and last.returns and not last.readable:
-        raise ScheduleError(
-            f"stages[{len(stages) - 1}].disposal: got {stages[-1].disposal!r} at the last stage, "
-            "expected 'drop', 'merge' or 'freeze': no later stage brings the tokens back"
-        )

@@ -41,35 +41,41 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     return " ".join(f"{path}: {text}{more}".split())
 
 
-def read_object(path: Path, error: type[TokenlensError], remedy: str) -> dict[str, Any]:
+def read_object(
+    path: Path, error: type[TokenlensError], remedy: str, named: str | None = None
+) -> dict[str, Any]:
     """The object in a JSON file; any fault of the file raises `error` with the file's name.
 
-    `remedy` ends the message where the file cannot be read at all.
+    `remedy` ends the message where the file cannot be read at all; `named` is what messages call
+    the file, where that is not its path.
     """
+    where = named or str(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         for key in keys:
             if keys.count(key) > 1:
-                raise error(f"{path}: {key}: given twice in one object, expected once")
+                raise error(f"{where}: {key}: given twice in one object, expected once")
         return dict(pairs)
 
     try:
         content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
     except OSError as fault:
-        raise error(f"{path}: cannot be read: {fault.strerror}; {remedy}") from fault
+        raise error(f"{where}: cannot be read: {fault.strerror}; {remedy}") from fault
     except UnicodeDecodeError as fault:
-        raise error(f"{path}: is not UTF-8, expected a JSON object") from fault
+        raise error(f"{where}: is not UTF-8, expected a JSON object") from fault
     except json.JSONDecodeError as fault:
-        raise error(f"{path}:{fault.lineno}:{fault.colno}: is not JSON: {fault.msg}") from fault
+        raise error(f"{where}:{fault.lineno}:{fault.colno}: is not JSON: {fault.msg}") from fault
     except RecursionError as fault:
-        raise error(f"{path}: is not JSON that can be read: nested too deeply; {remedy}") from fault
+        raise error(
+            f"{where}: is not JSON that can be read: nested too deeply; {remedy}"
+        ) from fault
     except ValueError as fault:
         raise error(
-            f"{path}: is not JSON that can be read: a number of over 4300 digits; {remedy}"
+            f"{where}: is not JSON that can be read: a number of over 4300 digits; {remedy}"
         ) from fault
     if not isinstance(content, dict):
-        raise error(f"{path}: got a JSON {type(content).__name__}, expected an object; {remedy}")
+        raise error(f"{where}: got a JSON {type(content).__name__}, expected an object; {remedy}")
     return content
 
 

@@ -12,6 +12,8 @@ _SCHEDULE_KEYS = {"schema", "method", "model"}
 _REPORT_MARK = b'<meta name="generator" content="tokenlens">'
 _REPORT_KIND = "report"
 _FIGURES_KIND = "figures"
+BIB_MARK = "% Publications of a result of tokenlens, to cite beside it."
+"""The first line of a `.bib` file of tokenlens."""
 _FIGURE_MARKS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<svg"}
 
 
@@ -109,6 +111,25 @@ def figure_target(path: Path) -> Path:
         raise OutputError(f"{path} is a folder, expected a file; choose another")
     if target.exists() and target.stat().st_size and mark not in target.read_bytes()[:2000]:
         raise OutputError(f"{path} exists and is no {path.suffix} figure; choose another file")
+    return target
+
+
+def bib_target(path: Path) -> Path:
+    """The file to write BibTeX entries to: `path`, or where it points as a link.
+
+    Raises `OutputError` for a name that does not end in .bib, for a folder, and for a file with
+    other entries than tokenlens's.
+    """
+    target = path.resolve()
+    if path.suffix != ".bib":
+        raise OutputError(f"{path}: got {path.suffix!r}, expected a name that ends in .bib")
+    if target.is_dir():
+        raise OutputError(f"{path} is a folder, expected a file; choose another with --out")
+    content = target.read_bytes() if target.exists() else b""
+    if content and not content.startswith(BIB_MARK.encode()):
+        raise OutputError(
+            f"{path} exists and was not written by tokenlens; choose another file with --out"
+        )
     return target
 
 

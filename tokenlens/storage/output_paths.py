@@ -34,6 +34,14 @@ class Runs:
     information: Path | None = None
     tuning: Path | None = None
 
+    @property
+    def directories(self) -> list[Path]:
+        """All directories, those of `further` at the end."""
+        own = (self.profile, self.results, self.information, self.tuning)
+        return [path for path in own if path] + [
+            path for one in self.further for path in one.directories
+        ]
+
 
 def slug(name: str) -> str:
     """A folder name for a model id, a path or a file.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import TokenlensError
-from tokenlens.storage.files import write_json
+from tokenlens.storage.files import json_text, write_text
 from tokenlens.storage.json_files import read_object
 
 SEAL = "sha256"
@@ -40,7 +40,12 @@ def is_broken(content: Mapping[str, Any]) -> bool:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object with its hash, whole or not at all."""
-    write_json(path, sealed(content))
+    write_text(path, sealed_text(content))
+
+
+def sealed_text(content: Mapping[str, Any]) -> str:
+    """The text of the file that `write_sealed` writes."""
+    return json_text(sealed(content))
 
 
 def read_sealed(path: Path, error: type[TokenlensError], remedy: str) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 
+from huggingface_hub import constants
+
+_NAME, _EXTRA = re.compile(r"[\w.-]+"), re.compile(r"extra == ['\"]([\w-]+)['\"]")
 _PACKAGES = (
     "tokenlens",
     "torch",
@@ -43,6 +47,30 @@ def _versions() -> tuple[tuple[str, str], ...]:
         except PackageNotFoundError:
             continue
     return tuple(found)
+
+
+def extras() -> dict[str, str]:
+    """Versions of the optional packages that are installed, as tokenlens's own extras name them."""
+    found = {}
+    for requirement in requires("tokenlens") or ():
+        name, extra = _NAME.match(requirement), _EXTRA.search(requirement)
+        if name is None or extra is None or extra[1] == "dev":
+            continue
+        try:
+            found[name[0]] = version(name[0])
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def surroundings() -> dict[str, str]:
+    """Where files of the hub come from, and how many threads are asked for."""
+    return {
+        "huggingface_hub": version("huggingface_hub"),
+        "hub": "offline" if constants.is_offline_mode() else constants.ENDPOINT,
+        "hub_cache": constants.HF_HUB_CACHE,
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS", "not set"),
+    }
 
 
 def machine() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The search: one trial after the other; a trial stops early where it cannot become the best."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tokenlens.errors import BudgetError, PruningError, ScheduleError
@@ -37,7 +37,12 @@ class Search:
     seed: int = 0
 
     def run(
-        self, study: Study, trials: int, timeout: float | None = None, show_progress: bool = False
+        self,
+        study: Study,
+        trials: int,
+        timeout: float | None = None,
+        show_progress: bool = False,
+        ended: Callable[[list[Trial]], None] = lambda _trials: None,
     ) -> list[Trial]:
         """Try the starting points and `trials` proposals, trials of earlier calls included.
 
@@ -46,6 +51,7 @@ class Search:
             trials: number of proposals, besides the starting points.
             timeout: seconds after which no new trial begins.
             show_progress: show a bar with an ETA on standard error.
+            ended: called with all ended trials, whenever there are more.
         """
         total = len(self.starts) + trials
         began = time.monotonic()
@@ -60,9 +66,11 @@ class Search:
                 with lock:
                     before = [one for one in study.trials if one.place < place]
                     study.add(self.trial(place, before), self.space)
+                ended(study.trials)
                 now = min(total, len(study.trials))
                 advance(now - done)
                 done = now
+        ended(study.trials)
         return study.trials
 
     def trial(self, place: int, before: Sequence[Trial]) -> Trial:

@@ -14,10 +14,9 @@ from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import ModelRef, Schedule, Scorer, Stage
 from tokenlens.schedule.budget import Budget
 from tokenlens.schedule.disposal_kinds import disposal_kind
+from tokenlens.schedule.notes import TUNED
 from tokenlens.selection.solve import solved_schedule
 
-METHOD = "tuned"
-"""Method name of the schedules of the space."""
 MOST_STAGES = 3
 _DISPOSALS = ("drop", "merge", "bypass", "freeze")
 _MERGES = (0.0, 0.05, 0.1, 0.2)
@@ -131,7 +130,7 @@ class Space:
     def solve(self, draft: Draft) -> Schedule:
         """The schedule of a draft. Raises `BudgetError` where it cannot meet the budget."""
         return solved_schedule(
-            METHOD,
+            TUNED,
             self.model,
             draft.stages,
             draft.budget,
@@ -229,7 +228,7 @@ def _deepest(model: ModelRef, meter: DecoderMacs, budget: Budget) -> int:
             disposal="drop",
             scorer=_SCORERS["uniform"],
         )
-        schedule = Schedule(schema=1, method=METHOD, model=model, stages=[stage])
+        schedule = Schedule(schema=1, method=TUNED, model=model, stages=[stage])
         if _used(schedule, meter, budget) > 1:
             break
         found = layer

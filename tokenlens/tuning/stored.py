@@ -33,6 +33,7 @@ class StoredTuning:
         cautions: limits of what the figures show, one sentence each.
         versions: package versions that made it.
         command: the command line it was started with; empty where it is not known.
+        schedules: the schedules of the shown trials, as the content of their files.
     """
 
     directory: Path
@@ -44,6 +45,7 @@ class StoredTuning:
     cautions: tuple[str, ...]
     versions: Mapping[str, str]
     command: tuple[str, ...] = ()
+    schedules: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -69,6 +71,7 @@ class StoredTuning:
             cautions=tuple(front["cautions"]),
             versions=manifest.get("versions", {}),
             command=_command(front["front"]),
+            schedules=tuple(one["schedule"] for one in front["front"] if one["schedule"]),
         )
 
     def table(self) -> pd.DataFrame:

@@ -22,18 +22,21 @@ from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Why
 from tokenlens.schedule.budget import Budget
+from tokenlens.schedule.notes import TUNED
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.invocation import current_command
 from tokenlens.storage.output_paths import kind_of
 from tokenlens.storage.run_directory import MANIFEST
 from tokenlens.storage.seals import read_sealed, write_sealed
+from tokenlens.storage.trackers import Tracker
 from tokenlens.storage.versions import versions
 from tokenlens.tuning.goal import Goal, check_extent, check_workers
 from tokenlens.tuning.judge import Judge
 from tokenlens.tuning.search import Search
-from tokenlens.tuning.space import METHOD, Space
+from tokenlens.tuning.space import Space
 from tokenlens.tuning.starts import Start, starting_points
 from tokenlens.tuning.study import Study
+from tokenlens.tuning.tracking import SearchTracking
 from tokenlens.tuning.trials import Trial
 from tokenlens.tuning.tuning import HeldOut, Tuning
 from tokenlens.wording import cautions
@@ -69,6 +72,7 @@ def tune(
     max_new_tokens: int = 32,
     show_progress: bool = False,
     workers: Workers | None = None,
+    tracker: Tracker | None = None,
 ) -> Tuning:
     """Find the best schedule within a budget, or the cheapest that keeps a share of the score.
 
@@ -100,6 +104,8 @@ def tune(
         show_progress: show a bar with an ETA on standard error.
         workers: processes that answer in place of this one, with the same trials. They load the
             model for every step of a trial that has answers to give.
+        tracker: is told of every trial as it ends, and of the front; see
+            `tokenlens.storage.trackers`.
 
     Raises:
         OptionError: a goal with options that exclude each other, or an option out of range.
@@ -107,6 +113,7 @@ def tune(
         ResultsError: the unpruned model scores 0.
         SampleError: no samples, or a picture that cannot be used.
         OutputError: `out` holds something else, another search, or cannot be written to.
+        TrackerError: the tracker does not take the search, whose trials are kept.
     """
     goal = Goal.of(budget, min_retained, min_agreement, objective=objective, labels=labels)
     check_extent(trials, timeout)
@@ -128,12 +135,15 @@ def tune(
         study = Study(directory)
         judge.require_score()
         search = Search(goal, space, starts, judge, seed)
-        found = search.run(study, trials, timeout, show_progress)
+        tracking = SearchTracking(tracker)
+        tracking.begin(directory, source)
+        found = search.run(study, trials, timeout, show_progress, tracking.ended)
         with study.alone():
             tuning = _explained(Tuning(goal, tuple(found), len(samples)), judge)
             tuning = _held(tuning, judge, held_out, show_progress)
             tuning = replace(tuning, source=source, cautions=_cautions(tuning, judge, len(starts)))
             tuning.save(directory)
+    tracking.end(tuning)
     return tuning
 
 
@@ -191,7 +201,7 @@ def _explained(tuning: Tuning, judge: Judge) -> Tuning:
     def told(trial: Trial) -> Trial:
         if trial.schedule is None:
             return trial
-        name = {} if trial.name else {"method": METHOD}
+        name = {} if trial.name else {"method": TUNED}
         return replace(trial, schedule=trial.schedule.replace(why=why, **name))
 
     return replace(tuning, trials=tuple(map(told, tuning.trials)))

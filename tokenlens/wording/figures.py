@@ -1,4 +1,4 @@
-"""Formats of figures: shares in per cent, and values with their intervals."""
+"""Formats of figures: shares in per cent, values with their intervals, counts with their nouns."""
 
 from math import isnan
 
@@ -46,3 +46,12 @@ def percent_interval(low: float, high: float) -> str:
     '95.1–99.0\N{NO-BREAK SPACE}%'
     """
     return f"{100 * low:.1f}{DASH}{percent(high, 1)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, singular or plural.
+
+    >>> counted(1, "sample"), counted(20, "sample")
+    ('1 sample', '20 samples')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

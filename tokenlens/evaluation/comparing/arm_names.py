@@ -7,6 +7,7 @@ from tokenlens.errors import ScheduleError
 from tokenlens.methods import find_method
 from tokenlens.registry import METHODS
 from tokenlens.selection.solve import Budget, parse_budget
+from tokenlens.storage.hub import HubPlace
 
 EVERY = "all"
 
@@ -30,7 +31,7 @@ def sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     for name in (name.strip() for name in names):
         if name == EVERY:
             methods |= dict.fromkeys(METHODS)
-        elif name not in METHODS and (name.endswith(".json") or Path(name).is_file()):
+        elif name not in METHODS and _is_file(name):
             files[Path(name)] = None
         else:
             methods[find_method(name).name] = None
@@ -38,3 +39,8 @@ def sorted_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     if clash:
         raise ScheduleError(f"{clash}.json is called like the method {clash!r}; rename the file")
     return list(methods), list(files)
+
+
+def _is_file(name: str) -> bool:
+    """Whether a name is of a schedule file, here or on the hub."""
+    return name.endswith(".json") or HubPlace.parse(name) is not None or Path(name).is_file()

@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenlens.evaluation.comparing.table_text import csv_text, markdown_text
 from tokenlens.evaluation.comparing.tables import (
     AGREEMENT,
     LOCALISATION,
@@ -20,6 +19,7 @@ from tokenlens.evaluation.comparing.tables import (
 from tokenlens.storage.files import write_text
 from tokenlens.wording.figures import value_and_interval
 from tokenlens.wording.printable import printable
+from tokenlens.wording.table_text import csv_text, markdown_text
 
 NAMES = ("table.md", "table.csv", "table.tex")
 _ESCAPES = str.maketrans(
