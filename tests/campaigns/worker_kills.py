@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from tests.campaigns.ray_head import Head
-from tests.campaigns.small_run import finish, fresh, steady_rows, write_inputs
+from tests.campaigns.small_run import finish, fresh, rows_below, write_inputs
 
 _COMMANDS = {
     "run": (
@@ -50,12 +50,6 @@ _BOUND = 120.0
 """Seconds within which a command ends whose cluster is gone."""
 
 
-def rows_of(folder: Path) -> dict[str, str]:
-    """All rows of a finished command by their file, without the times they took."""
-    shards = sorted((folder / "out").rglob("shard-*.parquet"))
-    return {path.relative_to(folder).as_posix(): steady_rows(path).to_json() for path in shards}
-
-
 def files_of(folder: Path) -> dict[Path, int]:
     """The files of rows that a command has written so far, and when."""
     return {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("shard-*.parquet")}
@@ -71,6 +65,7 @@ class Killed:
     draw: random.Random
     head: Head | None = None
     faults: list[str] = field(default_factory=list)
+    longest: float = 0.0
 
     def start(self) -> None:
         """The command in a process of its own."""
@@ -115,12 +110,14 @@ class Killed:
         return False
 
     def _end_by_itself(self) -> None:
-        """How a command ends whose cluster is gone."""
+        """How a command ends whose cluster is gone, and when."""
+        began = time.monotonic()
         try:
             code = self.process.wait(_BOUND)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
+        self.longest = max(self.longest, time.monotonic() - began)
         said = (self.folder / "log").read_text(encoding="utf-8")
         lines = [line for line in said.splitlines() if line.startswith("tokenlens: ")]
         if code != 2 or len(lines) != 1 or "Traceback" in said:
@@ -128,13 +125,14 @@ class Killed:
 
     def finish(self, whom: str, kills: int) -> int:
         """Kill at most so many times, and let the command be done; how often it was killed."""
-        met = 0
+        met, starts = 0, 1
         self.start()
         while self.process.poll() != 0 and not self.faults:
             if self.process.poll() is not None:
-                if whom == "worker":
+                if whom == "worker" or starts > met + 3:
                     break
                 self.start()
+                starts += 1
             left = files_of(self.folder)
             if met < kills and _wait(self.busy):
                 time.sleep(self.draw.uniform(0.0, 6.0))
@@ -149,16 +147,16 @@ class Killed:
 
 def campaign(
     folder: Path, command: str, workers: int, kills: int, seed: int, whom: str
-) -> tuple[int, list[str]]:
-    """How many kills met something, and what was wrong then."""
-    inputs, met = folder / "inputs", 0
-    if not inputs.exists():
+) -> tuple[int, float, list[str]]:
+    """Kills that met something, the longest wait for an end in seconds, and what was wrong."""
+    inputs, met, longest = folder / "inputs", 0, 0.0
+    if not (inputs / "plan.json").exists():
         inputs.mkdir(parents=True)
         write_inputs(inputs, 48)
         finish(inputs, _BEFORE)
-    alone = fresh(inputs, folder / f"alone-{command}")
-    finish(alone, [_COMMANDS[command]])
-    wanted, draw = rows_of(alone), random.Random(seed)
+    alone = folder / f"alone-{command}"
+    finish(alone if alone.exists() else fresh(inputs, alone), [_COMMANDS[command]])
+    wanted, draw = rows_below(alone / "out"), random.Random(seed)
     head = Head(folder / "ray", workers + 1) if whom == "head" else None
     try:
         if head:
@@ -167,14 +165,15 @@ def campaign(
             work = fresh(inputs, folder / "work")
             one = Killed(work, _COMMANDS[command], workers, draw, head)
             met += one.finish(whom, kills - met)
-            if not one.faults and (one.process.returncode or rows_of(work) != wanted):
+            longest = max(longest, one.longest)
+            if not one.faults and (one.process.returncode or rows_below(work / "out") != wanted):
                 one.faults.append(f"other rows: {(work / 'log').read_text()[-1000:]}")
             if one.faults:
-                return met, one.faults
+                return met, longest, one.faults
     finally:
         if head:
             head.kill()
-    return met, []
+    return met, longest, []
 
 
 def _wait(until: Callable[[], bool], seconds: float = 60.0) -> bool:
@@ -192,6 +191,7 @@ def main() -> int:
     parser.add_argument("--driver-kills", type=int, default=10)
     parser.add_argument("--command", default="run", choices=sorted(_COMMANDS))
     parser.add_argument("--head-kills", type=int, default=5)
+    parser.add_argument("--folder", help="for what a further campaign takes up again")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     ended = True
@@ -203,10 +203,16 @@ def main() -> int:
         ):
             if not kills:
                 continue
-            met, faults = campaign(
-                Path(folder), options.command, options.workers, kills, options.seed, whom
+            met, longest, faults = campaign(
+                Path(options.folder or folder),
+                options.command,
+                options.workers,
+                kills,
+                options.seed,
+                whom,
             )
             found = "\n".join(faults) or "the rows of one process"
+            found += f"; ended after at most {longest:.0f} s" if whom == "head" else ""
             sys.stdout.write(f"{options.command}: {met} kills of {_WHOM[whom]}: {found}\n")
             sys.stdout.flush()
             ended &= not faults

@@ -7,6 +7,7 @@ that it was connected to. Here both raise an error within a known time.
 import atexit
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +19,8 @@ from typing import Any
 CONNECTING, SILENT = 60.0, 25.0
 """Seconds to wait for a cluster to connect to, and for a sign of life of a connected one. Ray ends
 the process after 60 s without one."""
+_REACHING = 10.0
+"""Seconds in which something must answer at the address of a cluster."""
 _BETWEEN = 2.0
 """Seconds between two signs of life."""
 _CLOSING = 5.0
@@ -26,12 +29,12 @@ _CLOSING = 5.0
 
 @dataclass
 class _Use:
-    """One use of a cluster: what it gives, how it ends, and when the cluster last gave a sign."""
+    """One use of a cluster: what it gives, when it last gave a sign, and how late one may be."""
 
+    bound: float
     found: Queue[Any] = field(default_factory=lambda: Queue(1))
     left: Event = field(default_factory=Event)
     sign: float = field(default_factory=time.monotonic)
-    bound: float = CONNECTING
 
     def fill(self, connect: Callable[[], None], results: Callable[[], Iterator[Any]]) -> None:
         """Connect, and hand on results until there are none, or nobody asks for more."""
@@ -90,7 +93,7 @@ def used(connect: Callable[[], None], results: Callable[[], Iterator[Any]]) -> I
     Raises:
         TimeoutError: The cluster cannot be reached, or gives no sign of life any more.
     """
-    use = _Use()
+    use = _Use(bound=CONNECTING)
     Thread(target=use.fill, args=(connect, results), daemon=True).start()
     try:
         while True:
@@ -118,6 +121,7 @@ def connect(address: str | None, cpus: int) -> None:
 
     if ray.is_initialized():
         return
+    _reach(address or "")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False}
@@ -136,6 +140,20 @@ def connect(address: str | None, cpus: int) -> None:
     error = ended.get()
     if error is not None:
         raise error
+
+
+def _reach(address: str, patience: float = _REACHING) -> None:
+    """Raise `ConnectionError` where nothing answers at HOST:PORT; Ray asks for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    end = time.monotonic() + patience
+    while host and port.isdigit():
+        try:
+            with socket.create_connection((host, int(port)), timeout=_REACHING):
+                return
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise ConnectionError(f"no answer there: {error.strerror or error}") from error
+        time.sleep(0.5)
 
 
 def _leave() -> None:

@@ -80,7 +80,7 @@ class Workers:
         except (RayError, ConnectionError, TimeoutError, RuntimeError) as error:
             raise WorkerError(
                 f"the workers at {self.address!r} are lost ({_reason(error)}); what is written is "
-                "kept: give the same command again"
+                "kept: see that the cluster runs, and give the same command again"
             ) from error
 
     def _connect(self) -> None:
