@@ -7,13 +7,14 @@ that it was connected to. Here both raise an error within a known time.
 import atexit
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 
 CONNECTING, SILENT = 60.0, 25.0
@@ -33,6 +34,7 @@ class _Use:
 
     bound: float
     found: Queue[Any] = field(default_factory=lambda: Queue(1))
+    connected: Event = field(default_factory=Event)
     left: Event = field(default_factory=Event)
     sign: float = field(default_factory=time.monotonic)
 
@@ -40,6 +42,7 @@ class _Use:
         """Connect, and hand on results until there are none, or nobody asks for more."""
         try:
             connect()
+            self.connected.set()
             Thread(target=self.listen, daemon=True).start()
             for result in results():
                 if not self._handed_on((result, None)):
@@ -78,6 +81,9 @@ class _Use:
             TimeoutError: The cluster gives no sign of life.
         """
         while True:
+            if self.connected.is_set():
+                self.connected.clear()
+                _hear_signals()
             with suppress(Empty):
                 result, error = self.found.get(timeout=0.5)
                 if error is not None:
@@ -85,6 +91,13 @@ class _Use:
                 return result
             if time.monotonic() - self.sign > self.bound:
                 raise TimeoutError(f"no sign of life for {self.bound:.0f} seconds")
+
+
+def _hear_signals() -> None:
+    """Give SIGTERM back to Python, from which Ray takes it: it aborts the process after 3 s."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def used(connect: Callable[[], None], results: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -109,14 +122,20 @@ def used(connect: Callable[[], None], results: Callable[[], Iterator[Any]]) -> I
         use.left.set()
 
 
+def prepare() -> None:
+    """Set what Ray reads where it is imported, unless it is set."""
+    # What Ray's C++ code says of lost clusters, in many lines, is said in one by `Workers`.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # A thread that asks on while this process ends must not start Ray again.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def connect(address: str | None, cpus: int) -> None:
     """Connect to the cluster at `address`, or start one with `cpus` here; once per process.
 
     Ray's processes on this machine end with the thread that has started them: it stays.
     """
-    # What Ray's C++ code says of lost clusters, in many lines, is said in one by `Workers`.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if ray.is_initialized():

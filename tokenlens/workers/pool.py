@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from tokenlens.errors import OptionError, TokenlensError, WorkerError
-from tokenlens.workers.cluster import connect, used
+from tokenlens.workers.cluster import connect, prepare, used
 
 LOCAL = "local"
 """The address of workers on this machine."""
@@ -69,6 +69,7 @@ class Workers:
         """
         if not tasks:
             return
+        prepare()
         from ray.exceptions import RayError
 
         try:
