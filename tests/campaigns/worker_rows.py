@@ -37,7 +37,7 @@ COMMANDS = {
         *("--out", "chosen.json"),
     ),
     "tune": (
-        *("tune", "--limit", "{samples}", "--held-out", "{samples}", "--trials", "3"),
+        *("tune", "--limit", "{samples}", "--held-out", "{samples}", "--trials", "2"),
         *("--min-agreement", "80%", "--profile", "profile", *_SHORT, "--out", "out"),
     ),
 }
@@ -76,10 +76,13 @@ def differing(folder: Path, name: str, workers: int, samples: int) -> tuple[int,
         [word.format(samples=samples) for word in words] for words in (COMMANDS[name], *_BEFORE)
     )
     inputs = folder / "inputs"
-    if not inputs.exists():
-        inputs.mkdir()
+    if not (inputs / "plan.json").exists():
+        inputs.mkdir(parents=True, exist_ok=True)
         finish(inputs, before)
-    alone, shared = fresh(inputs, folder / f"{name}-alone"), fresh(inputs, folder / f"{name}-ray")
+    alone, shared = folder / f"{name}-alone", folder / f"{name}-ray"
+    for work in (alone, shared):
+        if not work.exists():
+            fresh(inputs, work)
     finish(alone, [command])
     by_workers(shared, command, workers)
     wanted, others = found(alone), found(shared)
@@ -93,12 +96,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--command", action="append", choices=COMMANDS, help="by default all")
+    parser.add_argument("--folder", type=Path, help="whose runs are taken up where they stopped")
     options = parser.parse_args()
     wrong = False
     with tempfile.TemporaryDirectory() as folder:
         for name in options.command or COMMANDS:
             began = time.monotonic()
-            count, differ = differing(Path(folder), name, options.workers, options.samples)
+            count, differ = differing(
+                options.folder or Path(folder), name, options.workers, options.samples
+            )
             told = f"DIFFERENT: {', '.join(differ)}" if differ else "equal"
             took = time.monotonic() - began
             sys.stdout.write(f"{name}: {count} sets of rows, {took:.0f} s: {told}\n")
