@@ -15,6 +15,8 @@ import tokenlens as tl
 class Pruned(BaseModel):
     """Pictures first, then the texts, as `tokenlens run` asks; unpruned without a schedule."""
 
+    allowed_types = ("text", "image")  # VLMEvalKit's own check refuses videos then
+
     def __init__(self, pretrained, schedule=None, max_new_tokens=512):
         super().__init__()
         self.vlm, self.most = tl.load(pretrained), max_new_tokens

@@ -90,6 +90,22 @@ def steady_rows(shard: Path) -> pd.DataFrame:
     return pd.read_parquet(shard).drop(columns=["prefill_s", "decode_s"], errors="ignore")
 
 
+def rows_below(folder: Path) -> dict[str, str]:
+    """All rows of finished commands by their folder, every digit, without the times they took.
+
+    Kept answers are in files whose names are drawn: they are taken in the order of their keys.
+    """
+    found = {}
+    for inner in sorted({path.parent for path in folder.rglob("*.parquet")}):
+        shards = [steady_rows(path) for path in sorted(inner.glob("*.parquet"))]
+        rows = [row for shard in shards for row in shard.to_dict("records")]
+        if all("key" in row for row in rows):
+            rows.sort(key=lambda row: str(row["key"]))
+        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+            found[inner.relative_to(folder).as_posix()] = repr(rows)
+    return found
+
+
 def fresh(source: Path, target: Path) -> Path:
     """`target` as a copy of `source`, whatever it was before."""
     if target.exists():

@@ -1,4 +1,4 @@
-"""The campaigns in short: `python -m tests.campaigns.damage` and `.kills` are the long forms."""
+"""The campaigns in short; the long forms are `python -m tests.campaigns.damage` and the others."""
 
 import subprocess
 import sys
@@ -22,3 +22,13 @@ def test_no_kill_loses_rows():
     command = [sys.executable, "-m", "tests.campaigns.kills", "--kills", "4", "--samples", "4"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr[-500:]
+
+
+@pytest.mark.slow
+def test_workers_choose_the_layers_of_one_process():
+    pytest.importorskip("ray")
+    words = ["--samples", "4", "--command", "agreement"]
+    command = [sys.executable, "-m", "tests.campaigns.worker_rows", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr[-500:]
+    assert "equal" in ended.stdout

@@ -9,16 +9,36 @@ from PIL import Image
 
 from tests.campaigns.small_run import write_inputs
 from tests.support.repository import ROOT
-from tokenlens import Schedule, evaluate, load, load_samples
+from tokenlens import Sample, Schedule, evaluate, load, load_samples
 
 FOLDER = ROOT / "examples" / "harnesses"
+
+
+class BaseModel:
+    """What VLMEvalKit's own base class does between its loop over a dataset and a model."""
+
+    allowed_types = ("text", "image", "video")
+
+    def __init__(self):
+        self.dump_image_func = None
+
+    def set_dump_image(self, dump_image_func):
+        self.dump_image_func = dump_image_func
+
+    def use_custom_prompt(self, dataset):
+        return False
+
+    def generate(self, message, dataset=None):
+        for part in message:
+            assert part["type"] in self.allowed_types, part["type"]
+        return self.generate_inner(message, dataset)
 
 
 @pytest.fixture
 def registered(monkeypatch):
     """What the example registers, with the names of VLMEvalKit that it imports."""
     names: dict = {}
-    contents = {"config": {"supported_VLM": names}, "vlm": {}, "vlm.base": {"BaseModel": object}}
+    contents = {"config": {"supported_VLM": names}, "vlm": {}, "vlm.base": {"BaseModel": BaseModel}}
     monkeypatch.setitem(sys.modules, "vlmeval", ModuleType("vlmeval"))
     for name, values in contents.items():
         module = ModuleType(f"vlmeval.{name}")
@@ -42,8 +62,23 @@ def test_vlmevalkits_model_answers_as_tokenlens(registered, tmp_path, pruned):
     for sample, wanted in zip(samples, rows["prediction"], strict=True):
         picture = {"type": "image", "value": str(sample.image)}
         message = [picture, {"type": "text", "value": sample.question}]
-        assert model.generate_inner(message, dataset="MMBench") == wanted
-    assert isinstance(model.generate_inner([message[1]]), str)
+        model.set_dump_image(print)
+        assert not model.use_custom_prompt("MMBench")
+        assert model.generate(message=message, dataset="MMBench") == wanted
+    assert isinstance(model.generate([message[1]]), str)
+
+
+def test_vlmevalkits_model_takes_several_pictures_and_no_video(registered, tmp_path):
+    write_inputs(tmp_path, 3)
+    first, second, _ = load_samples(tmp_path / "data")
+    model = registered(pretrained=tmp_path / "model", schedule=None, max_new_tokens=6)
+    pictures = [{"type": "image", "value": str(one.image)} for one in (first, second)]
+    asked = {"type": "text", "value": first.question}
+    both = Sample("0", first.image, first.question, more_images=(second.image,))
+    (wanted,) = evaluate(model.vlm, [both], max_new_tokens=6).rows["prediction"]
+    assert model.generate([*pictures, asked]) == wanted
+    with pytest.raises(AssertionError, match="video"):
+        model.generate([{"type": "video", "value": "a.mp4"}, asked])
 
 
 def test_vlmevalkits_example_is_short():

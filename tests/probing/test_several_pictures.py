@@ -6,20 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import tokenlens as tl
 from tests.support.builders import save_model_directory
-from tests.support.several import write_manifest
+from tests.support.several import bright_tokens, write_manifest
 from tokenlens.errors import ProfileError, SampleError, TextOnlyWarning
 from tokenlens.evaluation.profile_inputs import profiled_samples
-from tokenlens.models.batch import Batch
 from tokenlens.models.loading import load
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile, ProfileRow
 from tokenlens.probing.profiling import estimate_profile, profile_samples
 from tokenlens.samples.dataset import Samples, load_samples
-from tokenlens.samples.sample import Sample
 
 LEFT_OUT = "the profile leaves out 1 of 4 samples"
 
@@ -37,19 +34,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 def profiled(vlm: VLM, samples: Samples, folder: Path, size: int = 2) -> list[ProfileRow]:
     with pytest.warns(TextOnlyWarning, match=LEFT_OUT):
         return list(profile_samples(vlm, samples, folder, batch_size=size).rows())
-
-
-def bright_tokens(vlm: VLM, sample: Sample) -> NDArray[np.bool_]:
-    """The visual tokens that get white pixels only; no layout is read."""
-    pixels = Batch.of(vlm, [sample]).inputs["pixel_values"].float()
-    if pixels.ndim == 4:  # whole pictures, cut into the patches of the tower
-        side = vlm.model.config.vision_config.patch_size
-        cut = pixels.unfold(2, side, side).unfold(3, side, side)
-        pixels = cut.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-    else:  # patches, of which a token joins some
-        merge: int = vlm.model.config.vision_config.spatial_merge_size
-        pixels = pixels.reshape(len(pixels) // merge**2, -1)
-    return (pixels.flatten(1).amin(dim=1) > 0).numpy()
 
 
 def check_bright(vlm: VLM, samples: Samples, rows: list[ProfileRow]) -> None:

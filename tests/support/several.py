@@ -4,8 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from tokenlens.models.batch import Batch
+from tokenlens.models.vlm import VLM
+from tokenlens.samples.sample import Sample
+
+PATCHES = ((0, 0, 8, 8), (8, 8, 16, 16), (16, 0, 24, 8))
 QUESTION = "where is the red circle ?"
 
 
@@ -44,3 +51,35 @@ def write_manifest(
     path = folder / "manifest.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
+
+
+def write_bright(folder: Path, owners: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """Rows as of `write_manifest`, whose every picture has a white patch and a box of its own.
+
+    The box of the patch of picture `i` is said to be of picture `owners[i]`.
+    """
+    rows: list[dict[str, Any]] = [{"id": "t", "question": "what colour ?", "answer": "red"}]
+    for count in (1, 2, 3):
+        names = [
+            write_pictures(folder, f"{count}-{index}", 1, 0, size=24, patch=PATCHES[index])[0]
+            for index in range(count)
+        ]
+        boxes = [[owners[index], *PATCHES[index]] for index in range(count)]
+        row = {"id": f"s{count}", "question": QUESTION, "answer": "A"}
+        rows.append({**row, "images": names, "boxes": boxes})
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def bright_tokens(vlm: VLM, sample: Sample) -> NDArray[np.bool_]:
+    """The visual tokens that get white pixels only; no layout is read."""
+    pixels = Batch.of(vlm, [sample]).inputs["pixel_values"].float()
+    if pixels.ndim == 4:  # whole pictures, cut into the patches of the tower
+        side = vlm.model.config.vision_config.patch_size
+        cut = pixels.unfold(2, side, side).unfold(3, side, side)
+        pixels = cut.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    else:  # patches, of which a token joins some
+        merge: int = vlm.model.config.vision_config.spatial_merge_size
+        pixels = pixels.reshape(len(pixels) // merge**2, -1)
+    return (pixels.flatten(1).amin(dim=1) > 0).numpy()

@@ -6,14 +6,15 @@ in which they finish, change no result.
 """
 
 import logging
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from tokenlens.errors import OptionError, TokenlensError, WorkerError
+from tokenlens.workers.cluster import connect, prepare, used
 
 LOCAL = "local"
 """The address of workers on this machine."""
@@ -68,47 +69,43 @@ class Workers:
         """
         if not tasks:
             return
-        import ray
+        prepare()
         from ray.exceptions import RayError
 
         try:
-            self._connect()
-            context = ray.data.DataContext.get_current()
-            context.execution_options.preserve_order = True
-            context.enable_progress_bars = False
-            rows = [{"task": pickle.dumps(task)} for task in tasks]
-            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-                _Worker,
-                fn_constructor_args=(pickle.dumps(start),),
-                batch_size=1,
-                batch_format="numpy",
-                compute=ray.data.ActorPoolStrategy(size=min(self.count, len(rows))),
-                num_cpus=self.cpus,
-                num_gpus=self.gpus,
-            )
-            for row in results.iter_rows():
+            for row in used(self._connect, partial(self._rows, pickle.dumps(start), tasks)):
                 found, error = pickle.loads(row["results"])  # noqa: S301 - a worker's own
                 if error is not None:
                     raise error
                 yield found
-        except (RayError, ConnectionError, RuntimeError) as error:
+        except (RayError, ConnectionError, TimeoutError, RuntimeError) as error:
             raise WorkerError(
                 f"the workers at {self.address!r} are lost ({_reason(error)}); what is written is "
-                "kept: give the same command again"
+                "kept: see that the cluster runs, and give the same command again"
             ) from error
 
     def _connect(self) -> None:
-        """Connect to the cluster, or start the one of this machine; once per process."""
+        connect(None if self.address == LOCAL else self.address, self.count * self.cpus + 1)
+
+    def _rows(self, start: bytes, tasks: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """A row of pickled results for every task."""
         import ray
 
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        if self.address == LOCAL:
-            options |= {"num_cpus": self.count * self.cpus + 1, "include_dashboard": False}
-        ray.init(address=self.address, **options)
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        rows = [{"task": pickle.dumps(task)} for task in tasks]
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _Worker,
+            fn_constructor_args=(start,),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=min(self.count, len(rows))),
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+        )
+        yield from results.iter_rows()
 
 
 class _Worker:
