@@ -6,7 +6,7 @@ LMMS ?= .venv-lmms
 SAMPLES ?= 40
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo examples smol gpu lmms test lint format docs coverage wheel wheel-check clean
+.PHONY: install demo examples smol gpu lmms test lint format docs coverage wheel wheel-check release clean
 
 install: $(INSTALLED)
 
@@ -65,22 +65,39 @@ coverage: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site
 
+# tokenlens, and the parts of smol-llava, which are a package of their own. BUILT is what is built of each.
 wheel: install
-	rm -rf build/lib dist
-	$(BIN)/python -m build --wheel
+	rm -rf build/lib dist *.egg-info
+	$(BIN)/python -m build --quiet $(BUILT) --outdir dist .
+	$(BIN)/python -m build --quiet $(BUILT) --outdir dist data/smol-llava
+	rm -rf data/smol-llava/build data/smol-llava/*.egg-info
+	$(BIN)/python -m tests.campaigns.packaged dist
 
-# The demo's commands on few samples, from the wheel in an environment and a folder of its own. Its
+# README's commands on few samples, from $(2) in an environment and a folder of its own, build/$(1). Its
 # dependencies are read where make install put them; that all are declared,
 # tests/models/test_declared_dependencies.py holds.
-wheel-check: wheel
-	rm -rf build/fresh
-	$(BIN)/python -m venv build/fresh
-	build/fresh/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+define try-installed
+	rm -rf build/$(1)
+	$(BIN)/python -m venv build/$(1)
+	build/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(2)
 	$(BIN)/python -c 'import sys; print(*(p for p in sys.path if p.endswith("site-packages")), sep="\n")' \
-		> $$(build/fresh/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth
-	mkdir build/fresh/run
-	cd build/fresh/run && ../bin/tokenlens profile --limit 24 && ../bin/tokenlens select-layers \
+		> $$(build/$(1)/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth
+	mkdir build/$(1)/run
+	cd build/$(1)/run && ../bin/tokenlens profile --limit 24 && ../bin/tokenlens select-layers \
 		&& ../bin/tokenlens run --schedule out.json --limit 8 && ../bin/tokenlens report
+endef
+
+wheel-check: BUILT := --wheel
+wheel-check: wheel
+	$(call try-installed,fresh,dist/tokenlens-*.whl)
+
+# What is uploaded: the wheels are built of the sdists, so both hold all that they need.
+release: wheel
+	test -x build/twine/bin/python || $(BIN)/python -m venv build/twine
+	build/twine/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt twine
+	build/twine/bin/python -m twine check --strict dist/*
+	$(call try-installed,fresh,dist/tokenlens-*.whl)
+	$(call try-installed,fresh-sdist,dist/tokenlens-*.tar.gz)
 
 clean:
 	rm -rf build dist .venv $(LMMS) tokenlens-out out.json *.egg-info

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,15 @@ def test_the_table_of_families_is_the_adapters() -> None:
         rows.append(f"| {row['family']} | `{row['architecture']}` | {row['tokens']} | `{first}` |")
     table = between(Page.read(ROOT / "docs" / "models.md").text, "families")
     assert table.splitlines() == rows
+
+
+def test_the_table_of_extras_is_what_the_package_declares() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {name: of for name, of in project["optional-dependencies"].items() if name != "dev"}
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| `(.*)` \|$", Page.read(ROOT / "docs/install.md").text, re.MULTILINE
+    )
+    assert {name: [requirement] for name, requirement in rows} == declared
 
 
 @pages

@@ -23,7 +23,7 @@ from tokenlens.measures.overlap import METRICS, region_overlap, region_scores, s
 
 def maps(tied: bool = False) -> st.SearchStrategy[np.ndarray]:
     """Importance [layers, n_visual] of one sample, with or without many ties."""
-    values = st.sampled_from([0.0, 0.1, 0.2]) if tied else st.floats(0, 1, width=32)
+    values = st.sampled_from([0.0, 0.25, 0.5]) if tied else st.floats(0, 1, width=32)
     shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12)
     return hnp.arrays(np.float32, shapes, elements=values)
 

