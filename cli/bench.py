@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     app.command(
         "bench",
-        epilog="Example: tokenlens bench --like qwen2-vl-2b --layers 8 --tokens 576,2304 "
+        epilog="Example: tokenlens bench --like qwen2-vl-2b --layers 16 --tokens 576,2304 "
         "--methods swiftvlm,fastv --budget 33%,22%",
     )(bench)
 

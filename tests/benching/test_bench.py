@@ -9,12 +9,12 @@ import torch
 
 from tokenlens.analyses.bench_speed import compute, draw
 from tokenlens.benching import bench as benching
-from tokenlens.benching.bench import run_bench
+from tokenlens.benching.bench import missing_cells, run_bench
 from tokenlens.benching.comparing import ratios
 from tokenlens.benching.records import Bench, markdown
 from tokenlens.benching.request import SHAPES, Request, counts, names
 from tokenlens.benching.shapes import Scaled
-from tokenlens.errors import OptionError, ResultsError, ScheduleError
+from tokenlens.errors import BudgetError, OptionError, ResultsError, ScheduleError
 
 SMALL = Request(
     model=None, like="qwen2-vl-2b", layers=6, width=128, methods=("swiftvlm", "stride"),
@@ -133,6 +133,17 @@ def test_shapes_have_the_published_size(name: str, billions: float) -> None:
 def test_nonsense_is_refused(change: dict[str, object], told: str) -> None:
     with pytest.raises(OptionError, match=told):
         dataclasses.replace(SMALL, **change).check()
+
+
+def test_a_budget_out_of_reach_is_refused_before_anything_is_timed(tmp_path: Path) -> None:
+    both = dataclasses.replace(SMALL, methods=("fastv", "swiftvlm"), budgets=("40%",))
+    told: list[str] = []
+    path = tmp_path / "x.json"
+    for ask in (lambda: missing_cells(both, path), lambda: run_bench(both, path, told.append)):
+        with pytest.raises(BudgetError, match=r"\Aswiftvlm 40%, 64 tokens.* out of reach"):
+            ask()
+    assert not told
+    assert not path.exists()
 
 
 def test_methods_and_sizes_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
 """A whole bench: its cells one after the other, each written as soon as it is measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from transformers import PreTrainedModel
 
-from tokenlens.benching.comparing import Setting, compare, estimate
+from tokenlens.benching.comparing import Setting, compare, estimate, schedule_for
 from tokenlens.benching.records import Bench
 from tokenlens.benching.request import Cell, Request
 from tokenlens.benching.shapes import Scaled
-from tokenlens.errors import OptionError
+from tokenlens.errors import BudgetError, OptionError
 from tokenlens.models.loading import load
 from tokenlens.storage.versions import machine, versions
 
@@ -35,9 +36,11 @@ def identity(request: Request) -> dict[str, Any]:
 
 
 def missing_cells(request: Request, out: Path) -> list[Cell]:
-    """The cells that `run_bench` would measure; raises `ResultsError` as it does."""
+    """The cells that `run_bench` would measure; raises what it raises before it loads weights."""
     bench = Bench.open(out, identity(request))
-    return [cell for cell in request.cells() if cell not in bench]
+    missing = [cell for cell in request.cells() if cell not in bench]
+    _Source(request).check(missing)
+    return missing
 
 
 def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Bench:
@@ -55,12 +58,13 @@ def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Benc
         ResultsError: `out` is damaged, or of other options, another machine or other versions.
         ModelError: a model that cannot be loaded.
         OptionError: a number of tokens that no square picture has, a width without heads.
+        BudgetError: a method cannot reach a budget on so few layers; nothing is measured then.
     """
     bench = Bench.open(out, identity(request))
     source = _Source(request)
-    for cell in request.cells():
-        if cell in bench:
-            continue
+    missing = [cell for cell in request.cells() if cell not in bench]
+    source.check(missing)
+    for cell in missing:
         tell(cell)
         bench.add(cell, source.row(cell))
     return bench
@@ -76,11 +80,28 @@ class _Source:
         if request.like is not None:
             self.shape = Scaled.of(request.like, request.layers, request.width)
 
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raise what one of the cells of a shape would, before any is measured."""
+        outlines = {tokens: self._outline(tokens) for tokens in {cell.tokens for cell in cells}}
+        for cell in cells:
+            outline = outlines[cell.tokens]
+            if outline is not None and cell.tokens is not None:
+                try:
+                    schedule_for(outline, cell, cell.tokens, self.request.text)
+                except BudgetError as error:
+                    raise BudgetError(f"{cell}: {error}") from error
+
+    def _outline(self, tokens: int | None) -> PreTrainedModel | None:
+        """The model of a shape without weights; None where the model has weights of its own."""
+        if tokens is None:
+            return None
+        return self.shape.build(tokens, torch.device("meta"), self.dtype)
+
     def row(self, cell: Cell) -> dict[str, Any]:
         """What is measured of a cell, or estimated where the weights do not fit."""
         request = self.request
-        if cell.tokens is not None:
-            outline = self.shape.build(cell.tokens, torch.device("meta"), self.dtype)
+        outline = self._outline(cell.tokens)
+        if outline is not None:
             weights = sum(one.numel() * one.element_size() for one in outline.parameters())
             free = free_bytes(self.device)
             held = self._made is not None and self._made[0][0] == cell.tokens
