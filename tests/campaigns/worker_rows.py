@@ -41,10 +41,24 @@ COMMANDS = {
         *("--min-agreement", "80%", "--profile", "profile", *_SHORT, "--out", "out"),
     ),
 }
+_NOTED = ("command", "sha256")
 _BEFORE = (
     ("profile", "--limit", "{samples}", "--out", "profile"),
     ("select-layers", "profile", "--budget", "50%", "--out", "plan.json"),
 )
+
+
+def _without_command(text: str) -> str:
+    """A file's text; of JSON without the command lines that it notes, and the hash over them."""
+    if not text.startswith("{"):
+        return text
+
+    def rest(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: rest(one) for key, one in value.items() if key not in _NOTED}
+        return [rest(one) for one in value] if isinstance(value, list) else value
+
+    return json.dumps(rest(json.loads(text)))
 
 
 def found(folder: Path) -> dict[str, str]:
@@ -54,7 +68,7 @@ def found(folder: Path) -> dict[str, str]:
         raise RuntimeError(f"no rows in {folder}")
     for name in ("trials.csv", "front.json"):
         for path in folder.rglob(name):
-            everything[name] = path.read_text("utf-8")
+            everything[name] = _without_command(path.read_text("utf-8"))
     chosen = folder / "chosen.json"
     if chosen.exists():
         everything["chosen"] = json.dumps(json.loads(chosen.read_text("utf-8"))["stages"])
