@@ -146,6 +146,16 @@ def test_a_budget_out_of_reach_is_refused_before_anything_is_timed(tmp_path: Pat
     assert not path.exists()
 
 
+def test_so_is_one_of_a_model_with_weights(tmp_path: Path) -> None:
+    own = dataclasses.replace(
+        SMALL, model="tiny-qwen2-vl", like=None, layers=None, width=None, tokens=(),
+        methods=("fastv", "pdrop"), budgets=("10%",),
+    )  # fmt: skip
+    for ask in (missing_cells, lambda one, path: run_bench(one, path, pytest.fail)):
+        with pytest.raises(BudgetError, match=r"\Apdrop 10%, batch 1: .* out of reach"):
+            ask(own, tmp_path / "x.json")
+
+
 def test_methods_and_sizes_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ScheduleError, match="swiftvlm"):
         dataclasses.replace(SMALL, methods=("swiftvl",)).check()

@@ -49,6 +49,8 @@ def test_every_control_character_is_escaped_and_text_is_not():
     for text in ("a b", "é", "日本語", "한국어", "العربية", "👩\u200d🔬", "ज़\u200cर", "…"):
         assert printable(text) == text
     assert printable("a\nb", lines=True) == "a\nb"
+    for sign in map(chr, range(0x2100)):
+        assert (printable(sign) == sign) != is_control(sign), ascii(sign)
 
 
 def test_a_message_is_one_line_of_at_most_500_characters():

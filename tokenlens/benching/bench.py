@@ -14,7 +14,7 @@ from tokenlens.benching.records import Bench
 from tokenlens.benching.request import Cell, Request
 from tokenlens.benching.shapes import Scaled
 from tokenlens.errors import BudgetError, OptionError
-from tokenlens.models.loading import load
+from tokenlens.models.loading import load, load_outline
 from tokenlens.storage.versions import machine, versions
 
 _QUESTION = "what is it ?"
@@ -77,31 +77,38 @@ class _Source:
         self.request = request
         self.device, self.dtype = _device(request), getattr(torch, request.dtype)
         self._made: tuple[tuple[int | None, int], Setting] | None = None
+        self._outlines: dict[int | None, tuple[PreTrainedModel, int, int]] = {}
         if request.like is not None:
             self.shape = Scaled.of(request.like, request.layers, request.width)
 
     def check(self, cells: Sequence[Cell]) -> None:
-        """Raise what one of the cells of a shape would, before any is measured."""
-        outlines = {tokens: self._outline(tokens) for tokens in {cell.tokens for cell in cells}}
+        """Raise what the schedule of one of the cells would, before weights are loaded."""
         for cell in cells:
-            outline = outlines[cell.tokens]
-            if outline is not None and cell.tokens is not None:
-                try:
-                    schedule_for(outline, cell, cell.tokens, self.request.text)
-                except BudgetError as error:
-                    raise BudgetError(f"{cell}: {error}") from error
+            model, visual, text = self._outline(cell.tokens)
+            try:
+                schedule_for(model, cell, visual, text)
+            except BudgetError as error:
+                raise BudgetError(f"{cell}: {error}") from error
 
-    def _outline(self, tokens: int | None) -> PreTrainedModel | None:
-        """The model of a shape without weights; None where the model has weights of its own."""
+    def _outline(self, tokens: int | None) -> tuple[PreTrainedModel, int, int]:
+        """The model without weights, and visual and text tokens of a prompt; made once for each."""
+        if tokens not in self._outlines:
+            self._outlines[tokens] = self._make_outline(tokens)
+        return self._outlines[tokens]
+
+    def _make_outline(self, tokens: int | None) -> tuple[PreTrainedModel, int, int]:
+        request = self.request
         if tokens is None:
-            return None
-        return self.shape.build(tokens, torch.device("meta"), self.dtype)
+            vlm = load_outline(str(request.model), dtype=request.dtype)
+            prompt = Setting(vlm.model, vlm.prepare([_picture()], [_QUESTION]))
+            return vlm.model, prompt.visual, prompt.text
+        return self.shape.build(tokens, torch.device("meta"), self.dtype), tokens, request.text
 
     def row(self, cell: Cell) -> dict[str, Any]:
         """What is measured of a cell, or estimated where the weights do not fit."""
         request = self.request
-        outline = self._outline(cell.tokens)
-        if outline is not None:
+        if cell.tokens is not None:
+            outline, _, _ = self._outline(cell.tokens)
             weights = sum(one.numel() * one.element_size() for one in outline.parameters())
             free = free_bytes(self.device)
             held = self._made is not None and self._made[0][0] == cell.tokens
@@ -123,11 +130,16 @@ class _Source:
         self._made = None  # the old model goes before a new one comes
         if cell.tokens is None:
             vlm = load(str(request.model), device=request.device, dtype=request.dtype)
-            pictures = [Image.effect_noise((336, 336), 64).convert("RGB")] * cell.batch
-            return Setting(vlm.model, vlm.prepare(pictures, [_QUESTION] * cell.batch))
+            return Setting(
+                vlm.model, vlm.prepare([_picture()] * cell.batch, [_QUESTION] * cell.batch)
+            )
         model = held or self.shape.build(cell.tokens, self.device, self.dtype)
         model.set_attn_implementation({"text_config": request.attention})
         return Setting(model, self.shape.inputs(model, cell.batch, cell.tokens, request.text))
+
+
+def _picture() -> Image.Image:
+    return Image.effect_noise((336, 336), 64).convert("RGB")
 
 
 def free_bytes(device: torch.device) -> int | None:
