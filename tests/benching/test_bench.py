@@ -11,10 +11,12 @@ from tokenlens.analyses.bench_speed import compute, draw
 from tokenlens.benching import bench as benching
 from tokenlens.benching.bench import missing_cells, run_bench
 from tokenlens.benching.comparing import ratios
+from tokenlens.benching.preset import at_depth
 from tokenlens.benching.records import Bench, markdown
 from tokenlens.benching.request import SHAPES, Request, counts, names
 from tokenlens.benching.shapes import Scaled
 from tokenlens.errors import BudgetError, OptionError, ResultsError, ScheduleError
+from tokenlens.methods import find_method
 
 SMALL = Request(
     model=None, like="qwen2-vl-2b", layers=6, width=128, methods=("swiftvlm", "stride"),
@@ -33,7 +35,8 @@ def test_every_cell_has_all_its_parts(small: Bench) -> None:
     for row in small.rows:
         assert (row["visual"], row["text"], row["estimate"]) == (64, 16, False)
         assert set(row["seconds"]) == {"unpruned", "pruned", "engine-free"}
-        assert set(row["seconds"]["pruned"]) == {"tower", "prefill", "decode"}
+        assert set(row["seconds"]["pruned"]) == {"prefill", "decode"}
+        assert row["tower_s"] > 0
         assert all(
             len(turns) == SMALL.rounds and min(turns) > 0
             for arm in row["seconds"].values()
@@ -136,11 +139,11 @@ def test_nonsense_is_refused(change: dict[str, object], told: str) -> None:
 
 
 def test_a_budget_out_of_reach_is_refused_before_anything_is_timed(tmp_path: Path) -> None:
-    both = dataclasses.replace(SMALL, methods=("fastv", "swiftvlm"), budgets=("40%",))
+    both = dataclasses.replace(SMALL, methods=("stride", "swiftvlm"), budgets=("16%",))
     told: list[str] = []
     path = tmp_path / "x.json"
     for ask in (lambda: missing_cells(both, path), lambda: run_bench(both, path, told.append)):
-        with pytest.raises(BudgetError, match=r"\Aswiftvlm 40%, 64 tokens.* out of reach"):
+        with pytest.raises(BudgetError, match=r"\Aswiftvlm 16%, 64 tokens.* out of reach"):
             ask()
     assert not told
     assert not path.exists()
@@ -149,11 +152,27 @@ def test_a_budget_out_of_reach_is_refused_before_anything_is_timed(tmp_path: Pat
 def test_so_is_one_of_a_model_with_weights(tmp_path: Path) -> None:
     own = dataclasses.replace(
         SMALL, model="tiny-qwen2-vl", like=None, layers=None, width=None, tokens=(),
-        methods=("fastv", "pdrop"), budgets=("10%",),
+        methods=("stride", "swiftvlm"), budgets=("10%",),
     )  # fmt: skip
     for ask in (missing_cells, lambda one, path: run_bench(one, path, pytest.fail)):
-        with pytest.raises(BudgetError, match=r"\Apdrop 10%, batch 1: .* out of reach"):
+        with pytest.raises(BudgetError, match=r"\Aswiftvlm 10%, batch 1: .* out of reach"):
             ask(own, tmp_path / "x.json")
+
+
+def test_a_shape_with_fewer_layers_is_pruned_at_the_depth_of_the_whole() -> None:
+    whole = find_method("swiftvlm").own_layers(28)
+    assert at_depth(find_method("swiftvlm"), whole, 28, 28) == whole
+    assert at_depth(find_method("swiftvlm"), whole, 8, 28) == [1, 4, 5]  # whole: 3, 9, 12 of 28
+    assert at_depth(find_method("swiftvlm"), whole, 56, 28) == [6, 19, 25]
+    assert at_depth(find_method("pdrop"), [8, 15, 22], 8, 28) == [3, 5, 7]
+    assert at_depth(find_method("fastv"), [2], 4, 28) == [1]
+
+
+def test_a_method_that_reads_the_tower_runs_it_in_every_turn(tmp_path: Path) -> None:
+    both = dataclasses.replace(SMALL, like="llava-1.5-7b", methods=("visionzip",), rounds=2)
+    (row,) = run_bench(both, tmp_path / "x.json", lambda cell: None).rows
+    assert min(row["seconds"]["pruned"]["tower"]) > 0
+    assert "tower" not in row["seconds"]["unpruned"]
 
 
 def test_methods_and_sizes_that_are_none_are_refused(tmp_path: Path) -> None:

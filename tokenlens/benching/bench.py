@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from tokenlens.benching.comparing import Setting, compare, estimate, schedule_for
+from tokenlens.benching.comparing import Setting, compare, estimate
+from tokenlens.benching.preset import schedule_for
 from tokenlens.benching.records import Bench
-from tokenlens.benching.request import Cell, Request
+from tokenlens.benching.request import SHAPES, Cell, Request
 from tokenlens.benching.shapes import Scaled
 from tokenlens.errors import BudgetError, OptionError
 from tokenlens.models.loading import load, load_outline
@@ -44,7 +46,7 @@ def missing_cells(request: Request, out: Path) -> list[Cell]:
 
 
 def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Bench:
-    """Measure all cells of a request that `out` does not hold yet.
+    """Measure all cells of a request that `out` does not hold yet, the budgets of a method in one go.
 
     Args:
         request: checked.
@@ -64,9 +66,12 @@ def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Benc
     source = _Source(request)
     missing = [cell for cell in request.cells() if cell not in bench]
     source.check(missing)
-    for cell in missing:
-        tell(cell)
-        bench.add(cell, source.row(cell))
+    for _, group in groupby(missing, lambda cell: (cell.tokens, cell.batch, cell.method)):
+        cells = list(group)
+        for cell in cells:
+            tell(cell)
+        for cell, row in zip(cells, source.rows(cells), strict=True):
+            bench.add(cell, row)
     return bench
 
 
@@ -78,15 +83,17 @@ class _Source:
         self.device, self.dtype = _device(request), getattr(torch, request.dtype)
         self._made: tuple[tuple[int | None, int], Setting] | None = None
         self._outlines: dict[int | None, tuple[PreTrainedModel, int, int]] = {}
+        self.depth = None
         if request.like is not None:
             self.shape = Scaled.of(request.like, request.layers, request.width)
+            self.depth = SHAPES[request.like].layers
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise what the schedule of one of the cells would, before weights are loaded."""
         for cell in cells:
             model, visual, text = self._outline(cell.tokens)
             try:
-                schedule_for(model, cell, visual, text)
+                schedule_for(model, cell, visual, text, self.depth)
             except BudgetError as error:
                 raise BudgetError(f"{cell}: {error}") from error
 
@@ -104,18 +111,21 @@ class _Source:
             return vlm.model, prompt.visual, prompt.text
         return self.shape.build(tokens, torch.device("meta"), self.dtype), tokens, request.text
 
-    def row(self, cell: Cell) -> dict[str, Any]:
-        """What is measured of a cell, or estimated where the weights do not fit."""
-        request = self.request
-        if cell.tokens is not None:
-            outline, _, _ = self._outline(cell.tokens)
+    def rows(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+        """What is measured of cells of the same inputs, or estimated where weights do not fit."""
+        request, tokens = self.request, cells[0].tokens
+        if tokens is not None:
+            outline, _, _ = self._outline(tokens)
             weights = sum(one.numel() * one.element_size() for one in outline.parameters())
             free = free_bytes(self.device)
-            held = self._made is not None and self._made[0][0] == cell.tokens
+            held = self._made is not None and self._made[0][0] == tokens
             if not held and free is not None and weights > _SPARE * free:
-                return {"estimate": True, **estimate(outline, cell, request.text)}
-        found = compare(self._setting(cell), cell, request.rounds, request.decode)
-        return {"estimate": False, **found}
+                return [
+                    {"estimate": True, **estimate(outline, cell, request.text, self.depth)}
+                    for cell in cells
+                ]
+        found = compare(self._setting(cells[0]), cells, request.rounds, request.decode)
+        return [{"estimate": False, **row} for row in found]
 
     def _setting(self, cell: Cell) -> Setting:
         wanted = (cell.tokens, cell.batch)
@@ -135,7 +145,8 @@ class _Source:
             )
         model = held or self.shape.build(cell.tokens, self.device, self.dtype)
         model.set_attn_implementation({"text_config": request.attention})
-        return Setting(model, self.shape.inputs(model, cell.batch, cell.tokens, request.text))
+        inputs = self.shape.inputs(model, cell.batch, cell.tokens, request.text)
+        return Setting(model, inputs, self.depth)
 
 
 def _picture() -> Image.Image:

@@ -1,8 +1,8 @@
-"""One cell of a bench: a method at a budget, the unpruned model and the engine-free layers."""
+"""A method at its budgets, the unpruned model and the engine-free layers, timed in turn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -10,24 +10,31 @@ import torch
 from transformers import BatchFeature, PreTrainedModel
 
 from tokenlens.benching.engine_free import EngineFree
+from tokenlens.benching.preset import schedule_for
 from tokenlens.benching.request import Cell
-from tokenlens.benching.timing import Plain, Turn, take_turns
+from tokenlens.benching.timing import Plain, Tower, Turn, take_turns
 from tokenlens.models.structure import visual_mask
 from tokenlens.pruning.cost.schedule_forecast import forecast
 from tokenlens.pruning.engine import prune
-from tokenlens.schedule import Schedule
+from tokenlens.pruning.vision_tower import reads_tower
 
-UNPRUNED, ENGINE_FREE, PRUNED = "unpruned", "engine-free", "pruned"
+UNPRUNED, ENGINE_FREE, PRUNED = _KINDS = "unpruned", "engine-free", "pruned"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A model with one batch of inputs."""
+    """A model with one batch of inputs.
+
+    Attributes:
+        depth: decoder layers of the model that it stands for, at whose relative depth methods
+            prune; None for its own.
+    """
 
     model: PreTrainedModel
     inputs: BatchFeature
+    depth: int | None = None
 
-    @property
+    @cached_property
     def visual(self) -> int:
         """Visual tokens of the first prompt; all prompts of a batch are alike."""
         return int(visual_mask(self.model, self.inputs["input_ids"])[0].sum())
@@ -37,53 +44,86 @@ class Setting:
         """Its other tokens."""
         return int(self.inputs["input_ids"].shape[1]) - self.visual
 
+    @cached_property
+    def tower(self) -> Tower:
+        """What the vision tower makes of the pictures, timed once after a run that warms up."""
+        for tower in (Tower(), Tower()):
+            with torch.inference_mode(), tower.watching(self.model):
+                self.model(**self.inputs, use_cache=False, logits_to_keep=1)
+        return tower
 
-def schedule_for(model: PreTrainedModel, cell: Cell, visual: int, text: int) -> Schedule:
-    """The preset of a cell."""
-    return Schedule.preset(cell.method, model, budget=cell.budget, n_visual=visual, n_text=text)
+    @cached_property
+    def embedded(self) -> torch.Tensor:
+        """Inputs of the first layer, [batch, tokens, hidden], without what the tower makes."""
+        embed: Any = cast(Any, self.model).get_input_embeddings()
+        with torch.inference_mode():
+            found: torch.Tensor = embed(self.inputs["input_ids"])
+        return found
 
 
-def compare(setting: Setting, cell: Cell, rounds: int, decode: int) -> dict[str, Any]:
-    """Time the arms of a cell in turn.
+class _Pruned:
+    """The pruned arm of a cell, and what its trace tells."""
+
+    def __init__(self, setting: Setting, cell: Cell, decode: int) -> None:
+        model = setting.model
+        schedule = schedule_for(model, cell, setting.visual, setting.text, setting.depth)
+        made = None if reads_tower(schedule) else setting.tower.made
+        self.arm = Plain(model, setting.inputs, decode, partial(prune, model, schedule), made)
+        with torch.inference_mode(), self.arm.opened() as trace, Tower(made).watching(model):
+            self.arm.forward()
+        self.cost = trace.cost
+        updated, readable = trace.tokens_per_layer[0], trace.readable_per_layer[0]
+        self.widths = None
+        if torch.equal(updated, readable):
+            self.widths = [count + setting.text for count in updated.tolist()]
+
+
+def compare(
+    setting: Setting, cells: Sequence[Cell], rounds: int, decode: int
+) -> list[dict[str, Any]]:
+    """Time the arms of cells of the same inputs in turn.
 
     Returns:
-        JSON: MACs and bytes of the cache of the whole batch, seconds of every turn by arm and part,
-        peak bytes by arm, and `ratios`, with median, lower and upper quartile.
+        JSON for each cell: MACs and bytes of the cache of the whole batch, seconds of the tower and
+        of every turn by arm and part, peak bytes by arm, and `ratios`, with median, lower and upper
+        quartile.
     """
     model, inputs = setting.model, setting.inputs
-    schedule = schedule_for(model, cell, setting.visual, setting.text)
-    arms: dict[str, Plain | EngineFree] = {
-        UNPRUNED: Plain(model, inputs, decode),
-        PRUNED: Plain(model, inputs, decode, partial(prune, model, schedule)),
+    pruned = [_Pruned(setting, cell, decode) for cell in cells]
+    arms: dict[tuple[str, int], Plain | EngineFree] = {
+        (UNPRUNED, 0): Plain(model, inputs, decode, made=setting.tower.made)
     }
-    with torch.inference_mode(), prune(model, schedule) as trace:
-        model(**inputs, use_cache=True, logits_to_keep=1)
-    updated, readable = trace.tokens_per_layer[0], trace.readable_per_layer[0]
-    if torch.equal(updated, readable):
-        with torch.inference_mode():
-            embed: Any = cast(Any, model).get_input_embeddings()
-            embedded = embed(inputs["input_ids"])
-        widths = [count + setting.text for count in updated.tolist()]
-        arms[ENGINE_FREE] = EngineFree(model, embedded, widths)
+    for place, one in enumerate(pruned):
+        arms[PRUNED, place] = one.arm
+        if one.widths is not None:
+            arms[ENGINE_FREE, place] = EngineFree(model, setting.embedded, one.widths)
     turns = take_turns({name: arm.turn for name, arm in arms.items()}, rounds)
     peaks = {name: arm.peak() for name, arm in arms.items()}
-    cost = trace.cost
-    macs = [float(one.total_macs.sum()) for one in (cost.unpruned, cost)]
-    cache = [float(one.kv_bytes.sum()) for one in (cost.unpruned, cost)]
-    return {
-        **_numbers(macs, cache),
-        "visual": setting.visual,
-        "text": setting.text,
-        "seconds": {name: _by_part(found) for name, found in turns.items()},
-        "peak_bytes": peaks,
-        "ratios": ratios(turns, macs[1] / macs[0]),
-    }
+    rows = []
+    for place, one in enumerate(pruned):
+        own = {kind: (kind, 0 if kind == UNPRUNED else place) for kind in _KINDS}
+        seconds = {kind: turns[key] for kind, key in own.items() if key in turns}
+        both = (one.cost.unpruned, one.cost)
+        macs = [float(cost.total_macs.sum()) for cost in both]
+        cache = [float(cost.kv_bytes.sum()) for cost in both]
+        rows.append(
+            {
+                **_numbers(macs, cache),
+                "visual": setting.visual,
+                "text": setting.text,
+                "tower_s": setting.tower.seconds,
+                "seconds": {kind: _by_part(found) for kind, found in seconds.items()},
+                "peak_bytes": {kind: peaks[key] for kind, key in own.items() if key in peaks},
+                "ratios": ratios(seconds, macs[1] / macs[0]),
+            }
+        )
+    return rows
 
 
-def estimate(model: PreTrainedModel, cell: Cell, text: int) -> dict[str, Any]:
+def estimate(model: PreTrainedModel, cell: Cell, text: int, depth: int | None) -> dict[str, Any]:
     """What token counts alone tell of a cell, of a model that was not given memory."""
     tokens = cell.tokens or 0
-    schedule = schedule_for(model, cell, tokens, text)
+    schedule = schedule_for(model, cell, tokens, text, depth)
     found = forecast(schedule, model, tokens, text)
     both = (found.unpruned, found)
     return {
@@ -115,7 +155,9 @@ def ratios(turns: Mapping[str, Sequence[Turn]], macs: float) -> dict[str, dict[s
     """
     base, found = turns[UNPRUNED], {}
     for arm, word in ((PRUNED, ""), (ENGINE_FREE, "engine-free ")):
-        for part in turns[arm][0] if arm in turns else ():
+        for part in base[0] if arm in turns else ():
+            if part not in turns[arm][0]:
+                continue
             before, after = (np.array([turn[part] for turn in one]) for one in (base, turns[arm]))
             if before.min() > 0 and after.min() > 0:
                 found[f"{word}{part}"] = _summary(after / before, _medians(after, before))

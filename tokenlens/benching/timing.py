@@ -4,50 +4,40 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.utils.benchmark.utils.timer import timer
-from transformers import BatchFeature, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import BatchFeature, PreTrainedModel
 
 Turn = dict[str, float]
-"""Seconds of the parts of one turn: tower, prefill (all of the forward pass but the tower) and, of
-each generated token after the first, decode."""
-
-
-class Clock(LogitsProcessor):
-    """Notes the time whenever a generated token is about to be chosen."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def __call__(self, _input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Leave the scores as they are."""
-        self.times.append(timer())
-        return scores
-
-    def per_token(self) -> float:
-        """Seconds of a decoding step, mean over the steps."""
-        return (self.times[-1] - self.times[0]) / (len(self.times) - 1)
+"""Seconds of the parts of one turn: prefill (all of the forward pass but the tower), tower where it
+ran and, of each generated token after the first, decode."""
 
 
 class Tower:
-    """Times the vision tower with its projector, inside of a forward pass."""
+    """The vision tower with its projector, inside of a forward pass: run and timed, or left out.
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    Attributes:
+        made: what it makes of the pictures; where it is given, or was made once, it does not run.
+        seconds: how long it took.
+    """
+
+    def __init__(self, made: object = None) -> None:
+        self.made, self.seconds = made, 0.0
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator["Tower"]:
-        """Time the tower of a model while the context is open."""
+        """Stand in for the tower of a model while the context is open."""
         inner: Any = getattr(model, "model", model)
         own: Callable[..., Any] = inner.get_image_features
 
         def timed(*args: Any, **options: Any) -> Any:
-            began = timer()
-            found = own(*args, **options)
-            self.seconds += timer() - began
-            return found
+            if self.made is None:
+                began = timer()
+                self.made = own(*args, **options)
+                self.seconds = timer() - began
+            return self.made
 
         inner.get_image_features = timed
         try:
@@ -64,6 +54,7 @@ class Plain:
         inputs: of one batch.
         decode: generated tokens after the first; 0 for none.
         opened: what is entered round each turn and not timed, such as `tokenlens.prune`.
+        made: what the vision tower makes of the pictures; None to run it in every turn.
     """
 
     def __init__(
@@ -72,42 +63,46 @@ class Plain:
         inputs: BatchFeature,
         decode: int,
         opened: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        made: object = None,
     ) -> None:
         self.model, self.inputs, self.decode, self.opened = model, inputs, decode, opened
+        self.made = made
 
-    def forward(self) -> None:
+    def forward(self) -> Any:
         """One prefill, of which the logits of the last token are asked for."""
-        self.model(**self.inputs, use_cache=True, logits_to_keep=1)
+        return self.model(**self.inputs, use_cache=True, logits_to_keep=1)
 
     def turn(self) -> Turn:
         """Time one turn."""
-        tower = Tower()
+        tower = Tower(self.made)
         with self.opened():
             with tower.watching(self.model):
                 began = timer()
-                self.forward()
+                output = self.forward()
                 whole = timer() - began
-            found = {"tower": tower.seconds, "prefill": whole - tower.seconds}
+            found = {"prefill": whole - tower.seconds}
+            if self.made is None:
+                found["tower"] = tower.seconds
             if self.decode:
-                found["decode"] = self._decoded()
+                found["decode"] = self._decoded(output)
         return found
 
     def peak(self) -> int | None:
         """Bytes that a prefill takes at most, beside what is there before."""
-        with self.opened():
+        with self.opened(), Tower(self.made).watching(self.model):
             return peak_bytes(self.model.device, self.forward)
 
-    def _decoded(self) -> float:
-        clock, steps = Clock(), self.decode + 1
-        generate: Callable[..., Any] = cast(Any, self.model).generate
-        generate(
-            **self.inputs,
-            max_new_tokens=steps,
-            min_new_tokens=steps,
-            do_sample=False,
-            logits_processor=LogitsProcessorList([clock]),
-        )
-        return clock.per_token()
+    def _decoded(self, output: Any) -> float:
+        """Seconds of a decoding step that continues a prefill, mean over the steps."""
+        began = timer()
+        for _ in range(self.decode):
+            output = self.model(
+                input_ids=output.logits[:, -1:].argmax(-1),
+                past_key_values=output.past_key_values,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return (timer() - began) / self.decode
 
 
 def take_turns(arms: Mapping[str, Callable[[], Turn]], rounds: int) -> dict[str, list[Turn]]:
