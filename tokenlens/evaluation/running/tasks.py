@@ -9,9 +9,10 @@ from typing import Any
 
 from tokenlens.evaluation.running.answer_cache import Answered
 from tokenlens.evaluation.running.cache_key import code_hash
-from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.generation import Answer, Prepared
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.shared_features import shared_features
+from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
@@ -50,13 +51,17 @@ def answers_of(vlm: VLM, task: AnswerTask) -> Iterator[list[Answered]]:
             if task.warm_up:
                 prepared.answer(schedule, replace(options, max_new_tokens=2))
             answers = prepared.answer(schedule, options)
-            if not options.timed:
-                answers = [replace(one, prefill_s=nan, decode_s=nan) for one in answers]
-            batch = prepared.batch(schedule)
-            yield [
-                Answered(sizes, layout, one)
-                for sizes, layout, one in zip(batch.sizes, batch.layouts, answers, strict=True)
-            ]
+            yield with_pictures(prepared.batch(schedule), answers, timed=options.timed)
+
+
+def with_pictures(batch: Batch, answers: Sequence[Answer], *, timed: bool) -> list[Answered]:
+    """The answers to a batch with its pictures; without their times where they were not `timed`."""
+    if not timed:
+        answers = [replace(one, prefill_s=nan, decode_s=nan) for one in answers]
+    return [
+        Answered(sizes, layout, one)
+        for sizes, layout, one in zip(batch.sizes, batch.layouts, answers, strict=True)
+    ]
 
 
 def start_answering(load: Callable[[], VLM], identity: Mapping[str, Any]) -> Work:
