@@ -18,8 +18,8 @@ from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
 from tokenlens.evaluation.running.tasks import (
     AnswerTask,
+    answered_in_turn,
     answering_identity,
-    answers_of,
     start_answering,
     with_pictures,
 )
@@ -197,7 +197,7 @@ class Run:
         """The answers to every task, by the workers where there are some."""
         workers = self.options.workers
         if workers is None:
-            return (answers_of(self.vlm, task) for task in tasks)
+            return answered_in_turn(self.vlm, tasks)
         start = partial(start_answering, workers.load, answering_identity(self._model))
         return workers.map(start, list(tasks))
 
