@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,14 +52,6 @@ class Setting:
                 self.model(**self.inputs, use_cache=False, logits_to_keep=1)
         return tower
 
-    @cached_property
-    def embedded(self) -> torch.Tensor:
-        """Inputs of the first layer, [batch, tokens, hidden], without what the tower makes."""
-        embed: Any = cast(Any, self.model).get_input_embeddings()
-        with torch.inference_mode():
-            found: torch.Tensor = embed(self.inputs["input_ids"])
-        return found
-
 
 class _Pruned:
     """The pruned arm of a cell, and what its trace tells."""
@@ -96,7 +88,7 @@ def compare(
     for place, one in enumerate(pruned):
         arms[PRUNED, place] = one.arm
         if one.widths is not None:
-            arms[ENGINE_FREE, place] = EngineFree(model, setting.embedded, one.widths)
+            arms[ENGINE_FREE, place] = EngineFree(model, inputs, one.widths, setting.tower.made)
     turns = take_turns({name: arm.turn for name, arm in arms.items()}, rounds)
     peaks = {name: arm.peak() for name, arm in arms.items()}
     rows = []
