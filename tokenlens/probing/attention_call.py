@@ -76,8 +76,19 @@ class AttentionCall:
             "softcap": self.options.get("softcap"),
         }
 
-    def bias(self, sample: int, place: int) -> Tensor:
-        """What is added to the products of the token at `place`: float32 [1 or heads, keys]."""
+    def biases(self, sample: int, places: Sequence[int]) -> Tensor | None:
+        """What is added to the products of some tokens; None where each of them sees every key.
+
+        float32 [1 or heads, queries, keys].
+        """
+        window, keys = self.options.get("sliding_window"), self.key.shape[2]
+        last = not self.causal or min(places) - self.gone >= keys - 1
+        if self.mask is None and window is None and last:
+            return None
+        return torch.stack([self._bias(sample, place) for place in places], dim=-2)
+
+    def _bias(self, sample: int, place: int) -> Tensor:
+        """That of the token at `place`: float32 [1 or heads, keys]."""
         return row_bias(
             self.mask,
             sample=sample,
@@ -110,20 +121,27 @@ class AttentionCall:
         Returns:
             float32 [heads, queries, n_visual], or [1, queries, n_visual] averaged over heads.
         """
-        positions = positions.to(self.key.device) - self.gone
+        positions, left = positions.to(self.key.device), None
+        if self.gone:
+            positions = positions - self.gone
+            positions, left = positions.clamp(min=0), positions >= 0
         heads, keys = self.query.shape[1], self.key.shape[2]
         block = max(1, min(MOST_WEIGHTS // (heads * keys), keys // (2 * heads)))
         key, found = self.key[sample].float(), []
         for start in range(0, len(places), block):
             part = places[start : start + block]
-            rows = torch.tensor(part, device=self.query.device) - self.cached
             weights = attention_weights(
-                self.query[sample, :, rows].float(),
-                key,
-                torch.stack([self.bias(sample, place) for place in part], dim=-2),
-                **self.formula,
+                self._queries(sample, part).float(), key, self.biases(sample, part), **self.formula
             )
-            visual = weights[..., positions.clamp(min=0)] * (positions >= 0)
+            visual = weights.index_select(-1, positions)
+            visual = visual if left is None else visual * left
             visual = visual if scale is None else visual * scale[:, None]
             found.append(visual if per_head else visual.mean(dim=0, keepdim=True))
-        return torch.cat(found, dim=1)
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    def _queries(self, sample: int, places: Sequence[int]) -> Tensor:
+        """The queries of the tokens at `places`: [heads, queries, size]."""
+        if len(places) == 1:
+            row = places[0] - self.cached
+            return self.query[sample, :, row : row + 1]
+        return self.query[sample, :, torch.tensor(places, device=self.query.device) - self.cached]
