@@ -6,7 +6,6 @@ because names of tasks and schedules come from the user.
 
 from __future__ import annotations
 
-import io
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,6 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from .fonts import fitting_fonts
 
 PAGE = 6.9
 """Inches: the width of both columns of a two-column paper."""
@@ -26,8 +22,6 @@ SANS, SERIF = "sans-serif", "serif"
 _FAMILIES = {SANS: "DejaVu Sans", SERIF: "DejaVu Serif"}
 """Both ship with Matplotlib."""
 _WIDE, _NARROW = "mMwW@%—…", " .,:;!|'()[]/ijltfI"
-_DOTS = 300
-"""Per inch, of PNG and of the pixels inside the other files."""
 
 
 @dataclass(frozen=True)
@@ -120,37 +114,6 @@ def themed(theme: Theme) -> Iterator[None]:
         }
     ):
         yield
-
-
-def render(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file: ".svg", ".pdf" or ".png" (300 dots per inch).
-
-    Letters stay letters that other programs can find and change: in SVG as text, in PDF with the
-    font embedded (TrueType). The same figure gives the same bytes, with the same fonts installed:
-    no date and no random identifiers are written.
-    """
-    return _rendered(figure, suffix, letters="none")
-
-
-def outlined(figure: Figure) -> bytes:
-    """A figure as SVG with letters as outlines, which looks alike whatever fonts a reader has."""
-    return _rendered(figure, ".svg", letters="path")
-
-
-def _rendered(figure: Figure, suffix: str, letters: str) -> bytes:
-    dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with (
-        mpl.rc_context({"svg.fonttype": letters, "svg.hashsalt": "tokenlens", "pdf.fonttype": 42}),
-        fitting_fonts(figure),
-    ):
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer,
-            format=suffix.removeprefix("."),
-            dpi=_DOTS,
-            metadata=dateless.get(suffix, {}),
-        )
-    return buffer.getvalue()
 
 
 def layer_ticks(
