@@ -6,13 +6,13 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colorizer import ColorizingArtist
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -47,8 +47,7 @@ class Finished:
     @property
     def maps_values(self) -> bool:
         """Whether a part of the figure has the colours of a colour map, or of a picture."""
-        parts: list[Any] = self._figure.findobj(ColorizingArtist)
-        return any(part.get_array() is not None for part in parts)
+        return bool(self._figure.findobj(_maps_values))
 
     def file(self, suffix: str) -> bytes:
         """The figure as a file: ".svg", ".pdf" or ".png" (300 dots per inch).
@@ -101,6 +100,10 @@ def recoloured(svg: bytes, drawn: Theme, wanted: Theme) -> bytes:
 
 def _colours(theme: Theme) -> list[str]:
     return [theme.ink, theme.faint, theme.grid, theme.paper, theme.accent, *theme.series]
+
+
+def _maps_values(part: Artist) -> bool:
+    return isinstance(part, ScalarMappable) and part.get_array() is not None
 
 
 @contextmanager

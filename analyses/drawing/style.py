@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 
 PAGE = 6.9
@@ -21,6 +20,25 @@ PAGE = 6.9
 SANS, SERIF = "sans-serif", "serif"
 _FAMILIES = {SANS: "DejaVu Sans", SERIF: "DejaVu Serif"}
 """Both ship with Matplotlib."""
+_LINES = {
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "axes.spines.left": True,
+    "axes.spines.bottom": True,
+    "axes.spines.right": True,
+    "axes.spines.top": True,
+    "grid.linestyle": "-",
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "xtick.bottom": True,
+    "xtick.direction": "out",
+    "xtick.top": False,
+    "ytick.direction": "out",
+    "ytick.left": True,
+    "ytick.right": False,
+}
+"""Settings of Matplotlib that are the same in every theme, whatever a reader's own are."""
 _WIDE, _NARROW = "mMwW@%—…", " .,:;!|'()[]/ijltfI"
 
 
@@ -78,7 +96,7 @@ def themed(theme: Theme) -> Iterator[None]:
     """Context in which figures are drawn in this theme, at the sizes of a paper."""
     with mpl.rc_context(
         {
-            **sns.axes_style("ticks"),
+            **_LINES,
             "font.family": theme.font,
             "font.sans-serif": [_FAMILIES[SANS]],
             "font.serif": [_FAMILIES[SERIF]],
@@ -142,6 +160,8 @@ def layer_ticks(
     which = axes.xaxis if axis == "x" else axes.yaxis
     which.set_ticks([layer + offset for layer in shown], [str(layer) for layer in shown])
     for layer, label in zip(shown, which.get_ticklabels(), strict=True):
+        if axis == "y":
+            label.set_verticalalignment("center")
         if layer in chosen:
             label.set_color(theme.accent)
             label.set_fontweight("bold")
