@@ -68,7 +68,7 @@ class Finished:
             canvas.draw()
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
         FigureCanvasBase(self._figure)  # the figure holds on to its canvas, and that to the pixels
-        if picture.getextrema()[3] == (255, 255):
+        if picture.getchannel("A").getextrema() == (255, 255):
             picture = picture.convert("RGB")
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", dpi=(_DOTS, _DOTS), compress_level=_COMPRESSION)
