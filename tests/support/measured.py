@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.support import synthetic
-from tokenlens.evaluation.information.arms import CURVES
-from tokenlens.evaluation.information.curves import MEASURES
+from tokenlens.evaluation.information.curves import CURVES, MEASURES
 from tokenlens.storage.seals import write_sealed
 from tokenlens.storage.shards import ShardStore
 from tokenlens.tuning.goal import Goal

@@ -116,10 +116,26 @@ class ExploredModel:
     @property
     def profiles(self) -> dict[str, Profile]:
         """Its profiles by what their maps are called."""
-        found = [one.profile for one in self.inputs if one.profile]
+        return {name: profile for name, (profile, _) in self._measured.items()}
+
+    @property
+    def correlations(self) -> dict[str, pd.DataFrame]:
+        """Of each profile the mean rank correlation between layers, by the same names."""
+        return {
+            name: part.correlation
+            for name, (_, part) in self._measured.items()
+            if part.correlation is not None
+        }
+
+    @property
+    def _measured(self) -> dict[str, tuple[Profile, Inputs]]:
+        found = [(one.profile, one) for one in self.inputs if one.profile]
         if len(found) < 2:
-            return {_asked(one): one for one in found}
-        return {f"{_asked(one)} ({near(str(one.directory))})": one for one in found}
+            return {_asked(profile): (profile, part) for profile, part in found}
+        return {
+            f"{_asked(profile)} ({near(str(profile.directory))})": (profile, part)
+            for profile, part in found
+        }
 
     def profile_rows(self) -> Iterator[tuple[str, ProfileRow]]:
         """Of all its profiles, those whose visual tokens are placed, with what they are called."""

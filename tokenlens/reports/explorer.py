@@ -11,9 +11,8 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from tokenlens.analyses import rank_correlation
 from tokenlens.analyses.kept_tokens import row_fates
-from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.probing.profile import ProfileRow
 from tokenlens.probing.stored_rows import stored_region
 from tokenlens.reports.asked_maps import AskedMaps, asked_data, asked_maps, most_words
 from tokenlens.reports.explored_runs import (
@@ -135,19 +134,15 @@ def _model(model: ExploredModel) -> dict[str, Any]:
     return {
         "name": model.name,
         "chosen": sorted({layer for one in model.inputs for layer in one.chosen}),
-        "correlations": {name: _correlation(one) for name, one in model.profiles.items()},
+        "correlations": {
+            name: frame.round(3).to_numpy().tolist() for name, frame in model.correlations.items()
+        },
         "arms": [{"name": arm.name, "stages": _stage_names(arm)} for arm in model.arms],
     }
 
 
 def _stage_names(arm: Arm) -> list[str]:
     return [stage_name(stage) for stage in arm.schedule.stages] if arm.schedule else []
-
-
-def _correlation(profile: Profile) -> list[list[float]]:
-    """Mean rank correlation between layers, in three digits."""
-    rounded: list[list[float]] = rank_correlation.compute(profile).round(3).to_numpy().tolist()
-    return rounded
 
 
 def _sample(

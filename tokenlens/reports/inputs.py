@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from tokenlens.analyses import rank_correlation
 from tokenlens.errors import ResultsError, ScheduleError
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.summary import read_summary
@@ -79,6 +83,11 @@ class Inputs:
         """The scoring layers of the schedule, counted from 1."""
         stages = self.schedule.stages if self.schedule else ()
         return tuple(stage.score_layer for stage in stages if stage.score_layer)
+
+    @cached_property
+    def correlation(self) -> pd.DataFrame | None:
+        """The mean rank correlation between the profile's layers, computed once."""
+        return rank_correlation.compute(self.profile) if self.profile else None
 
     @property
     def identities(self) -> list[dict[str, Any]]:

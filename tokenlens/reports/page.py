@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.citations import result_citations
+from tokenlens.reports.collecting import collecting_less
 from tokenlens.reports.explorer import Explorer, explorer
 from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
@@ -65,6 +66,7 @@ class ReportFiles:
     cautions: tuple[str, ...] = ()
 
 
+@collecting_less()
 def build_report(
     profile: Path | None,
     schedule: Schedule | None,
@@ -180,12 +182,12 @@ def _citations(inputs: Inputs) -> Citations:
 
 def _measured(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
     """The sections about the profile."""
-    profile, chosen = inputs.profile, inputs.chosen
-    if profile is None:
+    profile, correlation, chosen = inputs.profile, inputs.correlation, inputs.chosen
+    if profile is None or correlation is None:
         return dict.fromkeys(("correlation", "overlap", "shallow_deep", "maps"), NO_PROFILE)
     maps = map_section(profile, chosen, pictures, figures) or NO_BOXES
     return {
-        "correlation": correlation_section(profile, chosen, figures),
+        "correlation": correlation_section(correlation, chosen, figures),
         "overlap": overlap_section(profile, chosen, figures) or NO_REGION,
         "shallow_deep": shallow_deep_section(profile, chosen, figures),
         "maps": maps if pictures else NO_PICTURES,
