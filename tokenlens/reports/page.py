@@ -15,6 +15,7 @@ from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.information_section import information_section
 from tokenlens.reports.inputs import (
+    NO_BENCH,
     NO_BOXES,
     NO_INFORMATION,
     NO_PICTURES,
@@ -38,6 +39,7 @@ from tokenlens.reports.profile_sections import (
 )
 from tokenlens.reports.provenance import provenance, schedule_text
 from tokenlens.reports.result_sections import headline_stats, result_section
+from tokenlens.reports.speed_section import speed_section
 from tokenlens.reports.stage_sections import stage_cases
 from tokenlens.reports.templating import environment
 from tokenlens.reports.tuning_section import tuning_section
@@ -78,6 +80,7 @@ def build_report(
     further: Sequence[Runs] = (),
     information: Path | None = None,
     tuning: Path | None = None,
+    bench: Path | None = None,
 ) -> ReportFiles:
     """Write `out`/report.html, self-contained, and `out`/figures.
 
@@ -92,6 +95,7 @@ def build_report(
             own after these; the explorer has all of them.
         information: directory of a finished information profile.
         tuning: directory of a finished search for a schedule.
+        bench: file of a bench.
 
     What is None leaves its sections to say which command makes what they need; so does a picture
     that is no longer there. Every file is written whole or not at all, the page last.
@@ -103,7 +107,8 @@ def build_report(
             `results` ran, or nothing was given.
         OutputError: `out` cannot be written to, or holds something else.
     """
-    runs = (Runs(profile, results, out, information=information, tuning=tuning), *further)
+    first = Runs(profile, results, out, information=information, tuning=tuning, bench=bench)
+    runs = (first, *further)
     parts = [
         read_inputs(
             one.profile,
@@ -111,6 +116,7 @@ def build_report(
             one.results,
             information=one.information,
             tuning=one.tuning,
+            bench=one.bench,
         )
         for number, one in enumerate(runs)
     ]
@@ -168,6 +174,7 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         if inputs.information
         else NO_INFORMATION,
         "tuning": tuning_section(inputs.tuning, figures) if inputs.tuning else NO_TUNING,
+        "speed": speed_section(inputs.bench, figures) if inputs.bench else NO_BENCH,
         **_outcomes(inputs, figures, pictures),
     }
 
