@@ -7,6 +7,7 @@ import typer
 
 from .console import Table, announce, console, mode, wrote
 from .dry_run import DryRun
+from .importing import importing
 from .options import DEFAULT_MODEL, MOST, ModelOptions, Out, quieten
 from .output import results
 
@@ -136,8 +137,9 @@ def _print_plan(request: "Request", path: Path) -> None:
 
 
 def _measure_and_show(request: "Request", path: Path) -> None:
-    from tokenlens.analyses.bench_speed import draw
-    from tokenlens.benching.bench import run_bench
+    with importing():
+        from tokenlens.analyses.bench_speed import draw
+        from tokenlens.benching.bench import run_bench
     from tokenlens.benching.records import HEADINGS, markdown, table_rows
     from tokenlens.storage.files import write_text
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import Table, console, percent
+from .importing import importing
 from .options import DEFAULT_MODEL, MOST, Model, ModelOptions, Revision, load_outline
 from .output import current, results
 
@@ -106,7 +107,8 @@ def cost(
     commit = revision or (given.model.revision if given and model is None else None)
     ModelOptions(name, commit, dtype=dtype).check(weights=False)
 
-    from tokenlens.pruning.cost.report import assumption, cost_report, prompt_for
+    with importing():
+        from tokenlens.pruning.cost.report import assumption, cost_report, prompt_for
 
     outline = load_outline(name, commit, dtype)
     note = given.budget if given else None

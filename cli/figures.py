@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .console import console, wrote
+from .importing import importing
 from .options import MOST
 from .output import results, run_folders
 
@@ -69,7 +70,8 @@ def figures(
     runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
 
-    from tokenlens.reports.paper_figures import draw_figures
+    with importing():
+        from tokenlens.reports.paper_figures import draw_figures
 
     folder = out or runs.report.parent / "figures"
     look = _look(wide, serif)

@@ -7,6 +7,7 @@ import typer
 
 from .console import console, duration, lines, next_command, wrote
 from .dry_run import DryRun
+from .importing import importing
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -85,8 +86,9 @@ def information(
     loading.check()
     samples = load_samples(source, "calibration", limit, task or ())
 
-    from tokenlens.evaluation.information.measure import Options, estimate
-    from tokenlens.evaluation.information.measure import information as measure
+    with importing():
+        from tokenlens.evaluation.information.measure import Options, estimate
+        from tokenlens.evaluation.information.measure import information as measure
 
     options = Options(share, max_new_tokens, seed)
     options.check(batch_size)

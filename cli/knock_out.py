@@ -7,6 +7,7 @@ import typer
 
 from .console import console, lines, percent, wrote
 from .dry_run import DryRun, print_estimate
+from .importing import importing
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -82,7 +83,8 @@ def knock_out(
     loading.check()
     samples = load_samples(data or DEFAULT_DATA, "held-out", limit, task or ())
 
-    from tokenlens.analyses import knock_out as analysis
+    with importing():
+        from tokenlens.analyses import knock_out as analysis
 
     vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
     directory = out or knock_out_directory(loading.label, samples.name, len(samples))

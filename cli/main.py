@@ -1,5 +1,7 @@
 """The entry point: the sub-commands, and the printing of all errors."""
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -151,6 +153,7 @@ def main() -> None:
     Exit codes: 0 done, 2 an error the user can correct, 1 a defect, 130 interrupted,
     129 hung up, 143 terminated, 141 the reader of the output has ended.
     """
+    atexit.register(gc.freeze)  # Python's end looks through all modules for garbage, a second long
     with orderly_end():
         try:
             _guarded()

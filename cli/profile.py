@@ -6,6 +6,7 @@ import typer
 
 from .console import console, next_command, wrote
 from .dry_run import DryRun
+from .importing import importing
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -76,7 +77,8 @@ def profile(
     samples = load_samples(data or DEFAULT_DATA, split="calibration", limit=limit)
     directory = out or profile_directory(loading.label, samples.name, importance, queries)
 
-    from tokenlens.probing.profiling import estimate_profile, profile_samples
+    with importing():
+        from tokenlens.probing.profiling import estimate_profile, profile_samples
 
     kept: dict[str, Any] = {"per_head": per_head, "importance": importance, "queries": queries}
     vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)

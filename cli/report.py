@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import cautions, console, wrote
+from .importing import importing
 from .options import MOST, Out
 from .output import results, run_folders
 
@@ -56,7 +57,8 @@ def report(
     runs = find_runs(directories or [])
     marked = Schedule.load(schedule) if schedule else None
 
-    from tokenlens.reports.page import build_report
+    with importing():
+        from tokenlens.reports.page import build_report
 
     files = build_report(
         runs.profile,

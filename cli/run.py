@@ -11,6 +11,7 @@ from tokenlens.errors import OptionError
 from .comparison_tables import print_tables
 from .console import Table, announce, cautions, console, next_command, percent, wrote
 from .dry_run import DryRun, print_estimate
+from .importing import importing
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -160,20 +161,21 @@ def run(
     loading.check()
     samples = load_samples(source, "held-out", limit, task or ())
 
-    from tokenlens.evaluation.comparing.arms import (
-        Arms,
-        comparison_arms,
-        information_for,
-        profile_for,
-    )
-    from tokenlens.evaluation.comparing.citations import write_references
-    from tokenlens.evaluation.comparing.compare import compare as run_arms
-    from tokenlens.evaluation.comparing.estimate import estimate_comparison
-    from tokenlens.evaluation.comparing.table_files import write_tables
-    from tokenlens.evaluation.comparing.tables import budget_tables
-    from tokenlens.evaluation.comparing.tracking import track_comparison
-    from tokenlens.evaluation.running.options import RunOptions
-    from tokenlens.evaluation.running.run import many_at_once
+    with importing():
+        from tokenlens.evaluation.comparing.arms import (
+            Arms,
+            comparison_arms,
+            information_for,
+            profile_for,
+        )
+        from tokenlens.evaluation.comparing.citations import write_references
+        from tokenlens.evaluation.comparing.compare import compare as run_arms
+        from tokenlens.evaluation.comparing.estimate import estimate_comparison
+        from tokenlens.evaluation.comparing.table_files import write_tables
+        from tokenlens.evaluation.comparing.tables import budget_tables
+        from tokenlens.evaluation.comparing.tracking import track_comparison
+        from tokenlens.evaluation.running.options import RunOptions
+        from tokenlens.evaluation.running.run import many_at_once
 
     vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
     if one:

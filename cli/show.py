@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import announce, console, lines, wrote
+from .importing import importing
 from .options import (
     DEFAULT_MODEL,
     MOST,
@@ -94,9 +95,10 @@ def show(
     default = default_page(loading.label, found)
     target = page_target(out or default, default.name)
 
-    from tokenlens.reports.show_page import show_page
-    from tokenlens.reports.shown_answer import answer_photos
-    from tokenlens.storage.files import write_text
+    with importing():
+        from tokenlens.reports.show_page import show_page
+        from tokenlens.reports.shown_answer import answer_photos
+        from tokenlens.storage.files import write_text
 
     announce(f"Asking {loading.label}" + f" about {len(found)} photographs" * (len(found) > 1))
     vlm = loading.load()

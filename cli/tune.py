@@ -16,6 +16,7 @@ from .console import (
     wrote,
 )
 from .dry_run import DryRun
+from .importing import importing
 from .options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -180,8 +181,8 @@ def tune(
     loading.check()
     samples, unseen = _samples(source, limit, held_out, task or ())
 
-    from tokenlens.tuning.tune import tune as search
-
+    with importing():
+        from tokenlens.tuning.tune import tune as search
     vlm, spread = load_spread(workers, ray, worker_gpus, worker_cpus, loading)
     directory = out or tune_directory(loading.label, samples.name, len(samples), goal.folder)
     results(model=name, data=source, goal=goal.as_json(), samples=len(samples), seed=seed)

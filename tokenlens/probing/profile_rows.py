@@ -113,9 +113,8 @@ class RowMaker:
                 asked = stack.enter_context(probe(vlm, queries=kept.queries, **options))
             yield cls(vlm, kept, last, asked)
 
-    def rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch) -> list[dict[str, Any]]:
         """Run a batch, and make a row of every sample."""
-        batch = Batch.of(self._vlm, samples)
         self._run(batch)
         padding = batch.inputs["attention_mask"].argmax(dim=1).tolist()
         importance, positions = self._last.importance, self._last.positions

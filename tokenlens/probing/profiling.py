@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tokenlens.errors import ProfileError
+from tokenlens.models.ahead import prepared_ahead
 from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.probing.profile import Profile
@@ -122,7 +123,7 @@ def _record(
     """The rows of every batch of indices, by the workers where there are some."""
     taken = ([samples[place] for place in places] for places in batches)
     if workers is None:
-        return (record_batch(vlm, kept, batch) for batch in taken)
+        return (record_batch(vlm, kept, batch) for batch in prepared_ahead(vlm, Batch.of, taken))
     start = partial(start_recording, workers.load, kept, model_identity(vlm))
     return workers.map(start, list(taken))
 
@@ -131,13 +132,13 @@ def start_recording(load: Callable[[], "VLM"], kept: Kept, identity: Mapping[str
     """What a worker does: `record_batch` by a model of its own; `ModelError` for another model."""
     vlm = load()
     require_same(model_identity(vlm), identity)
-    return partial(record_batch, vlm, kept)
+    return lambda samples: record_batch(vlm, kept, Batch.of(vlm, samples))
 
 
-def record_batch(vlm: "VLM", kept: Kept, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+def record_batch(vlm: "VLM", kept: Kept, batch: Batch) -> Iterator[dict[str, Any]]:
     """The rows of one batch, of one prefill under `probe`."""
     with RowMaker.open(vlm, kept) as maker:
-        yield from maker.rows(samples)
+        yield from maker.rows(batch)
 
 
 def estimate_profile(

@@ -1,21 +1,22 @@
 """Run of the unpruned model and of pruned ones on the same samples, into one directory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tokenlens.errors import OutputError, ResultsError
+from tokenlens.errors import OutputError, ResultsError, SampleError
 from tokenlens.evaluation.comparing.cautions import choice_cautions, score_cautions
 from tokenlens.evaluation.comparing.comparison import KIND, SCHEMA, UNPRUNED, Comparison
 from tokenlens.evaluation.comparing.summary import Plan
-from tokenlens.evaluation.comparing.timed_arms import time_arms
+from tokenlens.evaluation.comparing.timed_arms import BATCH_SIZE, time_arms, timed_rows
 from tokenlens.evaluation.comparing.timing import Timing
 from tokenlens.evaluation.running.answer_cache import answers_within
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND as RESULTS
-from tokenlens.evaluation.running.run import Run
+from tokenlens.evaluation.running.run import Keep, Run
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
@@ -87,16 +88,21 @@ def compare(
     )
     run = Run(vlm, samples, options)
     run.check(arms.values())
+    if timed and batch_size >= BATCH_SIZE:
+        run = replace(run, apart=timed_rows(samples))
     if beside:
         out = free_directory(out, run, arms)
     _claim(out)
     command = current_command()
     with DirectoryLock(out):
         directories = {out / slug(name): schedule for name, schedule in arms.items()}
+        known = Timing.load(out)
+        missing = timed and workers is None and not (known and known.covers(arms))
+        watch = partial(_time, run, arms, directories, out)
         with answers_within(out) if answers is None else nullcontext(Path(answers)) as place:
-            results = run.into(directories, place)
+            results = run.into(directories, place, watch if missing and run.apart else None)
         timing = Timing.load(out)
-        if timed and workers is None and not (timing and timing.covers(arms)):
+        if missing and not (timing and timing.covers(arms)):
             timing = time_arms(vlm, samples, arms, options)
             timing.save(out)
         comparison = Comparison(
@@ -107,6 +113,28 @@ def compare(
         comparison.save(out)
         write_sealed(out / MANIFEST, _manifest())
     return comparison
+
+
+def _time(
+    run: Run,
+    arms: Mapping[str, Schedule | None],
+    directories: Iterable[Path],
+    out: Path,
+    keep: Keep,
+) -> None:
+    """Time the arms on batches that `run` answers as they are, and keep those answers.
+
+    A sample that cannot be used is left to the run, which comes to it after the others.
+    """
+    places = dict(zip(arms, directories, strict=True))
+    with suppress(SampleError):
+        time_arms(
+            run.vlm,
+            run.samples,
+            arms,
+            run.options,
+            lambda arm, batch, answers: keep(places[arm], batch, answers),
+        ).save(out)
 
 
 def free_directory(wanted: Path, run: Run, arms: Mapping[str, Schedule | None]) -> Path:

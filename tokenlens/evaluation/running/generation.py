@@ -129,12 +129,22 @@ class Prepared:
 
     Only here does a schedule determine how pictures are prepared: arms with the same `image_scale`
     share one batch.
+
+    Args:
+        vlm: the model that answers.
+        samples: the samples.
+        batches: what is prepared already, by `image_scale`.
     """
 
-    def __init__(self, vlm: VLM, samples: Sequence[Sample]) -> None:
+    def __init__(
+        self,
+        vlm: VLM,
+        samples: Sequence[Sample],
+        batches: Mapping[float | None, Batch] | None = None,
+    ) -> None:
         self._vlm = vlm
         self._samples = samples
-        self._batches: dict[float | None, Batch] = {}
+        self._batches = dict(batches or {})
         self._recorded: dict[tuple[float | None, str], list[Tensor]] = {}
 
     def batch(self, schedule: Schedule | None) -> Batch:

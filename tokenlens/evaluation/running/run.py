@@ -1,9 +1,10 @@
 """Run of schedules over samples: missing answers are generated, and every arm's rows written."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from tokenlens.evaluation.metrics.boxes import box_reader
 from tokenlens.evaluation.metrics.sample_metrics import find_metric
 from tokenlens.evaluation.running.answer_cache import AnswerCache, Answered
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
+from tokenlens.evaluation.running.generation import Answer
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.result_rows import result_row
 from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results
 from tokenlens.evaluation.running.tasks import (
     AnswerTask,
+    answered_in_turn,
     answering_identity,
-    answers_of,
     start_answering,
+    with_pictures,
 )
+from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.progress import progress
@@ -31,6 +35,8 @@ from tokenlens.storage.files import hash_json
 from tokenlens.storage.shards import ShardStore, existing_run
 
 Arm = tuple[Schedule | None, AnswerCache]
+Keep = Callable[[Path, Batch, Sequence[Answer]], None]
+"""Is given the answers to a batch, of the arm of a directory."""
 _SMALL = 1_000_000_000
 """Number of parameters below which a model takes large batches."""
 
@@ -51,11 +57,13 @@ class Run:
         vlm: a model with its processor.
         samples: at least one.
         options: options for answering them.
+        apart: batches, by the samples' places, that are answered as they are, and after all others.
     """
 
     vlm: VLM
     samples: Sequence[Sample]
     options: RunOptions
+    apart: Sequence[Sequence[int]] = ()
 
     def check(self, schedules: Iterable[Schedule | None]) -> None:
         """Raise errors for schedules that cannot run, before anything is computed or written."""
@@ -83,12 +91,20 @@ class Run:
                 refuse_model(self.vlm.model)
                 refuse_schedule(schedule, self.vlm.model)
 
-    def into(self, arms: Mapping[Path, Schedule | None], answers: Path) -> list[Results]:
+    def into(
+        self,
+        arms: Mapping[Path, Schedule | None],
+        answers: Path,
+        first: Callable[[Keep], None] | None = None,
+    ) -> list[Results]:
         """Answer all samples by every schedule (None: unpruned), each into a directory of its own.
 
         Answers already in the cache `answers`, from any run, are not generated again. New answers
         are written there first, so that an interrupted run continues. Raises `OutputError`, before
         anything is generated, where a directory holds another run or is being written to.
+
+        Where anything is left to do, `first` is called before, with what keeps answers that it
+        comes to: they are not generated again.
         """
         with ExitStack() as stack:
             stores = {
@@ -109,7 +125,7 @@ class Run:
                 if not stores[directory].complete
             }
             if unfinished:
-                self._finish(unfinished, stores, answers)
+                self._finish(unfinished, stores, answers, first)
         return [Results.load(directory) for directory in arms]
 
     def _finish(
@@ -117,6 +133,7 @@ class Run:
         arms: Mapping[Path, Schedule | None],
         stores: Mapping[Path, ShardStore],
         answers: Path,
+        first: Callable[[Keep], None] | None,
     ) -> None:
         """Generate the answers that any store lacks, and write the rows."""
         count = len(self.samples)
@@ -130,6 +147,11 @@ class Run:
             store = AnswerCache(answers, self._answering(schedule))
             # Arms with the same effect are run once.
             kept[directory] = asked.setdefault(store.directory, (schedule, store))[1]
+        if first is not None:
+            with ExitStack() as stack:
+                for _, store in asked.values():
+                    stack.enter_context(store)
+                first(partial(_keep, kept))
         self._fill(list(asked.values()), rows)
         for directory in arms:
             self._write(stores[directory], kept[directory])
@@ -155,7 +177,8 @@ class Run:
             )
             every = list(self.samples)
             asking = {key: every[row] for key, row in rows.items()}
-            batches = list(_batches(arms, asking, options.batch_size))
+            apart = [[self._keys[row] for row in batch] for batch in self.apart]
+            batches = list(_batches(arms, asking, options.batch_size, apart))
             tasks = (
                 AnswerTask(
                     [self.samples[rows[key]] for key in keys],
@@ -175,7 +198,7 @@ class Run:
         """The answers to every task, by the workers where there are some."""
         workers = self.options.workers
         if workers is None:
-            return (answers_of(self.vlm, task) for task in tasks)
+            return answered_in_turn(self.vlm, tasks)
         start = partial(start_answering, workers.load, answering_identity(self._model))
         return workers.map(start, list(tasks))
 
@@ -249,20 +272,42 @@ class Run:
         }
 
 
+def _keep(
+    kept: Mapping[Path, AnswerCache], directory: Path, batch: Batch, answers: Sequence[Answer]
+) -> None:
+    """Add the answers to samples that the cache of a directory's arm does not know."""
+    store = kept.get(directory)
+    if store is None or not batch.samples[0].pictures:
+        return
+    found = with_pictures(batch, answers, timed=False)
+    for sample, answered in zip(batch.samples, found, strict=True):
+        if (key := sample_key(sample)) not in store.known:
+            store.add(key, answered)
+
+
 def _batches(
-    arms: Sequence[Arm], asking: Mapping[str, Sample], batch_size: int
+    arms: Sequence[Arm],
+    asking: Mapping[str, Sample],
+    batch_size: int,
+    apart: Sequence[Sequence[str]],
 ) -> Iterator[tuple[list[Arm], list[str]]]:
-    """Batches of keys with the arms that must answer them, each question once; samples by key."""
-    groups: dict[tuple[bool, tuple[int, ...]], list[str]] = {}
+    """Batches of keys with the arms that must answer them, each question once; samples by key.
+
+    The keys in `apart` are the last ones, each batch by itself and in its own order.
+    """
+    places = {key: place for place, keys in enumerate(apart, start=1) for key in keys}
+    groups: dict[tuple[int, bool, tuple[int, ...]], list[str]] = {}
     for key, sample in asking.items():
         wanting = tuple(index for index, arm in enumerate(arms) if key not in arm[1].known)
-        groups.setdefault((sample.image is None, wanting), []).append(key)
+        group = places.get(key, 0), sample.image is None, wanting
+        groups.setdefault(group, []).append(key)
     tasks = dict.fromkeys(sample.task for sample in asking.values())
     order = {task: number for number, task in enumerate(tasks)}
-    for (_, wanting), keys in groups.items():
+    turns = {key: turn for turn, key in enumerate(chain.from_iterable(apart))}
+    for (_, _, wanting), keys in sorted(groups.items(), key=lambda group: group[0][0]):
         if not wanting:
             continue
-        keys.sort(key=lambda key: order[asking[key].task])
+        keys.sort(key=lambda key: turns.get(key, order[asking[key].task]))
         for start in range(0, len(keys), batch_size):
             yield [arms[index] for index in wanting], keys[start : start + batch_size]
 

@@ -1,6 +1,6 @@
 """Tasks of a run: a batch of samples and the schedules that answer it, computed in any process."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,9 +9,11 @@ from typing import Any
 
 from tokenlens.evaluation.running.answer_cache import Answered
 from tokenlens.evaluation.running.cache_key import code_hash
-from tokenlens.evaluation.running.generation import Prepared
+from tokenlens.evaluation.running.generation import Answer, Prepared
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.shared_features import shared_features
+from tokenlens.models.ahead import prepared_ahead
+from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.models.vlm import VLM
 from tokenlens.samples.sample import Sample
@@ -36,27 +38,51 @@ class AnswerTask:
     warm_up: bool = False
 
 
-def answers_of(vlm: VLM, task: AnswerTask) -> Iterator[list[Answered]]:
+def answered_in_turn(vlm: VLM, tasks: Iterable[AnswerTask]) -> Iterator[Iterator[list[Answered]]]:
+    """`answers_of` every task; the next one's pictures are prepared while the model answers."""
+    prepared = prepared_ahead(vlm, _prepare, tasks)
+    return (answers_of(vlm, task, batches) for task, batches in prepared)
+
+
+def _prepare(vlm: VLM, task: AnswerTask) -> tuple[AnswerTask, dict[float | None, Batch]]:
+    """A task, and its batch as its first schedule needs it, by `image_scale`."""
+    first = _in_effect(task.schedules[0], task)
+    scale = None if first is None else first.image_scale
+    return task, {scale: Batch.of(vlm, task.samples, scale)}
+
+
+def answers_of(
+    vlm: VLM, task: AnswerTask, batches: Mapping[float | None, Batch] | None = None
+) -> Iterator[list[Answered]]:
     """The answers to the batch, in its order, by one schedule after the other.
 
     The batch is prepared once, and without times its pictures go through the vision tower once.
     Samples without pictures, which a batch holds alone, are answered unpruned by all of them.
+    `batches` are those that are prepared already, by `image_scale`.
     """
     options = task.options
-    prepared = Prepared(vlm, task.samples)
+    prepared = Prepared(vlm, task.samples, batches)
     with nullcontext() if options.timed else shared_features(vlm.model):
         for wanted in task.schedules:
-            schedule = wanted if task.samples[0].pictures else None
+            schedule = _in_effect(wanted, task)
             if task.warm_up:
                 prepared.answer(schedule, replace(options, max_new_tokens=2))
             answers = prepared.answer(schedule, options)
-            if not options.timed:
-                answers = [replace(one, prefill_s=nan, decode_s=nan) for one in answers]
-            batch = prepared.batch(schedule)
-            yield [
-                Answered(sizes, layout, one)
-                for sizes, layout, one in zip(batch.sizes, batch.layouts, answers, strict=True)
-            ]
+            yield with_pictures(prepared.batch(schedule), answers, timed=options.timed)
+
+
+def _in_effect(schedule: Schedule | None, task: AnswerTask) -> Schedule | None:
+    return schedule if task.samples[0].pictures else None
+
+
+def with_pictures(batch: Batch, answers: Sequence[Answer], *, timed: bool) -> list[Answered]:
+    """The answers to a batch with its pictures; without their times where they were not `timed`."""
+    if not timed:
+        answers = [replace(one, prefill_s=nan, decode_s=nan) for one in answers]
+    return [
+        Answered(sizes, layout, one)
+        for sizes, layout, one in zip(batch.sizes, batch.layouts, answers, strict=True)
+    ]
 
 
 def start_answering(load: Callable[[], VLM], identity: Mapping[str, Any]) -> Work:
