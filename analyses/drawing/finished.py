@@ -66,7 +66,9 @@ class Finished:
             canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())
         FigureCanvasBase(self._figure)  # the figure holds on to its canvas, and that to the pixels
-        return png(pixels[..., :3] if pixels[..., 3].min() == 255 else pixels, _DOTS)
+        if pixels[..., 3].min() == 255:
+            pixels = np.stack([pixels[..., channel] for channel in range(3)], axis=-1)
+        return png(pixels, _DOTS)
 
     def _saved(self, kind: str, letters: str) -> bytes:
         dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
