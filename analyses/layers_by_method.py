@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing.canvas import panels
-from .drawing.heat_map import heat_map
+from .drawing.heat_map import lined_heat_map
 from .drawing.style import LIGHT, Theme, fit, layer_ticks, themed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def plot(
         for (budget, part), panel in zip(budgets.items(), grid[:, 0], strict=True):
             wide = part.pivot(index="method", columns="layer", values="share")
             wide = wide.loc[part["method"].unique()]
-            mesh = heat_map(
+            mesh = lined_heat_map(
                 panel,
                 100 * wide,
                 limits=(0, 100),

@@ -113,7 +113,7 @@ def plot(
         cell = (theme.width - 1.1) / frame.shape[1]
         height = 0.95 + min(4.0, max(0.75, len(frame) * min(cell, 0.25)))
         figure, axes = single(ax, (theme.width, height))
-        mesh = heat_map(axes, frame, limits=(0, 1), colours=theme.sequential, rasterized=True)
+        cells = heat_map(axes, frame, limits=(0, 1), colours=theme.sequential)
         look: dict[str, Any] = {
             "fill": False,
             "edgecolor": theme.accent,
@@ -122,7 +122,7 @@ def plot(
         }
         axes.add_patch(Rectangle((layer, head), 1, 1, **look))
         label = f"region tokens among\nthe top {percent(top)}"
-        bar = figure.colorbar(mesh, ax=axes, label=label, pad=0.02)
+        bar = figure.colorbar(cells, ax=axes, label=label, pad=0.02)
         bar.outline.set_visible(False)
         bar.solids.set_rasterized(True)
         bar.ax.axhline(top, color=theme.accent, linewidth=1.5)

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.image import AxesImage
 
 _STOPS = {
     "mako": (
@@ -53,16 +54,36 @@ def heat_map(
     *,
     limits: tuple[float, float],
     colours: str,
-    gap: float = 0,
-    ground: str = "none",
-    rasterized: bool = False,
-) -> QuadMesh:
+    square: bool = False,
+) -> AxesImage:
     """Cells of unit size, the first row at the top; missing values have none.
 
-    `limits` are the values at the ends of the colour map, and `gap` is the width in points of the
-    lines between cells, in the colour `ground`. The axes have neither spines nor ticks.
+    They are the pixels of a picture, which files keep as they are and viewers enlarge. `limits` are
+    the values at the ends of the colour map. The axes have neither spines nor ticks.
     """
-    axes.spines[:].set_visible(False)
+    cells = axes.imshow(
+        frame.to_numpy(dtype=np.float64),
+        cmap=colour_map(colours),
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0, frame.shape[1], frame.shape[0], 0),
+        aspect="equal" if square else "auto",
+        interpolation="none",
+    )
+    _bare(axes)
+    return cells
+
+
+def lined_heat_map(
+    axes: Axes,
+    frame: pd.DataFrame,
+    *,
+    limits: tuple[float, float],
+    colours: str,
+    gap: float,
+    ground: str,
+) -> QuadMesh:
+    """The same with lines between the cells, `gap` points wide, in the colour `ground`."""
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(frame.to_numpy(dtype=np.float64)),
         cmap=colour_map(colours),
@@ -70,10 +91,15 @@ def heat_map(
         vmax=limits[1],
         linewidths=gap,
         edgecolors=ground,
-        rasterized=rasterized,
     )
-    axes.set(xlim=(0, frame.shape[1]), ylim=(frame.shape[0], 0), xticks=[], yticks=[])
+    axes.set(xlim=(0, frame.shape[1]), ylim=(frame.shape[0], 0))
+    _bare(axes)
     return mesh
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[:].set_visible(False)
+    axes.set(xticks=[], yticks=[])
 
 
 def write_values(axes: Axes, mesh: QuadMesh, frame: pd.DataFrame, size: float) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from .canvas import single
-from .heat_map import heat_map, write_values
+from .heat_map import heat_map, lined_heat_map, write_values
 from .style import Theme, layer_ticks, themed
 
 _LEAST_CELL = 0.27
@@ -43,20 +44,17 @@ def plot_grid(
         width = max(0.8 * theme.width, min(theme.width, 3.5))
         written = (width - 1.1) / len(frame) >= _LEAST_CELL
         figure, axes = single(ax, (width, width * 0.84))
-        mesh = heat_map(
-            axes,
-            frame,
-            limits=limits,
-            colours=colours,
-            gap=0.6 if written else 0,
-            ground=theme.paper,
-            rasterized=not written,
-        )
-        axes.set_aspect("equal")
+        cells: ScalarMappable
         if written:
-            write_values(axes, mesh, frame, 6)
+            cells = lined_heat_map(
+                axes, frame, limits=limits, colours=colours, gap=0.6, ground=theme.paper
+            )
+            axes.set_aspect("equal")
+            write_values(axes, cells, frame, 6)
+        else:
+            cells = heat_map(axes, frame, limits=limits, colours=colours, square=True)
         bar = figure.colorbar(
-            mesh, ax=axes, label=label, shrink=0.86, pad=0.02, extend=_beyond(frame, limits)
+            cells, ax=axes, label=label, shrink=0.86, pad=0.02, extend=_beyond(frame, limits)
         )
         bar.outline.set_visible(False)
         bar.solids.set_rasterized(not written)

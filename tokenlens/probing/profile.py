@@ -126,7 +126,7 @@ class Profile:
         self.importance: str = options.get("importance", "attention")
         self.queries: str = options.get("queries", "last")
         self.text_only: int = self.manifest["identity"]["data"].get("text_only", 0)
-        self._small = sum(shard.stat().st_size for shard in self._reader.shards) <= _SMALL
+        self._small = self._reader.size_bytes <= _SMALL
         self._read: list[ProfileRow] | None = None
 
     def __len__(self) -> int:

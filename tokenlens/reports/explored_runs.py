@@ -74,12 +74,6 @@ class Answers:
     candidate: Candidate
     rows: dict[int, tuple[Ran, int]] = field(default_factory=dict)
 
-    def read(self) -> dict[int, pd.Series]:
-        """The rows, by the number of the arm."""
-        return {
-            number: ran.results.at([place]).iloc[0] for number, (ran, place) in self.rows.items()
-        }
-
     @property
     def lost(self) -> float:
         """By how much the worst arm scores less than the unpruned model (see `Found`)."""
@@ -143,6 +137,19 @@ class ExploredModel:
             for row in profile.rows():
                 if np.isfinite(row.boxes).all():
                     yield name, row
+
+
+def read_answers(found: Sequence[Answers]) -> list[dict[int, pd.Series]]:
+    """The rows of some samples, by the number of the arm; each run is read once."""
+    wanted: dict[int, tuple[Ran, list[int]]] = {}
+    for answers in found:
+        for ran, place in answers.rows.values():
+            wanted.setdefault(id(ran), (ran, []))[1].append(place)
+    tables = {key: ran.results.by_place(places) for key, (ran, places) in wanted.items()}
+    return [
+        {number: tables[id(ran)][place] for number, (ran, place) in answers.rows.items()}
+        for answers in found
+    ]
 
 
 def _asked(profile: Profile) -> str:

@@ -22,6 +22,7 @@ from tokenlens.reports.explored_runs import (
     choose,
     explored_models,
     key_of,
+    read_answers,
 )
 from tokenlens.reports.inline import embedded, photograph
 from tokenlens.reports.inputs import Inputs
@@ -86,9 +87,13 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
         asked = [one.asked for one in measured.values()]
         fitting = most_words(asked, heads, room)
         words = min(filter(None, (words, fitting)), default=None)
+        answered = [key for key in keys if key in model.answered]
+        rows = read_answers([model.answered[key] for key in answered])
+        outcomes = dict(zip(answered, rows, strict=True))
         for key in keys:
             shown = measured.get(key)
-            sample = _sample(model, key, shown and shown.first(fitting), heads, total)
+            first = shown and shown.first(fitting)
+            sample = _sample(model, outcomes.get(key, {}), first, heads, total)
             size += len(json.dumps(sample))
             if samples and size > MOST_BYTES:
                 break
@@ -146,10 +151,13 @@ def _stage_names(arm: Arm) -> list[str]:
 
 
 def _sample(
-    model: ExploredModel, key: Key, measured: _Measured | None, heads: bool, together: int
+    model: ExploredModel,
+    rows: dict[int, pd.Series],
+    measured: _Measured | None,
+    heads: bool,
+    together: int,
 ) -> dict[str, Any]:
     """One sample as the script reads it; its `places` are the raster of its maps, then of arms."""
-    rows = model.answered[key].read() if key in model.answered else {}
     about: Any = measured.row if measured else next(iter(rows.values()))
     sheet = Sheet.of(about)
     picture, missing = sheet.picture(about)

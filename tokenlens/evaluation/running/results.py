@@ -131,6 +131,14 @@ class Results:
         names = ROW_SCHEMA.names
         return _as_rows(pd.concat(self._source.tables(names, places)), names)
 
+    def by_place(self, places: Collection[int]) -> dict[int, pd.Series]:
+        """The same rows, each by its place."""
+        order = sorted(set(places))
+        if not order:
+            return {}
+        rows = self.at(order)
+        return {place: rows.iloc[number] for number, place in enumerate(order)}
+
     def kept(self, reference: pd.Series | None = None) -> "Results":
         """The same in memory, with what they are compared with, if anything."""
         return Results(self.rows, self.identity, reference)
