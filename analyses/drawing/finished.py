@@ -14,13 +14,15 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .fonts import fit_fonts, without_glyph_warnings
-from .png import png
 from .style import Theme
 
 _DOTS = 300
 """Per inch, of PNG and of the pixels inside the other files."""
+_COMPRESSION = 4
+"""Of PNG: a third faster than Pillow's own 6, for files 2 % larger."""
 _COLOUR = re.compile(rb"#[0-9a-f]{6}(?![0-9a-f])")
 
 
@@ -64,11 +66,13 @@ class Finished:
         canvas = FigureCanvasAgg(self._figure)
         with without_glyph_warnings(), _dots(self._figure):
             canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
         FigureCanvasBase(self._figure)  # the figure holds on to its canvas, and that to the pixels
-        if pixels[..., 3].min() == 255:
-            pixels = np.stack([pixels[..., channel] for channel in range(3)], axis=-1)
-        return png(pixels, _DOTS)
+        if picture.getchannel("A").getextrema() == (255, 255):
+            picture = picture.convert("RGB")
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", dpi=(_DOTS, _DOTS), compress_level=_COMPRESSION)
+        return buffer.getvalue()
 
     def _saved(self, kind: str, letters: str) -> bytes:
         dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}

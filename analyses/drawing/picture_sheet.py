@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from PIL import Image
 
@@ -41,15 +40,6 @@ _GAP, _HEADING, _CAPTION, _LINE = 0.05, 0.26, 0.17, 0.1
 _LEGEND = 0.17
 """Inches of a line of the legend."""
 _LEAST_TILE = 1.0
-
-
-class _Opaque(AxesImage):
-    """A picture in colours; vector files have no channel of transparency of it."""
-
-    def make_image(self, renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> Any:
-        """The pixels and their place; those that a file keeps as they are have three channels."""
-        pixels, *place = super().make_image(renderer, magnification, unsampled)
-        return (pixels[..., :3] if unsampled and pixels is not None else pixels, *place)
 
 
 @dataclass(frozen=True)
@@ -179,9 +169,7 @@ def _add_tile(
     zoom = side / max(size)
     width, height = (length * zoom for length in size)
     extent = (place[0], place[0] + width, place[1] + height, place[1])
-    picture = _Opaque(sheet, extent=extent, interpolation="none")
-    picture.set_data(tile.image)
-    sheet.add_image(picture).set_clip_path(sheet.patch)
+    sheet.imshow(tile.image, extent=extent, aspect="auto", interpolation="none")
     lines = [np.array([*corners, corners[0]]) * zoom + place for corners, _ in tile.outlines]
     colours = [colour for _, colour in tile.outlines]
     sheet.add_collection(

@@ -1,7 +1,6 @@
 """The report's figures in files and in the page: laid out once, dark ones as if drawn dark."""
 
 import base64
-import io
 import re
 
 import numpy as np
@@ -13,7 +12,6 @@ from tests.reports.test_reports_many import written
 from tests.support import synthetic
 from tests.support.measured import write_information, write_search
 from tokenlens.analyses.drawing.finished import Finished, recoloured, render
-from tokenlens.analyses.drawing.png import png
 from tokenlens.analyses.drawing.style import DARK, LIGHT
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.page import build_report
@@ -91,12 +89,3 @@ def test_a_png_stays_transparent_where_the_figure_is(tmp_path):
     with Image.open(tmp_path / "one.png") as one:
         assert one.mode == "RGBA"
         assert not np.asarray(one)[..., 3].any()
-
-
-@pytest.mark.parametrize("channels", [3, 4])
-def test_a_png_holds_the_pixels_it_was_given(channels):
-    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, channels), dtype=np.uint8)
-    with Image.open(io.BytesIO(png(pixels, 300))) as read:
-        read.load()
-        assert read.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-        assert np.array_equal(np.asarray(read), pixels)
