@@ -33,7 +33,7 @@ def identity(request: Request) -> dict[str, Any]:
         "device_name": _name(_device(request)),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "machine": machine(),
+        "machine": {key: told for key, told in machine().items() if key != "executable"},
     }
 
 
