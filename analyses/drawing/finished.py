@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -61,7 +62,7 @@ class Finished:
         return self._saved("svg", letters="path")
 
     def _png(self) -> bytes:
-        canvas = FigureCanvasAgg(self._figure)
+        canvas: Any = FigureCanvasAgg(self._figure)
         with without_glyph_warnings(), _dots(self._figure):
             canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())
@@ -72,7 +73,7 @@ class Finished:
 
     def _saved(self, kind: str, letters: str) -> bytes:
         dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        settings = {"svg.fonttype": letters, "svg.hashsalt": "tokenlens", "pdf.fonttype": 42}
+        settings: Any = {"svg.fonttype": letters, "svg.hashsalt": "tokenlens", "pdf.fonttype": 42}
         buffer = io.BytesIO()
         with mpl.rc_context(settings), without_glyph_warnings():
             self._figure.savefig(buffer, format=kind, dpi=_DOTS, metadata=dateless.get(kind))

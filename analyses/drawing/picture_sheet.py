@@ -180,7 +180,7 @@ def _add_tile(
     width, height = (length * zoom for length in size)
     extent = (place[0], place[0] + width, place[1] + height, place[1])
     picture = _Opaque(sheet, extent=extent, interpolation="none")
-    picture.set_data(tile.image)
+    picture.set_data(np.asarray(tile.image))
     sheet.add_image(picture).set_clip_path(sheet.patch)
     lines = [np.array([*corners, corners[0]]) * zoom + place for corners, _ in tile.outlines]
     colours = [colour for _, colour in tile.outlines]
