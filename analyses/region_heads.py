@@ -124,7 +124,6 @@ def plot(
         label = f"region tokens among\nthe top {percent(top)}"
         bar = figure.colorbar(cells, ax=axes, label=label, pad=0.02)
         bar.outline.set_visible(False)
-        bar.solids.set_rasterized(True)
         bar.ax.axhline(top, color=theme.accent, linewidth=1.5)
         bar.set_ticks([0, top, 1], labels=["0", "chance", "1"])
         share = percent(float(frame.to_numpy()[head, layer]))

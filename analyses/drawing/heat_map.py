@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,7 @@ def write_values(axes: Axes, mesh: QuadMesh, frame: pd.DataFrame, size: float) -
     """Write the values of a heat map into its cells with two digits, at a size in points."""
     mesh.update_scalarmappable()
     values = frame.to_numpy(dtype=np.float64)
-    for (row, column), colour in zip(np.ndindex(values.shape), mesh.get_facecolors(), strict=True):
+    for (row, column), colour in zip(np.ndindex(values.shape), mesh.get_facecolor(), strict=True):
         value = values[row, column]
         if np.isfinite(value):
             ink = "0.15" if _luminance(colour) > _BRIGHT else "w"
@@ -114,8 +115,8 @@ def write_values(axes: Axes, mesh: QuadMesh, frame: pd.DataFrame, size: float) -
             axes.text(*centre, f"{value:.2f}", color=ink, ha="center", va="center", fontsize=size)
 
 
-def _luminance(colour: np.ndarray) -> float:
+def _luminance(colour: Any) -> float:
     """Relative luminance of a colour, float64 [4], as the WCAG define it."""
-    rgb = colour[:3]
+    rgb = np.asarray(colour)[:3]
     linear = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])

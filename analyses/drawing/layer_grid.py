@@ -57,7 +57,6 @@ def plot_grid(
             cells, ax=axes, label=label, shrink=0.86, pad=0.02, extend=_beyond(frame, limits)
         )
         bar.outline.set_visible(False)
-        bar.solids.set_rasterized(not written)
         if chance is not None:
             bar.ax.axhline(chance, color=theme.accent, linewidth=1.5)
             ticks = [limits[0], chance, limits[1]]

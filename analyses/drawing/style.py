@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,7 @@ PAGE = 6.9
 SANS, SERIF = "sans-serif", "serif"
 _FAMILIES = {SANS: "DejaVu Sans", SERIF: "DejaVu Serif"}
 """Both ship with Matplotlib."""
-_LINES = {
+_LINES: Any = {
     "axes.axisbelow": True,
     "axes.grid": False,
     "axes.spines.left": True,

@@ -1,6 +1,7 @@
 """The report's figures in files and in the page: laid out once, dark ones as if drawn dark."""
 
 import base64
+import gc
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.support import synthetic
 from tests.support.measured import write_information, write_search
 from tokenlens.analyses.drawing.finished import Finished, recoloured, render
 from tokenlens.analyses.drawing.style import DARK, LIGHT
+from tokenlens.reports.collecting import collecting_less
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.page import build_report
 
@@ -61,6 +63,14 @@ def test_both_looks_of_a_plate_are_what_drawing_in_their_theme_gives(plates):
         for theme, uri in ((LIGHT, plate.light), (DARK, plate.dark)):
             assert alike(embedded(uri)) == alike(Finished(draw(theme)).outlined()), name
         assert alike(embedded(plate.light)) != alike(embedded(plate.dark))
+
+
+def test_the_collector_is_as_it_was_afterwards():
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with collecting_less():
+        assert gc.get_threshold()[0] > before[0][0]
+        assert gc.get_freeze_count() > before[1]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_only_whole_colours_of_the_theme_are_exchanged():
