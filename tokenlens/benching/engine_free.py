@@ -65,11 +65,11 @@ class EngineFree:
     def _decode(self, inner: Any, own: Callable[..., Any], given: dict[str, Any]) -> Any:
         """In place of the decoder's forward function: run the layers in parts."""
         arguments = {name: given.get(name) for name in _OF_TOKENS}
-        hidden, output = arguments.pop("inputs_embeds"), None
-        embedded = hidden
+        embedded: Tensor = arguments.pop("inputs_embeds")
+        hidden, output = embedded, None
         for layers, width in self.parts:
             inner.layers = layers
-            rows: Tensor = hidden if width <= hidden.shape[1] else embedded
+            rows = hidden if width <= hidden.shape[1] else embedded
             narrow = {name: _cut(value, width) for name, value in arguments.items()}
             output = own(
                 inputs_embeds=rows[:, :width],
