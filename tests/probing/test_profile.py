@@ -330,7 +330,7 @@ def test_reading_streams_one_shard_at_a_time(whole, monkeypatch):
     opened = []
     parquet = pq.ParquetFile
     monkeypatch.setattr(pq, "ParquetFile", lambda path: opened.append(path) or parquet(path))
-    rows = whole.rows()
+    rows = Profile(whole.directory).rows()
     next(rows)
     assert [path.name for path in opened] == ["shard-00000.parquet"]
 

@@ -26,8 +26,7 @@ def snapshot(model):
             for key, value in values.items()
             if key not in hooks and not key.startswith("_forward")
         }
-        forward = getattr(module.forward, "__func__", module.forward)
-        modules[name] = (forward, hooks, extras, others)
+        modules[name] = (module.forward.__func__, hooks, extras, others)
     return {
         "modules": modules,
         "config": copy.deepcopy(model.config.to_dict()),

@@ -74,8 +74,8 @@ class HaltError(Exception):
     """Stops a layer at its attention; `run_until_attention` catches it."""
 
 
-def run_until_attention(forward: Callable[..., Any], hidden: Tensor, **kwargs: Any) -> None:
-    """Run a layer's `forward` on `hidden` up to its attention: no mask, no cache, no gradient.
+def run_until_attention(layer: nn.Module, hidden: Tensor, **kwargs: Any) -> None:
+    """Run `layer` on `hidden` up to its attention: no mask, no cache, no gradient.
 
     A listener must expect the layer's attention with `halt`. The layer's own forward pass must
     follow: where accelerate offloads weights, that is what sends back those fetched here.
@@ -83,6 +83,6 @@ def run_until_attention(forward: Callable[..., Any], hidden: Tensor, **kwargs: A
     kwargs = {name: value for name, value in kwargs.items() if not isinstance(value, Cache)}
     try:
         with torch.no_grad():
-            forward(hidden, **{**kwargs, "attention_mask": None, "use_cache": False})
+            layer.forward(hidden, **{**kwargs, "attention_mask": None, "use_cache": False})
     except HaltError:
         return

@@ -1,6 +1,6 @@
 """Pruning engine: a context in which a model runs on fewer visual tokens.
 
-The model's own code runs, layer by layer; every decoder layer is given only the tokens that are
+The model's own code runs, layer by layer; hooks give every decoder layer only the tokens that are
 left, with the masks and positions the model made for them. See `prefill` for what happens at a
 stage, `continuation` for decoding, and `refusals` for what the engine cannot do correctly and
 therefore refuses.
@@ -8,7 +8,7 @@ therefore refuses.
 
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,6 @@ from tokenlens.pruning.cost.decoder_cost import windows
 from tokenlens.pruning.layer_call import LayerCall, Place
 from tokenlens.pruning.positions import Rotary
 from tokenlens.pruning.prefill import Prefill
-from tokenlens.pruning.projections import replace_forward
 from tokenlens.pruning.scoring import Prompt
 from tokenlens.pruning.session_context import SessionContext
 from tokenlens.pruning.tokens import Slots
@@ -133,7 +132,7 @@ def _sole_user(module: nn.Module) -> Iterator[None]:
 
 
 class _Session:
-    """One pruning context, and the state of the current forward pass."""
+    """One pruning context: its hooks, and the state of the current forward pass."""
 
     def __init__(
         self, model: PreTrainedModel, schedule: Schedule, recorded: Sequence[Tensor] | None
@@ -187,7 +186,7 @@ class _Session:
         return args, {**kwargs, "interpolate_pos_encoding": True}
 
     def attach(self, stack: ExitStack) -> None:
-        """Stand between the model and its layers until `stack` is left."""
+        """Register every hook; `stack` removes them again."""
 
         def own(handle: torch.utils.hooks.RemovableHandle) -> None:
             stack.callback(handle.remove)
@@ -196,10 +195,10 @@ class _Session:
         own(self._model.register_forward_hook(self._after_model, always_call=True))
         own(decoder(self._model).register_forward_pre_hook(self._before_decoder, with_kwargs=True))
         for number, layer in enumerate(self._layers, start=1):
-            place = Place.of(number, layer)
-            left = number <= self.context.featured or number in self.context.read_at
-            run = self._run_and_leave_layer if left else self._run_layer
-            replace_forward(stack, layer, partial(run, place))
+            before = partial(self._before_layer, Place.of(number, layer))
+            own(layer.register_forward_pre_hook(before, with_kwargs=True))
+            if number <= self.context.featured or number in self.context.read_at:
+                own(layer.register_forward_hook(partial(self._after_layer, number)))
         if self.context.rotary.module is not None:
             own(
                 self.context.rotary.module.register_forward_hook(
@@ -284,22 +283,21 @@ class _Session:
         self._current(module).enter_decoder(kwargs)
         return args, kwargs
 
-    def _run_layer(self, place: Place, *args: Any, **kwargs: Any) -> Any:
-        """In place of a layer's forward function: run it on the tokens that are left."""
+    def _before_layer(
+        self, place: Place, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         run = self._current(place.layer)
         call, hidden = LayerCall.of(place, args, kwargs)
         note_tokens(whole=False)  # other observers ignore the layers that run here for scoring
         hidden, arguments = run.enter(call, hidden)
         note_tokens(whole=run.whole)
-        return place.forward(hidden, **arguments)
+        return (hidden,), arguments
 
-    def _run_and_leave_layer(self, place: Place, *args: Any, **kwargs: Any) -> Any:
-        """The same for a layer after which something happens to its output."""
-        output = self._run_layer(place, *args, **kwargs)
-        run = self._current(place.layer)
+    def _after_layer(self, number: int, layer: nn.Module, _: tuple[Any, ...], output: Any) -> Any:
+        run = self._current(layer)
         if isinstance(output, Tensor):
-            return run.leave(place.number, output)
-        return (run.leave(place.number, output[0]), *output[1:])
+            return run.leave(number, output)
+        return (run.leave(number, output[0]), *output[1:])
 
     def _current(self, module: nn.Module) -> Prefill | Continuation:
         self._check_context()

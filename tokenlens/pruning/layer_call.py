@@ -1,7 +1,6 @@
 """One call of a decoder layer, in terms that hold for every family."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -14,14 +13,12 @@ class Place(NamedTuple):
     Attributes:
         number: counted from 1.
         layer: the module.
-        forward: its own forward function.
         attention: its self-attention.
         causal: whether a row sees no later key where the mask does not say.
     """
 
     number: int
     layer: nn.Module
-    forward: Callable[..., Any]
     attention: nn.Module
     causal: bool
 
@@ -29,9 +26,7 @@ class Place(NamedTuple):
     def of(cls, number: int, layer: nn.Module) -> Self:
         """The layer `number` (counted from 1) as it is now."""
         attention = layer.get_submodule("self_attn")
-        return cls(
-            number, layer, layer.forward, attention, bool(getattr(attention, "is_causal", True))
-        )
+        return cls(number, layer, attention, bool(getattr(attention, "is_causal", True)))
 
 
 class LayerCall(NamedTuple):
@@ -49,7 +44,7 @@ class LayerCall(NamedTuple):
     ) -> tuple["LayerCall", Tensor]:
         """The call and its hidden states, passed by position or by keyword."""
         if len(args) > 1:
-            names = list(inspect.signature(place.forward).parameters)
+            names = list(inspect.signature(place.layer.forward).parameters)
             kwargs = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
         if args:
             return cls(place, kwargs), args[0]

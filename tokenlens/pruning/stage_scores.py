@@ -98,7 +98,7 @@ class StageScores:
         self._context.listener.expect(call.attention, reader, halt=True)
         few = rows.order if 2 * rows.order.shape[1] < slots.width else None
         with for_scores(call.attention, few) as spared:
-            run_until_attention(call.place.forward, tokens.hidden, **arguments)
+            run_until_attention(call.place.layer, tokens.hidden, **arguments)
         queries = slots.lengths if few is None else rows.counts
         self._costs.projected(slots, queries if spared else None)
         self.check_heard(call.number)
