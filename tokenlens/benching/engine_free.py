@@ -13,8 +13,8 @@ from tokenlens.benching.timing import Tower, Turn, peak_bytes
 from tokenlens.models.structure import decoder
 from tokenlens.pruning.projections import replace_forward
 
-_OF_TOKENS = ("inputs_embeds", "attention_mask", "position_ids", "cache_position")
-"""Arguments of a decoder whose last axis is the tokens; but of the embeddings the last but one."""
+_OF_TOKENS = ("attention_mask", "position_ids", "cache_position")
+"""Arguments of a decoder whose last axis is the tokens."""
 
 
 class EngineFree:
@@ -65,7 +65,7 @@ class EngineFree:
     def _decode(self, inner: Any, own: Callable[..., Any], given: dict[str, Any]) -> Any:
         """In place of the decoder's forward function: run the layers in parts."""
         arguments = {name: given.get(name) for name in _OF_TOKENS}
-        embedded: Tensor = arguments.pop("inputs_embeds")
+        embedded: Tensor = given["inputs_embeds"]
         hidden, output = embedded, None
         for layers, width in self.parts:
             inner.layers = layers
