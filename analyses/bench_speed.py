@@ -13,7 +13,8 @@ from tokenlens.benching.records import Bench
 from tokenlens.storage.files import write_bytes
 
 from .drawing.canvas import single
-from .drawing.style import LIGHT, PAGE, Theme, render, shorten, themed
+from .drawing.finished import render
+from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
 
 _KINDS = {"efficiency": ("pruned", "o"), "engine-free efficiency": ("engine-free", "D")}
 

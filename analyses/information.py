@@ -2,34 +2,27 @@
 
     tokenlens information --limit 100
 
-`compute` measures (`tokenlens.evaluation.information`), `plot` draws one curve per task and over
-all samples, `overview` all curves over all samples. With 95 % bootstrap intervals, they show the
-divergence from the unpruned model's next-token distributions (KL, in nats per answer token), and
-the share of answer tokens that are still the most likely.
+`compute` takes the curves of an information profile (`tokenlens.information`), `plot` draws one
+curve per task and over all samples, `overview` all curves over all samples. With 95 % bootstrap
+intervals, they show the divergence from the unpruned model's next-token distributions (KL, in nats
+per answer token), and the share of answer tokens that are still the most likely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tokenlens.evaluation.information.curves import MEASURES, horizon_layer
-from tokenlens.evaluation.information.measure import information
+from tokenlens.evaluation.information.curves import MEASURES, Information, horizon_layer
 from tokenlens.wording.figures import percent
 
 from .drawing.style import LIGHT, Theme, fit, layer_ticks, legend_columns, themed
 from .studies.paired_difference import markdown_table
-
-if TYPE_CHECKING:
-    from tokenlens.models.vlm import VLM
-    from tokenlens.samples.sample import Sample
 
 MEANINGS = MappingProxyType(
     {
@@ -51,16 +44,8 @@ GROUPS = MappingProxyType(
 AXES = {"kl": "KL (nats per token)", "agreement": "tokens that stay"}
 
 
-def compute(
-    vlm: VLM,
-    samples: Sequence[Sample],
-    out: Path | None = None,
-    *,
-    batch_size: int = 8,
-    show_progress: bool = False,
-) -> pd.DataFrame:
-    """The curves of a model, as `Information.table` gives them."""
-    found = information(vlm, samples, out, batch_size=batch_size, show_progress=show_progress)
+def compute(found: Information) -> pd.DataFrame:
+    """The curves of an information profile, as `Information.table` gives them."""
     return found.table()
 
 

@@ -17,9 +17,8 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from tokenlens.errors import ResultsError
-from tokenlens.registry import DISPOSALS
 from tokenlens.schedule import Schedule, Stage
-from tokenlens.schedule.disposal_kinds import merge_count
+from tokenlens.schedule.disposal_kinds import disposal_kind, merge_count
 from tokenlens.schedule.stage_words import stage_name
 
 from .drawing.picture_sheet import (
@@ -80,7 +79,7 @@ def token_fates(
         grouped = stage.disposal in ("merge", "bypass")
         merged = merge_count(stage.merge, len(rest)) if grouped else 0
         seeds = rest[((np.arange(merged) + 0.5) * len(rest) / max(1, merged)).astype(np.int64)]
-        bypass = DISPOSALS[stage.disposal].returns
+        bypass = disposal_kind(stage.disposal).returns
         fate[rest] = Fate.ASIDE if bypass else Fate.GONE
         fate[seeds] = Fate.SEED
         fate[kept] = np.where(aside[kept], Fate.BACK, Fate.KEPT)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing.canvas import panels
+from .drawing.heat_map import lined_heat_map
 from .drawing.style import LIGHT, Theme, fit, layer_ticks, themed
 
 if TYPE_CHECKING:
@@ -48,27 +49,23 @@ def plot(
         for (budget, part), panel in zip(budgets.items(), grid[:, 0], strict=True):
             wide = part.pivot(index="method", columns="layer", values="share")
             wide = wide.loc[part["method"].unique()]
-            sns.heatmap(
+            mesh = lined_heat_map(
+                panel,
                 100 * wide,
-                ax=panel,
-                vmin=0,
-                vmax=100,
-                cmap=theme.sequential,
-                cbar=False,
-                linewidths=0.4,
-                linecolor=theme.paper,
-                xticklabels=False,
-                yticklabels=[fit(str(method), theme.width / 4, 7.5) for method in wide.index],
+                limits=(0, 100),
+                colours=theme.sequential,
+                gap=0.4,
+                ground=theme.paper,
             )
-            panel.set(xlabel="", ylabel="")
+            names = [fit(str(method), theme.width / 4, 7.5) for method in wide.index]
+            panel.set_yticks(np.arange(len(names)) + 0.5, names, va="center")
             panel.set_title(fit(budget, theme.width / 2, 8.5))
             panel.tick_params(length=0)
-            panel.tick_params(axis="y", rotation=0)
         layer_ticks(
             panel, list(wide.columns), (), theme, "x", most=theme.across(0.4, 16), offset=-0.5
         )
         figure.supxlabel("layer", fontsize=8)
-        bar = figure.colorbar(grid[0, 0].collections[0], ax=grid[:, 0], fraction=0.03, pad=0.02)
+        bar = figure.colorbar(mesh, ax=grid[:, 0], fraction=0.03, pad=0.02)
         bar.set_label("visual tokens,\n% of unpruned")
         bar.outline.set_visible(False)
         bar.set_ticks([0, 25, 50, 75, 100])

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -24,6 +23,7 @@ from tokenlens.measures.overlap import region_scores
 from tokenlens.wording.figures import percent
 
 from .drawing.canvas import single
+from .drawing.heat_map import heat_map
 from .drawing.style import LIGHT, Theme, layer_ticks, themed
 
 if TYPE_CHECKING:
@@ -113,15 +113,7 @@ def plot(
         cell = (theme.width - 1.1) / frame.shape[1]
         height = 0.95 + min(4.0, max(0.75, len(frame) * min(cell, 0.25)))
         figure, axes = single(ax, (theme.width, height))
-        sns.heatmap(
-            frame,
-            ax=axes,
-            vmin=0,
-            vmax=1,
-            cmap=theme.sequential,
-            rasterized=True,
-            cbar_kws={"label": f"region tokens among\nthe top {percent(top)}", "pad": 0.02},
-        )
+        cells = heat_map(axes, frame, limits=(0, 1), colours=theme.sequential)
         look: dict[str, Any] = {
             "fill": False,
             "edgecolor": theme.accent,
@@ -129,11 +121,11 @@ def plot(
             "clip_on": False,
         }
         axes.add_patch(Rectangle((layer, head), 1, 1, **look))
-        bar = axes.collections[0].colorbar
-        if bar is not None:
-            bar.outline.set_visible(False)
-            bar.ax.axhline(top, color=theme.accent, linewidth=1.5)
-            bar.set_ticks([0, top, 1], labels=["0", "chance", "1"])
+        label = f"region tokens among\nthe top {percent(top)}"
+        bar = figure.colorbar(cells, ax=axes, label=label, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.axhline(top, color=theme.accent, linewidth=1.5)
+        bar.set_ticks([0, top, 1], labels=["0", "chance", "1"])
         share = percent(float(frame.to_numpy()[head, layer]))
         best = f"best: layer {layer + 1}, head {head + 1}, {share}"
         axes.set(xlabel=f"layer ({best})", ylabel="head")

@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     app.command(
         "bench",
-        epilog="Example: tokenlens bench --like qwen2-vl-2b --layers 16 --tokens 576,2304 "
+        epilog="Example: tokenlens bench --like qwen2-vl-2b --layers 8 --tokens 576,2304 "
         "--methods swiftvlm,fastv --budget 33%,22%",
     )(bench)
 
@@ -91,8 +91,8 @@ def bench(
     """Time pruned models, the unpruned one and the engine-free layers in turn, in one run.
 
     Efficiency is (unpruned time ÷ pruned time) ÷ (unpruned MACs ÷ pruned MACs) of the prefill: 1
-    where time falls as MACs do. --out is the JSON file; the plot goes beside it. The same command
-    continues where it was interrupted.
+    where time falls as MACs do. --out is the JSON file; table and plot go beside it. The same
+    command continues where it was interrupted.
     """
     from tokenlens.benching.request import Request, counts, names
     from tokenlens.storage.output_paths import bench_file
@@ -140,17 +140,23 @@ def _measure_and_show(request: "Request", path: Path) -> None:
     with importing():
         from tokenlens.analyses.bench_speed import draw
         from tokenlens.benching.bench import run_bench
-    from tokenlens.benching.records import HEADINGS, table_rows
+    from tokenlens.benching.records import HEADINGS, markdown, table_rows
+    from tokenlens.storage.files import write_text
 
     found = run_bench(request, path, lambda cell: announce(f"timing {cell}"))
     results(identity=found.identity, rows=found.rows)
     title = "Beside the unpruned model: ratios, of efficiency with quartiles"
-    table = Table(*HEADINGS, title=title, title_justify="left", box=None)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold", min_width=len(heading))
     for row in table_rows(found):
         table.add_row(*row)
     console.print(table)
     if any(row["estimate"] for row in found.rows):
         console.print("Estimates are of token counts: those weights do not fit into memory.")
     wrote("bench", path)
+    table_file = path.with_suffix(".md")
+    write_text(table_file, markdown(found) + "\n")
+    wrote("table", table_file)
     for drawn in draw(found, path):
         wrote("plot", drawn)

@@ -24,8 +24,8 @@ def report(
     directories: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Directories that profile, run, information or tune wrote, several of each too; "
-            "default: the newest under ./tokenlens-out."
+            help="Directories that profile, run, information or tune wrote, several of each too, "
+            "and the file that bench wrote; default: the newest under ./tokenlens-out."
         ),
     ] = None,
     schedule: Annotated[
@@ -70,6 +70,7 @@ def report(
         further=runs.further,
         information=runs.information,
         tuning=runs.tuning,
+        bench=runs.bench,
     )
     shown = {figure.with_suffix("") for figure in files.figures}
     console.print(f"{len(shown)} figures as PNG and SVG in {files.html.parent / 'figures'}")

@@ -34,12 +34,11 @@ _SCRIPTS = {
 }
 
 
-@contextmanager
-def fitting_fonts(figure: Figure) -> Iterator[None]:
-    """Give every text of a figure fonts that have its letters; draw the figure inside.
+def fit_fonts(figure: Figure) -> None:
+    """Give every text of a figure fonts that have its letters.
 
     Warns with `MissingScriptWarning`, a line for each script that no installed font has, in place
-    of Matplotlib's line for each letter.
+    of Matplotlib's line for each letter (see `without_glyph_warnings`).
     """
     scripts = set()
     for text in figure.findobj(Text):
@@ -54,6 +53,11 @@ def fitting_fonts(figure: Figure) -> Iterator[None]:
             MissingScriptWarning,
             stacklevel=3,
         )
+
+
+@contextmanager
+def without_glyph_warnings() -> Iterator[None]:
+    """Context in which Matplotlib says nothing of letters without a font; see `fit_fonts`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ ")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from .canvas import single
+from .heat_map import heat_map, lined_heat_map, write_values
 from .style import Theme, layer_ticks, themed
 
 _LEAST_CELL = 0.27
@@ -43,33 +44,23 @@ def plot_grid(
         width = max(0.8 * theme.width, min(theme.width, 3.5))
         written = (width - 1.1) / len(frame) >= _LEAST_CELL
         figure, axes = single(ax, (width, width * 0.84))
-        sns.heatmap(
-            frame,
-            ax=axes,
-            vmin=limits[0],
-            vmax=limits[1],
-            cmap=colours,
-            square=True,
-            linewidths=0.6 if written else 0,
-            linecolor=theme.paper,
-            rasterized=not written,
-            annot=written,
-            fmt=".2f",
-            annot_kws={"fontsize": 6},
-            cbar_kws={
-                "label": label,
-                "shrink": 0.86,
-                "pad": 0.02,
-                "extend": _beyond(frame, limits),
-            },
+        cells: ScalarMappable
+        if written:
+            cells = lined_heat_map(
+                axes, frame, limits=limits, colours=colours, gap=0.6, ground=theme.paper
+            )
+            axes.set_aspect("equal")
+            write_values(axes, cells, frame, 6)
+        else:
+            cells = heat_map(axes, frame, limits=limits, colours=colours, square=True)
+        bar = figure.colorbar(
+            cells, ax=axes, label=label, shrink=0.86, pad=0.02, extend=_beyond(frame, limits)
         )
-        bar = axes.collections[0].colorbar
-        if bar is not None:
-            bar.outline.set_visible(False)
-            if chance is not None:
-                bar.ax.axhline(chance, color=theme.accent, linewidth=1.5)
-                ticks = [limits[0], chance, limits[1]]
-                bar.set_ticks(ticks, labels=[f"{limits[0]:.2g}", "chance", f"{limits[1]:.2g}"])
+        bar.outline.set_visible(False)
+        if chance is not None:
+            bar.ax.axhline(chance, color=theme.accent, linewidth=1.5)
+            ticks = [limits[0], chance, limits[1]]
+            bar.set_ticks(ticks, labels=[f"{limits[0]:.2g}", "chance", f"{limits[1]:.2g}"])
         axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
         for axis, layers in (("x", frame.columns), ("y", frame.index)):
             layer_ticks(

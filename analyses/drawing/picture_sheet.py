@@ -133,6 +133,7 @@ def plot_sheet(
         total = bottom + under + foot
         sheet = Figure(figsize=(theme.width, total)).add_axes((0, 0, 1, 1)) if ax is None else ax
         sheet.set_axis_off()
+        sheet.set(xticks=[], yticks=[])  # else they are made, though not shown
         for strip, top in zip(strips, tops, strict=True):
             zoom = side / max(strip.size)
             title = fit(strip.title, theme.width, 8.5)

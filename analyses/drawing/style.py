@@ -6,28 +6,41 @@ because names of tasks and schedules come from the user.
 
 from __future__ import annotations
 
-import io
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from .fonts import fitting_fonts
 
 PAGE = 6.9
 """Inches: the width of both columns of a two-column paper."""
 SANS, SERIF = "sans-serif", "serif"
 _FAMILIES = {SANS: "DejaVu Sans", SERIF: "DejaVu Serif"}
 """Both ship with Matplotlib."""
+_LINES: Any = {
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "axes.spines.left": True,
+    "axes.spines.bottom": True,
+    "axes.spines.right": True,
+    "axes.spines.top": True,
+    "grid.linestyle": "-",
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "xtick.bottom": True,
+    "xtick.direction": "out",
+    "xtick.top": False,
+    "ytick.direction": "out",
+    "ytick.left": True,
+    "ytick.right": False,
+}
+"""Settings of Matplotlib that are the same in every theme, whatever a reader's own are."""
 _WIDE, _NARROW = "mMwW@%—…", " .,:;!|'()[]/ijltfI"
-_DOTS = 300
-"""Per inch, of PNG and of the pixels inside the other files."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ def themed(theme: Theme) -> Iterator[None]:
     """Context in which figures are drawn in this theme, at the sizes of a paper."""
     with mpl.rc_context(
         {
-            **sns.axes_style("ticks"),
+            **_LINES,
             "font.family": theme.font,
             "font.sans-serif": [_FAMILIES[SANS]],
             "font.serif": [_FAMILIES[SERIF]],
@@ -122,37 +135,6 @@ def themed(theme: Theme) -> Iterator[None]:
         yield
 
 
-def render(figure: Figure, suffix: str) -> bytes:
-    """A figure as a file: ".svg", ".pdf" or ".png" (300 dots per inch).
-
-    Letters stay letters that other programs can find and change: in SVG as text, in PDF with the
-    font embedded (TrueType). The same figure gives the same bytes, with the same fonts installed:
-    no date and no random identifiers are written.
-    """
-    return _rendered(figure, suffix, letters="none")
-
-
-def outlined(figure: Figure) -> bytes:
-    """A figure as SVG with letters as outlines, which looks alike whatever fonts a reader has."""
-    return _rendered(figure, ".svg", letters="path")
-
-
-def _rendered(figure: Figure, suffix: str, letters: str) -> bytes:
-    dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with (
-        mpl.rc_context({"svg.fonttype": letters, "svg.hashsalt": "tokenlens", "pdf.fonttype": 42}),
-        fitting_fonts(figure),
-    ):
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer,
-            format=suffix.removeprefix("."),
-            dpi=_DOTS,
-            metadata=dateless.get(suffix, {}),
-        )
-    return buffer.getvalue()
-
-
 def layer_ticks(
     axes: Axes,
     layers: Sequence[int],
@@ -179,6 +161,8 @@ def layer_ticks(
     which = axes.xaxis if axis == "x" else axes.yaxis
     which.set_ticks([layer + offset for layer in shown], [str(layer) for layer in shown])
     for layer, label in zip(shown, which.get_ticklabels(), strict=True):
+        if axis == "y":
+            label.set_verticalalignment("center")
         if layer in chosen:
             label.set_color(theme.accent)
             label.set_fontweight("bold")

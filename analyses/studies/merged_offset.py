@@ -31,7 +31,8 @@ from tokenlens.storage.output_claims import figure_target
 
 from .. import merged_change
 from ..drawing.canvas import panels
-from ..drawing.style import LIGHT, Theme, render, shorten, themed
+from ..drawing.finished import render
+from ..drawing.style import LIGHT, Theme, shorten, themed
 from . import command
 from .group_changes import GroupChanges, check_schedule, group_changes
 from .paired_difference import markdown_table

@@ -16,7 +16,8 @@ from tokenlens.analyses import (
     shallow_deep_overlap,
     tokens_per_layer,
 )
-from tokenlens.analyses.drawing.style import DARK, LIGHT, layer_ticks, render
+from tokenlens.analyses.drawing.finished import render
+from tokenlens.analyses.drawing.style import DARK, LIGHT, layer_ticks
 from tokenlens.analyses.drawing.token_raster import few_colours, lay_over, rasterise
 from tokenlens.analyses.importance_maps import Scale
 from tokenlens.analyses.kept_tokens import Fate, token_fates

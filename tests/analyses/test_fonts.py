@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from tokenlens.analyses.drawing import fonts
-from tokenlens.analyses.drawing.style import render
+from tokenlens.analyses.drawing.finished import render
 from tokenlens.errors import MissingScriptWarning
 
 

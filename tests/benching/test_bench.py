@@ -52,6 +52,7 @@ def test_efficiency_is_the_saving_of_time_beside_that_of_macs() -> None:
     found = ratios({"unpruned": slow, "pruned": fast, "engine-free": fast}, 0.25)
     assert found["efficiency"] == {"median": 0.5, "low": 0.5, "high": 0.5}
     assert found["engine-free efficiency"]["median"] == 0.5
+    assert ratios({"unpruned": slow, "pruned": fast}, 0.25, 3.0)["whole"]["median"] == 0.75
 
 
 def test_a_finished_file_is_read_and_an_unfinished_one_continued(

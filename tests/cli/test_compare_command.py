@@ -10,8 +10,9 @@ from PIL import Image
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import BudgetError, ProfileError, ScheduleError
 from tokenlens.evaluation.comparing.arm_names import budgets_of
-from tokenlens.evaluation.comparing.arms import OWN, comparison_arms, profile_for
+from tokenlens.evaluation.comparing.arms import comparison_arms, profile_for
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
+from tokenlens.evaluation.comparing.summary import OWN
 from tokenlens.models.loading import load
 from tokenlens.probing.profiling import profile_samples
 from tokenlens.registry import METHODS

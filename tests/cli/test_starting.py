@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.support import synthetic
+from tests.support.measured import write_information, write_search
 from tests.support.repository import ROOT
 
 HEAVY = ("torch", "transformers")
@@ -15,6 +17,13 @@ LISTING = [
     ["models"], ["methods"], ["benchmarks"], ["env"], ["--version"], ["run", "--help"],
     ["models", "--json"], ["methods", "--json"],
 ]  # fmt: skip
+MEASURED = ["profile", "results", "information", "search"]
+READING = {
+    "a report": ["report", *MEASURED, "--out", "page", "--pictures", "1", "--figures"],
+    "a report of two comparisons": ["report", "results", "again", "--out", "two"],
+    "figures": ["figures", *MEASURED, "--out", "figures", "--pictures", "1", "--formats", "png"],
+    "citations": ["cite", *MEASURED],
+}
 REFUSED: dict[str, list[str]] = {
     "no data": ["profile", "--data", "nowhere.jsonl"],
     "an empty folder of data": ["profile", "--data", "empty"],
@@ -98,10 +107,16 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "nothing.jsonl").write_text("\n")
     (folder / "outline").mkdir()
     Image.new("RGB", (9, 9)).save(folder / "dot.png")
+    samples = [synthetic.sample(index, folder / "pictures") for index in range(3)]
+    synthetic.write_profile(folder / "profile", samples, heads=True)
+    for name in ("results", "again"):
+        synthetic.write_results(folder / name, samples)
+    write_information(folder / "information")
+    write_search(folder / "search")
     (folder / "plan.json").write_text((ROOT / "tests/stored/schema-1/schedule.json").read_text())
     bundled = ROOT / "data" / "tiny-qwen2-vl"
     (folder / "outline" / "config.json").write_text((bundled / "config.json").read_text())
-    commands = [*LISTING, *REFUSED.values()]
+    commands = [*LISTING, *READING.values(), *REFUSED.values()]
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM], input=json.dumps(commands), cwd=folder,
         capture_output=True, text=True, check=True, timeout=300,
@@ -112,6 +127,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("arguments", LISTING, ids=" ".join)
 def test_listing_imports_nothing_heavy(arguments: list[str], ended: dict[str, Any]) -> None:
     assert ended[str(arguments)] == [0, "", []]
+
+
+@pytest.mark.parametrize("name", READING)
+def test_what_was_measured_is_shown_without_heavy_imports(name: str, ended: dict[str, Any]) -> None:
+    assert ended[str(READING[name])] == [0, "", []]
 
 
 @pytest.mark.parametrize("name", REFUSED)

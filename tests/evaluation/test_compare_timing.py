@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-import tokenlens.evaluation.comparing.timing as timing_module
+import tokenlens.evaluation.comparing.timed_arms as timing_module
 import tokenlens.evaluation.running.generation as asking_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.evaluation.comparing.compare import compare
-from tokenlens.evaluation.comparing.timing import Timing, time_arms
+from tokenlens.evaluation.comparing.timed_arms import time_arms
+from tokenlens.evaluation.comparing.timing import Timing
 from tokenlens.evaluation.running.generation import answer
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.shared_features import shared_features

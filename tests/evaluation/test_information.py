@@ -9,8 +9,8 @@ import tokenlens as tl
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, ResultsError
 from tokenlens.evaluation.information import measure
-from tokenlens.evaluation.information.arms import CURVES, Arms, frozen_in
-from tokenlens.evaluation.information.curves import Information
+from tokenlens.evaluation.information.arms import Arms, frozen_in
+from tokenlens.evaluation.information.curves import CURVES, Information
 from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
 from tokenlens.evaluation.running.generation import answer_tokens
 from tokenlens.models.batch import Batch

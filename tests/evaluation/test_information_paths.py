@@ -12,7 +12,8 @@ from tokenlens.errors import ResultsError
 from tokenlens.evaluation.information import paths as measured_paths
 from tokenlens.evaluation.information.answered import Answered
 from tokenlens.evaluation.information.curves import Information
-from tokenlens.evaluation.information.paths import SHARES, PathLosses, path_arms
+from tokenlens.evaluation.information.path_losses import PathLosses
+from tokenlens.evaluation.information.paths import SHARES, path_arms
 from tokenlens.models.prompt_lengths import typical_prompt
 from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.schedule import Scorer

@@ -15,7 +15,7 @@ from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import SampleError
 from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import Comparison
-from tokenlens.evaluation.comparing.timing import timed_rows
+from tokenlens.evaluation.comparing.timed_arms import timed_rows
 from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.models.loading import load
 from tokenlens.models.vlm import VLM

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tokenlens.probing.profile as profile_module
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tokenlens.errors import OutputError, ProbeError, ProfileError, SampleError
 from tokenlens.measures.regions import region_tokens
@@ -329,9 +330,26 @@ def test_reading_streams_one_shard_at_a_time(whole, monkeypatch):
     opened = []
     parquet = pq.ParquetFile
     monkeypatch.setattr(pq, "ParquetFile", lambda path: opened.append(path) or parquet(path))
-    rows = whole.rows()
+    rows = Profile(whole.directory).rows()
     next(rows)
     assert [path.name for path in opened] == ["shard-00000.parquet"]
+
+
+def test_a_small_profile_is_read_once_and_a_large_one_every_time(whole, monkeypatch):
+    opened = []
+    parquet = pq.ParquetFile
+    monkeypatch.setattr(pq, "ParquetFile", lambda path: opened.append(path) or parquet(path))
+    small = Profile(whole.directory)
+    next(small.rows())  # a reader that stops keeps nothing
+    first, second = list(small.rows()), list(small.rows())
+    assert len(first) == len(second) == COUNT
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    shards = len(small._reader.shards)
+    assert len(opened) == 1 + shards
+    monkeypatch.setattr(profile_module, "_SMALL", 0)
+    large = Profile(whole.directory)
+    assert [row.id for row in large.rows()] == [row.id for row in large.rows()]
+    assert len(opened) == 1 + 3 * shards
 
 
 def test_a_profile_of_another_importance(vlm, manifest, whole, tmp_path):

@@ -32,6 +32,7 @@ SECTIONS = [
     "kept",
     "results",
     "tuning",
+    "speed",
     "citations",
     "provenance",
 ]

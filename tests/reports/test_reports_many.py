@@ -2,7 +2,8 @@
 
 from tests.support import synthetic
 from tokenlens.analyses import layers_by_method, methods_at_budgets
-from tokenlens.analyses.drawing.style import DARK, LIGHT, render
+from tokenlens.analyses.drawing.finished import render
+from tokenlens.analyses.drawing.style import DARK, LIGHT
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.tables import OTHER, budget_tables
 from tokenlens.reports.page import build_report

@@ -6,11 +6,18 @@ import pytest
 
 from tests.reports.test_reports import HOSTILE, Page
 from tests.support import synthetic
-from tests.support.measured import HORIZON, searched, write_information, write_search
+from tests.support.measured import (
+    HORIZON,
+    searched,
+    write_bench,
+    write_information,
+    write_search,
+)
 from tokenlens.errors import ResultsError
+from tokenlens.reports.inputs import read_inputs
 from tokenlens.reports.page import build_report
 from tokenlens.reports.paper_figures import draw_figures
-from tokenlens.storage.output_paths import Runs
+from tokenlens.storage.output_paths import Runs, find_runs
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -59,6 +66,39 @@ def test_without_them_the_page_says_which_command_makes_them(folders):
     html = report(folders, information=None, tuning=None)
     assert "tokenlens information" in section(html, "information")
     assert "tokenlens tune" in section(html, "tuning")
+
+
+def test_a_bench_has_a_section(folders, tmp_path):
+    html = report(folders, bench=write_bench(tmp_path / "bench.json"))
+    used = Page(section(html, "speed"))
+    assert "Medians of 9 rounds on a CPU, 2 threads: synthetic, float32." in used.text
+    assert "0.970 [0.95, 0.99]" in used.text
+    assert len(used.all("img")) == 2, "light and dark"
+    assert "tokenlens bench" in section(report(folders), "speed")
+
+
+def test_a_bench_of_counts_says_that_nothing_was_timed(folders, tmp_path):
+    counted = write_bench(tmp_path / "bench.json", estimate=True, model=None)
+    used = Page(section(report(folders, bench=counted), "speed"))
+    assert "random weights in the shape of qwen2-vl-2b (8 layers)" in used.text
+    assert "nothing was timed" in used.text
+    assert not used.all("img")
+
+
+def test_a_bench_is_found_beside_the_newest_results_or_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    samples = [synthetic.sample(index, tmp_path / "pictures") for index in range(2)]
+    results = synthetic.write_results(tmp_path / "tokenlens-out" / "m" / "results", samples)
+    assert find_runs([]).bench is None
+    beside = write_bench(tmp_path / "tokenlens-out" / "m" / "bench.json")
+    assert find_runs([]).bench.resolve() == beside
+    assert find_runs([results]).bench is None
+    other = write_bench(tmp_path / "other.json")
+    assert find_runs([results, other]).bench == other
+    with pytest.raises(ResultsError, match="a report has room for one"):
+        find_runs([other, beside])
+    with pytest.raises(ResultsError, match="is no bench"):
+        read_inputs(None, None, results, bench=results / "manifest.json")
 
 
 def test_names_of_a_search_and_of_tasks_are_escaped(folders, tmp_path):

@@ -160,7 +160,7 @@ def test_results_of_before_there_were_metrics_still_load(tmp_path: Path) -> None
 
     from tests.support import synthetic
     from tokenlens.evaluation.running.results import Results
-    from tokenlens.probing.sample_rows import SEVERAL_COLUMNS
+    from tokenlens.probing.sample_columns import SEVERAL_COLUMNS
 
     samples = [synthetic.sample(index, tmp_path / "pictures") for index in range(3)]
     folder = synthetic.write_results(tmp_path / "results", samples)

@@ -1,4 +1,4 @@
-"""An information profile and a search written without a model, for the report and its figures."""
+"""An information profile, a search and a bench, written without a model for the report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from tests.support import synthetic
-from tokenlens.evaluation.information.arms import CURVES
-from tokenlens.evaluation.information.curves import MEASURES
+from tokenlens.benching.records import Bench
+from tokenlens.benching.request import Cell
+from tokenlens.evaluation.information.curves import CURVES, MEASURES
 from tokenlens.storage.seals import write_sealed
 from tokenlens.storage.shards import ShardStore
 from tokenlens.tuning.goal import Goal
@@ -70,6 +71,25 @@ def searched(goal: Goal | None = None, name: str = "fastv") -> Tuning:
     held = {1: HeldOut(0.65, 0.6, 0.7), 2: HeldOut(0.85, 0.8, 0.9)}
     cautions = ("these samples are synthetic",)
     return Tuning(goal or Goal.of("50%"), (*trials, lost), 40, held, 20, cautions=cautions)
+
+
+def write_bench(path: Path, *, estimate: bool = False, model: str | None = "synthetic") -> Path:
+    """The file of a bench of one method."""
+    identity = {
+        "model": model, "like": None if model else "qwen2-vl-2b", "layers": None if model else 8,
+        "width": None, "dtype": "float32", "device_name": "cpu", "threads": 2, "rounds": 9,
+    }  # fmt: skip
+    row: dict[str, Any] = {
+        "estimate": estimate, "visual": 576, "text": 64,
+        "macs": {"unpruned": 100.0, "pruned": 40.0}, "kv_bytes": {"unpruned": 10, "pruned": 4},
+    }  # fmt: skip
+    if not estimate:
+        share = {"median": 0.97, "low": 0.95, "high": 0.99}
+        names = ("prefill", "whole", "efficiency", "engine-free efficiency", "decode")
+        row["ratios"] = dict.fromkeys(names, share)
+        row["peak_bytes"] = {"unpruned": None, "pruned": None}
+    Bench(path, identity, []).add(Cell(576, 1, "swiftvlm", "33%"), row)
+    return path
 
 
 def write_search(directory: Path, tuning: Tuning | None = None) -> Path:

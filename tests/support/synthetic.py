@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from tokenlens.evaluation.running.results import ROW_SCHEMA
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS
+from tokenlens.probing.sample_columns import SAMPLE_COLUMNS, SEVERAL_COLUMNS
 from tokenlens.schedule import Schedule
 from tokenlens.schedule.token_counts import keep_count
 from tokenlens.storage.files import write_json

@@ -33,7 +33,7 @@ def identity(request: Request) -> dict[str, Any]:
         "device_name": _name(_device(request)),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "machine": machine(),
+        "machine": {key: told for key, told in machine().items() if key != "executable"},
     }
 
 
@@ -46,7 +46,7 @@ def missing_cells(request: Request, out: Path) -> list[Cell]:
 
 
 def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Bench:
-    """Measure all cells of a request that `out` does not hold yet, the budgets of a method in one go.
+    """Measure the cells of a request that `out` does not hold yet, a method's budgets together.
 
     Args:
         request: checked.

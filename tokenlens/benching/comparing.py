@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,14 +52,6 @@ class Setting:
                 self.model(**self.inputs, use_cache=False, logits_to_keep=1)
         return tower
 
-    @cached_property
-    def embedded(self) -> torch.Tensor:
-        """Inputs of the first layer, [batch, tokens, hidden], without what the tower makes."""
-        embed: Any = cast(Any, self.model).get_input_embeddings()
-        with torch.inference_mode():
-            found: torch.Tensor = embed(self.inputs["input_ids"])
-        return found
-
 
 class _Pruned:
     """The pruned arm of a cell, and what its trace tells."""
@@ -96,7 +88,7 @@ def compare(
     for place, one in enumerate(pruned):
         arms[PRUNED, place] = one.arm
         if one.widths is not None:
-            arms[ENGINE_FREE, place] = EngineFree(model, setting.embedded, one.widths)
+            arms[ENGINE_FREE, place] = EngineFree(model, inputs, one.widths, setting.tower.made)
     turns = take_turns({name: arm.turn for name, arm in arms.items()}, rounds)
     peaks = {name: arm.peak() for name, arm in arms.items()}
     rows = []
@@ -114,7 +106,7 @@ def compare(
                 "tower_s": setting.tower.seconds,
                 "seconds": {kind: _by_part(found) for kind, found in seconds.items()},
                 "peak_bytes": {kind: peaks[key] for kind, key in own.items() if key in peaks},
-                "ratios": ratios(seconds, macs[1] / macs[0]),
+                "ratios": ratios(seconds, macs[1] / macs[0], setting.tower.seconds),
             }
         )
     return rows
@@ -137,28 +129,36 @@ def estimate(model: PreTrainedModel, cell: Cell, text: int, depth: int | None) -
     }
 
 
-def ratios(turns: Mapping[str, Sequence[Turn]], macs: float) -> dict[str, dict[str, float]]:
+def ratios(
+    turns: Mapping[str, Sequence[Turn]], macs: float, tower_s: float = 0.0
+) -> dict[str, dict[str, float]]:
     """Times beside the unpruned model's, and what of the saving arrives.
 
     Args:
         turns: of each arm, the turns of the same rounds.
         macs: MACs of the pruned prefill beside the unpruned one's.
+        tower_s: seconds of the vision tower, where an arm does not run it in every turn.
 
     Returns:
         By name, `median` (the ratio of the medians) and the quartiles `low` and `high` of the
-        ratios within a round. `efficiency` is (unpruned time ÷ pruned time) ÷ (unpruned MACs ÷
-        pruned MACs): 1 where time falls as MACs do.
+        ratios within a round. `whole` is of tower and prefill together. `efficiency` is (unpruned
+        time ÷ pruned time) ÷ (unpruned MACs ÷ pruned MACs): 1 where time falls as MACs do.
 
     >>> fast, slow = [{"prefill": 1.0}] * 3, [{"prefill": 2.0}] * 3
     >>> ratios({"unpruned": slow, "pruned": fast}, 0.4)["efficiency"]["median"]
     0.8
     """
-    base, found = turns[UNPRUNED], {}
+    found = {}
+    timed = {
+        arm: [{"whole": turn["prefill"] + turn.get("tower", tower_s), **turn} for turn in one]
+        for arm, one in turns.items()
+    }
+    base = timed[UNPRUNED]
     for arm, word in ((PRUNED, ""), (ENGINE_FREE, "engine-free ")):
-        for part in base[0] if arm in turns else ():
-            if part not in turns[arm][0]:
+        for part in base[0] if arm in timed else ():
+            if part not in timed[arm][0]:
                 continue
-            before, after = (np.array([turn[part] for turn in one]) for one in (base, turns[arm]))
+            before, after = (np.array([turn[part] for turn in one]) for one in (base, timed[arm]))
             if before.min() > 0 and after.min() > 0:
                 found[f"{word}{part}"] = _summary(after / before, _medians(after, before))
             if part == "prefill":

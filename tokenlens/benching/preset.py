@@ -6,7 +6,8 @@ from transformers import PreTrainedModel
 
 from tokenlens.benching.request import Cell
 from tokenlens.errors import BudgetError
-from tokenlens.methods import Method, find_method
+from tokenlens.methods import find_method
+from tokenlens.methods.method import Method
 from tokenlens.models.structure import decoder_layers
 from tokenlens.schedule import Schedule
 

@@ -77,13 +77,14 @@ def table_rows(bench: Bench) -> Iterator[tuple[str, ...]]:
         size = f"{row['visual']} + {row['text']}"
         head = (f"{row['method']} {row['budget']}", size, str(row["batch"]), f"{macs:.3f}")
         if row["estimate"]:
-            yield (*head, "estimate", "", "", "", f"{cache:.3f}", "")
+            yield (*head, "estimate", "", "", "", "", f"{cache:.3f}", "")
             continue
         found, peaks = row["ratios"], row["peak_bytes"]
         both = peaks["pruned"], peaks["unpruned"]
         yield (
             *head,
             _median(found, "prefill"),
+            _median(found, "whole"),
             _ratio(found, "efficiency"),
             _ratio(found, "engine-free efficiency"),
             _median(found, "decode"),
@@ -93,8 +94,8 @@ def table_rows(bench: Bench) -> Iterator[tuple[str, ...]]:
 
 
 HEADINGS = (
-    "arm", "tokens", "batch", "MACs", "prefill", "efficiency", "engine-free", "decode", "KV",
-    "peak",
+    "arm", "tokens", "batch", "MACs", "prefill", "whole", "efficiency", "engine-free", "decode",
+    "KV", "peak",
 )  # fmt: skip
 """The tokens are visual and text ones; what follows the batch are ratios to the unpruned model.
 

@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.benchmark.utils.timer import timer
 from transformers import BatchFeature, PreTrainedModel
+
+Arm = TypeVar("Arm")
 
 Turn = dict[str, float]
 """Seconds of the parts of one turn: prefill (all of the forward pass but the tower), tower where it
@@ -105,13 +107,13 @@ class Plain:
         return (timer() - began) / self.decode
 
 
-def take_turns(arms: Mapping[str, Callable[[], Turn]], rounds: int) -> dict[str, list[Turn]]:
+def take_turns(arms: Mapping[Arm, Callable[[], Turn]], rounds: int) -> dict[Arm, list[Turn]]:
     """Time all arms in turn, `rounds` times after one that warms up; every second round backwards.
 
     >>> [len(turns) for turns in take_turns({"a": dict, "b": dict}, 3).values()]
     [3, 3]
     """
-    found: dict[str, list[Turn]] = {name: [] for name in arms}
+    found: dict[Arm, list[Turn]] = {name: [] for name in arms}
     with torch.inference_mode():
         for place in range(rounds + 1):
             for name in list(arms) if place % 2 else list(arms)[::-1]:

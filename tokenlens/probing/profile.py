@@ -89,8 +89,12 @@ class ProfileRow:
     image_index: NDArray[np.int64] | None = None
 
 
+_SMALL = 16 << 20
+"""Bytes of a profile's files up to which its rows stay in memory once they are read."""
+
+
 class Profile:
-    """A finished profile directory, read as a stream.
+    """A finished profile directory, read as a stream; the rows of a small one stay in memory.
 
     Attributes:
         directory: Where it lies.
@@ -122,14 +126,26 @@ class Profile:
         self.importance: str = options.get("importance", "attention")
         self.queries: str = options.get("queries", "last")
         self.text_only: int = self.manifest["identity"]["data"].get("text_only", 0)
+        self._small = self._reader.size_bytes <= _SMALL
+        self._read: list[ProfileRow] | None = None
 
     def __len__(self) -> int:
         return len(self._reader)
 
     def rows(self) -> Iterator[ProfileRow]:
-        """Yield the samples in order, one shard in memory at a time."""
-        for row in self._reader.rows():
-            yield self._row(row)
+        """Yield the samples in order, one shard in memory at a time.
+
+        Of files of at most 16 MiB the rows are read once, and are the same objects every time.
+        """
+        if self._read is None:
+            kept: list[ProfileRow] | None = [] if self._small else None
+            for row in map(self._row, self._reader.rows()):
+                if kept is not None:
+                    kept.append(row)
+                yield row
+            self._read = kept
+        else:
+            yield from self._read
 
     def explore(self, samples: int = 24) -> Any:
         """The report's explorer in a notebook, of up to so many samples; see `Recording.explore`.

@@ -13,7 +13,8 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.greedy import greedy_config
 from tokenlens.probing.queries import QueryChoice
 from tokenlens.probing.recording import Recording, checked_importance, probe
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS, sample_row, several_row
+from tokenlens.probing.sample_columns import SAMPLE_COLUMNS, SEVERAL_COLUMNS
+from tokenlens.probing.sample_rows import sample_row, several_row
 from tokenlens.samples.sample import Sample
 from tokenlens.wording.printable import shown
 from tokenlens.wording.suggest import one_of

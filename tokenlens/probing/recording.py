@@ -223,16 +223,9 @@ class Recording(FollowedPrompt):
             self._scales[layer] = [
                 scale(call, sample, positions) for sample, positions in enumerate(self._positions)
             ]
-        self._rows[layer] = [
-            call.visual_rows(
-                sample,
-                places,
-                self._positions[sample],
-                per_head=self._per_head,
-                scale=None if scale is None else self._scales[layer][sample],
-            )
-            for sample, places in enumerate(self._places)
-        ]
+        self._rows[layer] = call.rows_of_all(
+            self._places, self._positions, per_head=self._per_head, scales=self._scales.get(layer)
+        )
 
 
 def _known(written: list[Written]) -> Callable[[], list[Written]]:

@@ -57,7 +57,7 @@ class PrunedLayer(DynamicLayer):
         self.index = slots.index
         self.present = slots.present if slots.ragged else None
         self.whole = slots.whole
-        self.last_number = None if slots.number is None else slots.number[:, -1]
+        self.last_number = slots.last_number
         self.last_index = length - 1
         self.prompt_length = length
         self.full_length = 0
@@ -123,13 +123,14 @@ class PrunedLayer(DynamicLayer):
         """Length and offset of a mask over the whole sequence."""
         return self.full_length + query_length, 0
 
-    def next_numbers(self, count: int) -> Tensor | None:
-        """Rotary numbers of the next `count` tokens, int64 [batch, count]; None without any."""
-        if self.last_number is None:
-            return None
+    def next_numbers(self, last: Tensor, count: int) -> Tensor:
+        """Rotary numbers of the next `count` tokens, int64 [batch, count].
+
+        `last` is that of the prompt's last token, `last_number`.
+        """
         first = self.full_length - self.last_index
-        steps = torch.arange(first, first + count, device=self.last_number.device)
-        return self.last_number[:, None] + steps  # [batch, 1] + [count] → [batch, count]
+        steps = torch.arange(first, first + count, device=last.device)
+        return last[:, None] + steps  # [batch, 1] + [count] → [batch, count]
 
     def reset(self) -> None:
         """Delete everything; the next forward pass is a prefill."""

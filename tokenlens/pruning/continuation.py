@@ -7,6 +7,7 @@ from torch import Tensor
 from tokenlens.pruning import masks
 from tokenlens.pruning.cache import stored_layer
 from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.positions import Embeddings
 from tokenlens.pruning.session_context import SessionContext
 
 
@@ -18,6 +19,7 @@ class Continuation:
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
+        self._made: dict[tuple[int, int], tuple[Any, Tensor, Embeddings]] = {}
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: nothing to do."""
@@ -36,11 +38,15 @@ class Continuation:
                 queries=queries,
                 flat=self._context.flat,
             )
-        numbers = stored.next_numbers(queries)
-        if numbers is not None:
-            arguments["position_embeddings"] = self._context.rotary.renumber(
-                call.arguments.get("position_embeddings"), numbers
-            )
+        last = stored.last_number
+        if last is not None:
+            given = call.arguments.get("position_embeddings")
+            made = self._made.get((id(given), id(last)))
+            if made is None:  # layers between two stages have the same
+                numbers = stored.next_numbers(last, queries)
+                made = given, last, self._context.rotary.renumber(given, numbers)
+                self._made[id(given), id(last)] = made
+            arguments["position_embeddings"] = made[2]
         return hidden, arguments
 
     def leave(self, _: int, hidden: Tensor) -> Tensor:

@@ -156,7 +156,8 @@ class BypassedTokens:
             merged = self.groups.merged.to(device)
             # [batch, merged, hidden], then [batch, rest, hidden]
             now = take_rows(going.hidden, stand_ins(going.slots, merged.slots.width))
-            hidden = hidden + take_rows(now - merged.hidden, self.groups.member_of.to(device))
+            change = take_rows(now - merged.hidden, self.groups.member_of.to(device))
+            hidden = change.add_(hidden)
         # [batch, width of `going` + width of the rest, hidden] to [batch, width, hidden]
         both = torch.cat([going.hidden, hidden], dim=1)
         slots = replace(self.slots.to(device), whole=False)

@@ -43,7 +43,7 @@ from tokenlens.pruning.attention import Listener
 from tokenlens.pruning.cache import Lease, check_cache, filled_here
 from tokenlens.pruning.continuation import Continuation
 from tokenlens.pruning.cost.decoder_cost import windows
-from tokenlens.pruning.layer_call import LayerCall
+from tokenlens.pruning.layer_call import LayerCall, Place
 from tokenlens.pruning.positions import Rotary
 from tokenlens.pruning.prefill import Prefill
 from tokenlens.pruning.scoring import Prompt
@@ -141,6 +141,7 @@ class _Session:
         self._recorded = recorded
         self._signature = inspect.signature(model.forward)
         self._visual_ids = visual_token_ids(model)
+        self._layers = tuple(decoder_layers(model))
         self._run: Prefill | Continuation | None = None
         self._thread: int | None = None
         config = text_config(model)
@@ -193,8 +194,8 @@ class _Session:
         own(self._model.register_forward_pre_hook(self._before_model, with_kwargs=True))
         own(self._model.register_forward_hook(self._after_model, always_call=True))
         own(decoder(self._model).register_forward_pre_hook(self._before_decoder, with_kwargs=True))
-        for number, layer in enumerate(decoder_layers(self._model), start=1):
-            before = partial(self._before_layer, number)
+        for number, layer in enumerate(self._layers, start=1):
+            before = partial(self._before_layer, Place.of(number, layer))
             own(layer.register_forward_pre_hook(before, with_kwargs=True))
             if number <= self.context.featured or number in self.context.read_at:
                 own(layer.register_forward_hook(partial(self._after_layer, number)))
@@ -230,7 +231,7 @@ class _Session:
         generating = generation is not None and generation.under_way(self._model) is not None
         given = None if generation is None else generation.prompts.get(self._model)
         refusals.refuse_call(call)
-        refusals.refuse_uncached(self._model, call, generating=generating)
+        refusals.refuse_uncached(self._layers, call, generating=generating)
         cache = call.get("past_key_values")
         check_cache(cache)
         if filled_here(cache, self.context.lease):
@@ -283,10 +284,10 @@ class _Session:
         return args, kwargs
 
     def _before_layer(
-        self, number: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, place: Place, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        run = self._current(layer)
-        call, hidden = LayerCall.of(number, layer, args, kwargs)
+        run = self._current(place.layer)
+        call, hidden = LayerCall.of(place, args, kwargs)
         note_tokens(whole=False)  # other observers ignore the layers that run here for scoring
         hidden, arguments = run.enter(call, hidden)
         note_tokens(whole=run.whole)

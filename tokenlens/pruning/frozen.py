@@ -100,7 +100,7 @@ def keys_and_values(call: LayerCall, hidden: Tensor, embeddings: Any) -> tuple[T
     }
     with without_queries(call.attention):
         try:
-            call.layer.forward(hidden, **given)
+            call.place.layer.forward(hidden, **given)
         except _MadeError as error:
             return error.made
     raise PruningError(

@@ -28,18 +28,18 @@ class Narrowing:
     def __init__(self, context: SessionContext, slots: Slots, frozen: Frozen | None = None) -> None:
         self._context, self._slots, self._frozen = context, slots, frozen
         self._unchanged = slots.whole and slots.number is None
-        self._made: dict[tuple[bool, int, int, int], tuple[Any, dict[str, Any]]] = {}
+        self._made: dict[tuple[int, ...], tuple[Any, dict[str, Any]]] = {}
         self._embeddings: dict[int, tuple[Any, positions.Embeddings]] = {}
 
     def arguments(self, call: LayerCall) -> Mapping[str, Any]:
         """The layer's arguments for the slots."""
         if self._unchanged:
             return call.arguments
-        mask, ids, embeddings = given = tuple(map(call.arguments.get, _NARROWED))
-        key = (call.causal, id(mask), id(ids), id(embeddings))
+        causal, given = call.place.causal, tuple(map(call.arguments.get, _NARROWED))
+        key = (causal, *map(id, given))
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = given, self._narrowed(*given, causal=call.causal)
+            made = self._made[key] = given, self._narrowed(*given, causal=causal)
         return {**call.arguments, **made[1]}
 
     def _narrowed(

@@ -27,10 +27,10 @@ def without_queries(attention: nn.Module) -> Iterator[None]:
         separate = getattr(attention, "q_proj", None)
         if isinstance(separate, nn.Module):
             width = _query_width(attention, separate)
-            _swap(stack, separate, lambda states: _nothing(states, width))
+            replace_forward(stack, separate, lambda states: _nothing(states, width))
         elif _sliceable(fused := attention.get_submodule(FUSED)):
             queries = _Widths.of(attention).queries
-            _swap(
+            replace_forward(
                 stack,
                 fused,
                 lambda states: nn.functional.pad(_part(fused, states, queries), (queries, 0)),
@@ -60,12 +60,14 @@ def for_scores(attention: nn.Module, order: Tensor | None) -> Iterator[bool]:
             width = _one_head(attention, value)
             if order is not None:
                 project: Callable[[Tensor], Tensor] = query.forward
-                _swap(stack, query, lambda states: _spread(project, states, order))
-            _swap(stack, value, lambda states: _nothing(states, width))
+                replace_forward(stack, query, lambda states: _spread(project, states, order))
+            replace_forward(stack, value, lambda states: _nothing(states, width))
             yield True
         elif isinstance(fused, nn.Module) and _sliceable(fused):
             widths = _Widths.of(attention)
-            _swap(stack, fused, lambda states: _queries_and_keys(fused, states, order, widths))
+            replace_forward(
+                stack, fused, lambda states: _queries_and_keys(fused, states, order, widths)
+            )
             yield True
         else:
             yield False
@@ -89,7 +91,7 @@ class _Widths(NamedTuple):
         return cls(int(config.num_attention_heads) * head, int(kv_heads) * head)
 
 
-def _swap(stack: ExitStack, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+def replace_forward(stack: ExitStack, module: nn.Module, forward: Callable[..., Any]) -> None:
     """Replace the forward function of `module` until `stack` is left."""
     own = vars(module).get("forward")
     module.forward = forward

@@ -1,6 +1,6 @@
 """Refusals: what the engine would do silently wrong, each an error of one line with the remedy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -231,12 +231,13 @@ def refuse_drafting() -> None:
     )
 
 
-def refuse_uncached(model: PreTrainedModel, call: Mapping[str, Any], *, generating: bool) -> None:
+def refuse_uncached(
+    layers: Iterable[nn.Module], call: Mapping[str, Any], *, generating: bool
+) -> None:
     """Refuse decoding whose cache stays empty: every token would be a prompt of its own."""
     continues = generating or call.get("past_key_values") is not None
     if continues and any(
-        layer.training and getattr(layer, "gradient_checkpointing", False)
-        for layer in decoder_layers(model)
+        layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
     ):
         raise PruningError(
             "in train mode with gradient checkpointing the model fills no cache to decode from; "

@@ -98,7 +98,7 @@ class StageScores:
         self._context.listener.expect(call.attention, reader, halt=True)
         few = rows.order if 2 * rows.order.shape[1] < slots.width else None
         with for_scores(call.attention, few) as spared:
-            run_until_attention(call.layer, tokens.hidden, **arguments)
+            run_until_attention(call.place.layer, tokens.hidden, **arguments)
         queries = slots.lengths if few is None else rows.counts
         self._costs.projected(slots, queries if spared else None)
         self.check_heard(call.number)
@@ -128,7 +128,7 @@ class StageScores:
                     return None  # the last of all tokens sees them all
                 places = here.index.gather(1, order)  # [batch, rows]
                 return masks.visible(
-                    call.mask, places, here.index, here.present, causal=call.causal
+                    call.mask, places, here.index, here.present, causal=call.place.causal
                 )
 
             self._found[stage] = importance(

@@ -68,6 +68,11 @@ class Slots:
         """Whether some slots hold padding or fillers."""
         return any(length != self.width for length in self.lengths)
 
+    @cached_property
+    def last_number(self) -> Tensor | None:
+        """The new rotary position of each sample's last token, int64 [batch]; None without any."""
+        return None if self.number is None else self.number[:, -1]
+
     def take(self, order: Tensor, present: Tensor, lengths: Counts, visuals: Counts) -> "Slots":
         """The slots `order` (int64 [batch, new width]), of which `present` are no fillers.
 

@@ -74,12 +74,6 @@ class Answers:
     candidate: Candidate
     rows: dict[int, tuple[Ran, int]] = field(default_factory=dict)
 
-    def read(self) -> dict[int, pd.Series]:
-        """The rows, by the number of the arm."""
-        return {
-            number: ran.results.at([place]).iloc[0] for number, (ran, place) in self.rows.items()
-        }
-
     @property
     def lost(self) -> float:
         """By how much the worst arm scores less than the unpruned model (see `Found`)."""
@@ -116,10 +110,26 @@ class ExploredModel:
     @property
     def profiles(self) -> dict[str, Profile]:
         """Its profiles by what their maps are called."""
-        found = [one.profile for one in self.inputs if one.profile]
+        return {name: profile for name, (profile, _) in self._measured.items()}
+
+    @property
+    def correlations(self) -> dict[str, pd.DataFrame]:
+        """Of each profile the mean rank correlation between layers, by the same names."""
+        return {
+            name: part.correlation
+            for name, (_, part) in self._measured.items()
+            if part.correlation is not None
+        }
+
+    @property
+    def _measured(self) -> dict[str, tuple[Profile, Inputs]]:
+        found = [(one.profile, one) for one in self.inputs if one.profile]
         if len(found) < 2:
-            return {_asked(one): one for one in found}
-        return {f"{_asked(one)} ({near(str(one.directory))})": one for one in found}
+            return {_asked(profile): (profile, part) for profile, part in found}
+        return {
+            f"{_asked(profile)} ({near(str(profile.directory))})": (profile, part)
+            for profile, part in found
+        }
 
     def profile_rows(self) -> Iterator[tuple[str, ProfileRow]]:
         """Of all its profiles, those whose visual tokens are placed, with what they are called."""
@@ -127,6 +137,19 @@ class ExploredModel:
             for row in profile.rows():
                 if np.isfinite(row.boxes).all():
                     yield name, row
+
+
+def read_answers(found: Sequence[Answers]) -> list[dict[int, pd.Series]]:
+    """The rows of some samples, by the number of the arm; each run is read once."""
+    wanted: dict[int, tuple[Ran, list[int]]] = {}
+    for answers in found:
+        for ran, place in answers.rows.values():
+            wanted.setdefault(id(ran), (ran, []))[1].append(place)
+    tables = {key: ran.results.by_place(places) for key, (ran, places) in wanted.items()}
+    return [
+        {number: tables[id(ran)][place] for number, (ran, place) in answers.rows.items()}
+        for answers in found
+    ]
 
 
 def _asked(profile: Profile) -> str:

@@ -11,9 +11,8 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from tokenlens.analyses import rank_correlation
 from tokenlens.analyses.kept_tokens import row_fates
-from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.probing.profile import ProfileRow
 from tokenlens.probing.stored_rows import stored_region
 from tokenlens.reports.asked_maps import AskedMaps, asked_data, asked_maps, most_words
 from tokenlens.reports.explored_runs import (
@@ -23,6 +22,7 @@ from tokenlens.reports.explored_runs import (
     choose,
     explored_models,
     key_of,
+    read_answers,
 )
 from tokenlens.reports.inline import embedded, photograph
 from tokenlens.reports.inputs import Inputs
@@ -87,9 +87,13 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
         asked = [one.asked for one in measured.values()]
         fitting = most_words(asked, heads, room)
         words = min(filter(None, (words, fitting)), default=None)
+        answered = [key for key in keys if key in model.answered]
+        rows = read_answers([model.answered[key] for key in answered])
+        outcomes = dict(zip(answered, rows, strict=True))
         for key in keys:
             shown = measured.get(key)
-            sample = _sample(model, key, shown and shown.first(fitting), heads, total)
+            first = shown and shown.first(fitting)
+            sample = _sample(model, outcomes.get(key, {}), first, heads, total)
             size += len(json.dumps(sample))
             if samples and size > MOST_BYTES:
                 break
@@ -135,7 +139,9 @@ def _model(model: ExploredModel) -> dict[str, Any]:
     return {
         "name": model.name,
         "chosen": sorted({layer for one in model.inputs for layer in one.chosen}),
-        "correlations": {name: _correlation(one) for name, one in model.profiles.items()},
+        "correlations": {
+            name: frame.round(3).to_numpy().tolist() for name, frame in model.correlations.items()
+        },
         "arms": [{"name": arm.name, "stages": _stage_names(arm)} for arm in model.arms],
     }
 
@@ -144,17 +150,14 @@ def _stage_names(arm: Arm) -> list[str]:
     return [stage_name(stage) for stage in arm.schedule.stages] if arm.schedule else []
 
 
-def _correlation(profile: Profile) -> list[list[float]]:
-    """Mean rank correlation between layers, in three digits."""
-    rounded: list[list[float]] = rank_correlation.compute(profile).round(3).to_numpy().tolist()
-    return rounded
-
-
 def _sample(
-    model: ExploredModel, key: Key, measured: _Measured | None, heads: bool, together: int
+    model: ExploredModel,
+    rows: dict[int, pd.Series],
+    measured: _Measured | None,
+    heads: bool,
+    together: int,
 ) -> dict[str, Any]:
     """One sample as the script reads it; its `places` are the raster of its maps, then of arms."""
-    rows = model.answered[key].read() if key in model.answered else {}
     about: Any = measured.row if measured else next(iter(rows.values()))
     sheet = Sheet.of(about)
     picture, missing = sheet.picture(about)

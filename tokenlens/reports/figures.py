@@ -6,7 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tokenlens.analyses.drawing.style import DARK, LIGHT, Theme, outlined, render
+from tokenlens.analyses.drawing.finished import Finished, recoloured
+from tokenlens.analyses.drawing.style import DARK, LIGHT, Theme
 from tokenlens.reports.overlays import data_uri
 from tokenlens.storage.files import write_bytes
 
@@ -42,16 +43,22 @@ class FigureFolder:
         self.files: list[Path] = []
 
     def add(self, name: str, figure: Figure) -> None:
-        """Write a figure as `name` in every format, all with the layout of the first."""
-        for suffix in self.formats:
-            write_bytes(self.folder / f"{name}{suffix}", render(figure, suffix))
-            figure.set_layout_engine("none")
-            self.files.append(self.folder / f"{name}{suffix}")
+        """Write a figure as `name` in every format."""
+        self._write(name, Finished(figure))
 
     def plate(self, name: str, draw: Callable[[Theme], Figure], alt: str) -> Plate:
         """Write what `draw` makes, and make it ready for the page, light and dark."""
-        printed = draw(self.theme)
-        self.add(name, printed)
-        light = outlined(printed if self.theme == LIGHT else draw(LIGHT))
-        dark = outlined(draw(DARK))
-        return Plate(data_uri("image/svg+xml", light), data_uri("image/svg+xml", dark), alt)
+        printed = Finished(draw(self.theme))
+        self._write(name, printed)
+        light = printed if self.theme == LIGHT else Finished(draw(LIGHT))
+        page = light.outlined()
+        dark = (
+            Finished(draw(DARK)).outlined() if light.maps_values else recoloured(page, LIGHT, DARK)
+        )
+        return Plate(data_uri("image/svg+xml", page), data_uri("image/svg+xml", dark), alt)
+
+    def _write(self, name: str, figure: Finished) -> None:
+        for suffix in self.formats:
+            file = self.folder / f"{name}{suffix}"
+            write_bytes(file, figure.file(suffix))
+            self.files.append(file)

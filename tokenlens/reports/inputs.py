@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from tokenlens.analyses import rank_correlation
+from tokenlens.benching.records import Bench
 from tokenlens.errors import ResultsError, ScheduleError
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.comparing.summary import read_summary
@@ -30,6 +35,7 @@ NO_SCHEDULE = Missing("No schedule was given.", "tokenlens select-layers")
 NO_RESULTS = Missing("No results were given.", "tokenlens run")
 NO_INFORMATION = Missing("No information profile was given.", "tokenlens information")
 NO_TUNING = Missing("No search was given.", "tokenlens tune --budget 33%")
+NO_BENCH = Missing("No bench was given.", "tokenlens bench")
 NO_PRUNED = Missing(
     "The results are of the unpruned model alone.", "tokenlens run --schedule out.json"
 )
@@ -62,6 +68,7 @@ class Inputs:
         information: information profile of the model.
         information_folder: the directory of the information profile.
         tuning: search for a schedule of the model.
+        bench: speed of pruned models beside the unpruned one.
     """
 
     profile: Profile | None
@@ -73,12 +80,18 @@ class Inputs:
     information: Information | None = None
     information_folder: Path | None = None
     tuning: StoredTuning | None = None
+    bench: Bench | None = None
 
     @property
     def chosen(self) -> tuple[int, ...]:
         """The scoring layers of the schedule, counted from 1."""
         stages = self.schedule.stages if self.schedule else ()
         return tuple(stage.score_layer for stage in stages if stage.score_layer)
+
+    @cached_property
+    def correlation(self) -> pd.DataFrame | None:
+        """The mean rank correlation between the profile's layers, computed once."""
+        return rank_correlation.compute(self.profile) if self.profile else None
 
     @property
     def identities(self) -> list[dict[str, Any]]:
@@ -120,12 +133,14 @@ def read_inputs(
     *,
     information: Path | None = None,
     tuning: Path | None = None,
+    bench: Path | None = None,
 ) -> Inputs:
     """Open the given runs; raises an error where they do not belong together.
 
     Raises:
         ProfileError: no finished profile in that directory.
-        ResultsError: no finished run of its kind in a directory, or one of another model.
+        ResultsError: no finished run of its kind in a directory, or one of another model; a file
+            that is no bench.
         ScheduleError: a schedule for another number of layers than profiled, or that is not what
             the results ran; nothing given at all.
     """
@@ -149,6 +164,7 @@ def read_inputs(
         Information.load(information) if information else None,
         information,
         StoredTuning.load(tuning) if tuning else None,
+        Bench.read(bench) if bench else None,
     )
     _check(inputs)
     return inputs

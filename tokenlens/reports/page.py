@@ -9,11 +9,13 @@ from markupsafe import Markup
 
 from tokenlens.reports.cautions import inputs_cautions
 from tokenlens.reports.citations import result_citations
+from tokenlens.reports.collecting import collecting_less
 from tokenlens.reports.explorer import Explorer, explorer
 from tokenlens.reports.explorer_assets import page_script, style
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.information_section import information_section
 from tokenlens.reports.inputs import (
+    NO_BENCH,
     NO_BOXES,
     NO_INFORMATION,
     NO_PICTURES,
@@ -37,6 +39,7 @@ from tokenlens.reports.profile_sections import (
 )
 from tokenlens.reports.provenance import provenance, schedule_text
 from tokenlens.reports.result_sections import headline_stats, result_section
+from tokenlens.reports.speed_section import speed_section
 from tokenlens.reports.stage_sections import stage_cases
 from tokenlens.reports.templating import environment
 from tokenlens.reports.tuning_section import tuning_section
@@ -65,6 +68,7 @@ class ReportFiles:
     cautions: tuple[str, ...] = ()
 
 
+@collecting_less()
 def build_report(
     profile: Path | None,
     schedule: Schedule | None,
@@ -76,6 +80,7 @@ def build_report(
     further: Sequence[Runs] = (),
     information: Path | None = None,
     tuning: Path | None = None,
+    bench: Path | None = None,
 ) -> ReportFiles:
     """Write `out`/report.html, self-contained, and `out`/figures.
 
@@ -90,6 +95,7 @@ def build_report(
             own after these; the explorer has all of them.
         information: directory of a finished information profile.
         tuning: directory of a finished search for a schedule.
+        bench: file of a bench.
 
     What is None leaves its sections to say which command makes what they need; so does a picture
     that is no longer there. Every file is written whole or not at all, the page last.
@@ -101,7 +107,8 @@ def build_report(
             `results` ran, or nothing was given.
         OutputError: `out` cannot be written to, or holds something else.
     """
-    runs = (Runs(profile, results, out, information=information, tuning=tuning), *further)
+    first = Runs(profile, results, out, information=information, tuning=tuning, bench=bench)
+    runs = (first, *further)
     parts = [
         read_inputs(
             one.profile,
@@ -109,6 +116,7 @@ def build_report(
             one.results,
             information=one.information,
             tuning=one.tuning,
+            bench=one.bench,
         )
         for number, one in enumerate(runs)
     ]
@@ -166,6 +174,7 @@ def _content(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, 
         if inputs.information
         else NO_INFORMATION,
         "tuning": tuning_section(inputs.tuning, figures) if inputs.tuning else NO_TUNING,
+        "speed": speed_section(inputs.bench, figures) if inputs.bench else NO_BENCH,
         **_outcomes(inputs, figures, pictures),
     }
 
@@ -180,12 +189,12 @@ def _citations(inputs: Inputs) -> Citations:
 
 def _measured(inputs: Inputs, figures: FigureFolder, pictures: int) -> dict[str, Any]:
     """The sections about the profile."""
-    profile, chosen = inputs.profile, inputs.chosen
-    if profile is None:
+    profile, correlation, chosen = inputs.profile, inputs.correlation, inputs.chosen
+    if profile is None or correlation is None:
         return dict.fromkeys(("correlation", "overlap", "shallow_deep", "maps"), NO_PROFILE)
     maps = map_section(profile, chosen, pictures, figures) or NO_BOXES
     return {
-        "correlation": correlation_section(profile, chosen, figures),
+        "correlation": correlation_section(correlation, chosen, figures),
         "overlap": overlap_section(profile, chosen, figures) or NO_REGION,
         "shallow_deep": shallow_deep_section(profile, chosen, figures),
         "maps": maps if pictures else NO_PICTURES,

@@ -30,6 +30,7 @@ from tokenlens.analyses import (
 from tokenlens.analyses.drawing.picture_sheet import Outline
 from tokenlens.analyses.drawing.style import LIGHT, Theme
 from tokenlens.probing.profile import Profile
+from tokenlens.reports.collecting import collecting_less
 from tokenlens.reports.figures import FigureFolder
 from tokenlens.reports.inputs import Inputs, read_inputs
 from tokenlens.reports.profile_sections import chosen_rows
@@ -67,6 +68,7 @@ class Request:
 Drawn = Iterator[tuple[str, Figure]]
 
 
+@collecting_less()
 def draw_figures(
     runs: Runs,
     schedule: Schedule | None,

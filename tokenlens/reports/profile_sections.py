@@ -68,10 +68,9 @@ class MapSection:
 
 
 def correlation_section(
-    profile: Profile, chosen: Sequence[int], figures: FigureFolder
+    frame: pd.DataFrame, chosen: Sequence[int], figures: FigureFolder
 ) -> FigureSection:
-    """Rank correlation of importance between every two layers."""
-    frame = rank_correlation.compute(profile)
+    """Rank correlation of importance between every two layers, from `rank_correlation.compute`."""
     values = frame.to_numpy()
     neighbours = np.diag(values, 1)
     finding = ""

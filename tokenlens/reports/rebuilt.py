@@ -5,8 +5,7 @@ They are used where no command was stored: for results of a Python program or an
 
 from typing import Any
 
-from tokenlens.evaluation.comparing.arms import OWN
-from tokenlens.evaluation.comparing.summary import Plan
+from tokenlens.evaluation.comparing.summary import OWN, Plan
 from tokenlens.registry import METHODS
 from tokenlens.reports.inputs import Inputs
 from tokenlens.schedule import BudgetNote, Schedule

@@ -19,7 +19,8 @@ def report(
     """Write one HTML page that needs no network, and each of its figures as SVG and PNG.
 
     Args:
-        directories: profiles, and the results of runs or of comparisons, of one model or several;
+        directories: profiles, and the results of runs or of comparisons, of one model or several,
+            and the file of a bench;
             without any, the newest results under ./tokenlens-out and their model's newest profile.
         out: directory for report.html and figures/, made where missing; None for `report` beside
             the first of the directories.
@@ -48,4 +49,5 @@ def report(
         further=runs.further,
         information=runs.information,
         tuning=runs.tuning,
+        bench=runs.bench,
     )

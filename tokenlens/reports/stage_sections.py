@@ -51,9 +51,10 @@ def stage_cases(
     """
     results, unpruned = comparison.arms[arm], next(iter(comparison.arms.values()))
     places = choose_samples(candidates(results), count)
+    rows = results.by_place(places)
     cases = []
     for number, place in enumerate(places, start=1):
-        row, plain = results.at([place]).iloc[0], unpruned.outcomes.iloc[place]
+        row, plain = rows[place], unpruned.outcomes.iloc[place]
         sheet = Sheet.of(row)
         outlines = sheet.outlines(row)
         picture, missing = sheet.picture(row)

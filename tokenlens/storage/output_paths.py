@@ -12,6 +12,7 @@ from tokenlens.storage.seals import read_sealed
 
 ROOT = Path("tokenlens-out")
 SCHEDULE = Path("out.json")
+BENCH = "bench.json"
 INFORMATION_ROWS = "rows"
 TUNING_FRONT = "front.json"
 """A search has it when it has ended."""
@@ -24,7 +25,7 @@ class Runs:
     """Input of a report: runs of one model, at most one of each kind, and the report's directory.
 
     `further` are those of other models, and what is a second of its kind; they are in the same
-    report.
+    report. `bench` is the file of a bench.
     """
 
     profile: Path | None
@@ -33,6 +34,7 @@ class Runs:
     further: tuple["Runs", ...] = ()
     information: Path | None = None
     tuning: Path | None = None
+    bench: Path | None = None
 
     @property
     def directories(self) -> list[Path]:
@@ -76,7 +78,7 @@ def comparison_directory(model: str, data: str, samples: int) -> Path:
 
 def bench_file(model: str) -> Path:
     """File of the bench of a model, or of a shape."""
-    return ROOT / slug(model) / "bench.json"
+    return ROOT / slug(model) / BENCH
 
 
 def answers_directory(model: str) -> Path:
@@ -175,10 +177,16 @@ def find_runs(directories: Sequence[Path]) -> Runs:
     """The runs to report on: those named, or the newest results and their model's other runs.
 
     The report is written beside the first of them. Runs are together where they are the only ones
-    of their kinds or of one model. Raises `ResultsError` for a directory of no kind in `REPORTED`,
-    and where there is nothing to report.
+    of their kinds or of one model. A file is that of a bench. Raises `ResultsError` for a directory
+    of no kind in `REPORTED`, for a second bench, and where there is nothing to report.
     """
-    named = {path: kind_of(path) for path in dict.fromkeys(directories)} or _newest_runs()
+    benches = [path for path in dict.fromkeys(directories) if path.is_file()]
+    if len(benches) > 1:
+        raise ResultsError(
+            f"got the benches {benches[0]} and {benches[1]}; a report has room for one"
+        )
+    folders = dict.fromkeys(path for path in directories if path not in benches)
+    named = {path: kind_of(path) for path in folders} or _newest_runs()
     for directory, kind in named.items():
         if kind not in REPORTED:
             raise ResultsError(
@@ -186,6 +194,8 @@ def find_runs(directories: Sequence[Path]) -> Runs:
                 "profile`, `run`, `information` or `tune` wrote"
             )
     place = _beside(*next(iter(named.items())))
+    if not directories and (place / BENCH).is_file():
+        benches = [place / BENCH]
     first, *further = [
         Runs(
             group.get("profile"),
@@ -196,7 +206,7 @@ def find_runs(directories: Sequence[Path]) -> Runs:
         )
         for group in _groups(named)
     ]
-    return replace(first, further=tuple(further))
+    return replace(first, further=tuple(further), bench=next(iter(benches), None))
 
 
 def _beside(directory: Path, kind: str | None) -> Path:

@@ -41,6 +41,11 @@ class ShardReader:
     def __len__(self) -> int:
         return sum(self.counts)
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the shards."""
+        return sum(shard.stat().st_size for shard in self.shards)
+
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield every row in the order of the samples; lists of numbers come as numpy arrays."""
         for shard in self.shards:

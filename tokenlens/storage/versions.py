@@ -18,7 +18,6 @@ _PACKAGES = (
     "transformers",
     "accelerate",
     "numpy",
-    "scipy",
     "pandas",
     "pyarrow",
     "pillow",

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError
-from tokenlens.evaluation.comparing.timing import time_arms
+from tokenlens.evaluation.comparing.timed_arms import time_arms
 from tokenlens.evaluation.metrics.agreement import agreement
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run

@@ -19,8 +19,8 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from tokenlens.errors import BudgetError, OptionError, OutputError, ScheduleError
-from tokenlens.evaluation.running.cache_key import effective_schedule
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.effect import effective_schedule
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.locking import DirectoryLock
 from tokenlens.tuning.goal import MISSING

@@ -12,7 +12,7 @@ from typing import Any
 from tokenlens.errors import OutputError, ResultsError
 from tokenlens.evaluation.information.curves import Information
 from tokenlens.evaluation.running.answer_cache import own_answers
-from tokenlens.evaluation.running.cache_key import code_hash, effective_schedule, sample_key
+from tokenlens.evaluation.running.cache_key import code_hash, sample_key
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run, many_at_once
 from tokenlens.models.fingerprint import model_identity
@@ -22,6 +22,7 @@ from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Why
 from tokenlens.schedule.budget import Budget
+from tokenlens.schedule.effect import effective_schedule
 from tokenlens.schedule.notes import TUNED
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.invocation import current_command

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenlens.errors import BudgetError, ProfileError, PruningError, ScheduleError, SelectionError
 from tokenlens.evaluation.comparing.arm_names import sorted_names
-from tokenlens.evaluation.comparing.summary import Plan
+from tokenlens.evaluation.comparing.summary import OWN, Plan
 from tokenlens.evaluation.information.curves import Information
 from tokenlens.evaluation.running.generation import Prepared
 from tokenlens.evaluation.running.options import RunOptions
@@ -21,8 +21,6 @@ from tokenlens.schedule import Schedule
 from tokenlens.selection.solve import Budget
 from tokenlens.storage.output_paths import newest_information_of, newest_profile_of, same_model
 
-OWN = "their own budgets"
-"""Heading of the table of schedule files that meet none of the budgets."""
 _NEAR = 0.01
 """Greatest distance of a schedule file from a table's budget, as a share of the unpruned cost."""
 _REFUSALS = (BudgetError, PruningError, ScheduleError, SelectionError)

@@ -11,7 +11,8 @@ from tokenlens.errors import OutputError, ResultsError, SampleError
 from tokenlens.evaluation.comparing.cautions import choice_cautions, score_cautions
 from tokenlens.evaluation.comparing.comparison import KIND, SCHEMA, UNPRUNED, Comparison
 from tokenlens.evaluation.comparing.summary import Plan
-from tokenlens.evaluation.comparing.timing import BATCH_SIZE, Timing, time_arms, timed_rows
+from tokenlens.evaluation.comparing.timed_arms import BATCH_SIZE, time_arms, timed_rows
+from tokenlens.evaluation.comparing.timing import Timing
 from tokenlens.evaluation.running.answer_cache import answers_within
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.results import KIND as RESULTS

@@ -9,6 +9,8 @@ from tokenlens.errors import ResultsError
 from tokenlens.storage.seals import read_sealed, require
 
 SUMMARY = "summary.json"
+OWN = "their own budgets"
+"""Heading of the table of schedule files that meet none of the budgets."""
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ from tokenlens.models.vlm import VLM
 from tokenlens.pruning.engine import prune
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 
-CURVES = ("horizon", "contribution", "aside", "capability", "random")
-
 
 @dataclass(frozen=True)
 class Arms:

@@ -12,9 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError, SelectionError
-from tokenlens.evaluation.information.arms import CURVES
-from tokenlens.evaluation.information.paths import FOLDER, PathLosses
-from tokenlens.evaluation.information.paths import KIND as PATHS
+from tokenlens.evaluation.information.path_losses import FOLDER, PathLosses
+from tokenlens.evaluation.information.path_losses import KIND as PATHS
 from tokenlens.measures.intervals import Interval, bootstrap_interval
 from tokenlens.schedule import Why
 from tokenlens.schedule.layer_needs import LayerNeeds
@@ -24,6 +23,8 @@ from tokenlens.storage.invocation import current_command
 from tokenlens.storage.run_directory import MANIFEST, read_manifest
 from tokenlens.storage.shards import ShardReader
 
+CURVES = ("horizon", "contribution", "aside", "capability", "random")
+"""Names of the curves; `information.arms` says what each withholds."""
 Measure = Literal["kl", "agreement"]
 MEASURES: tuple[Measure, ...] = ("kl", "agreement")
 KIND = "information"
@@ -42,7 +43,7 @@ class Information:
         tasks: task of each sample.
         values: per curve and measure, float64 [samples, layers], means over answer tokens.
         answer_tokens: number of answer tokens of each sample.
-        paths: what is lost on whole paths, where that was measured (`information.paths`).
+        paths: what is lost on whole paths, where that was measured (`information.path_losses`).
     """
 
     identity: dict[str, Any]
@@ -137,7 +138,7 @@ class Information:
         """Mean, low and high end of the 95 % bootstrap interval over samples, [layers] each.
 
         Args:
-            curve: one of `arms.CURVES`.
+            curve: one of `CURVES`.
             measure: "kl" in nats per answer token, or "agreement", the share of answer tokens that
                 stay the most likely.
             task: restricts to the samples of this task; None takes all.

@@ -15,9 +15,10 @@ import pyarrow as pa
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.capability import SHARE, own_left
 from tokenlens.evaluation.information.answered import Answered, Change
-from tokenlens.evaluation.information.arms import CURVES, Arms
-from tokenlens.evaluation.information.curves import KIND, MEASURES, Information
-from tokenlens.evaluation.information.paths import FOLDER, SHARES, fill_paths, most_arms, stored
+from tokenlens.evaluation.information.arms import Arms
+from tokenlens.evaluation.information.curves import CURVES, KIND, MEASURES, Information
+from tokenlens.evaluation.information.path_losses import FOLDER
+from tokenlens.evaluation.information.paths import SHARES, fill_paths, most_arms, stored
 from tokenlens.evaluation.information.teacher_forcing import ForcedBatch
 from tokenlens.evaluation.running.cache_key import code_hash, sample_key
 from tokenlens.evaluation.running.generation import Prepared, answer_tokens

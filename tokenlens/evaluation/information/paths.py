@@ -6,23 +6,19 @@ far as each of `SHARES` reaches, one forward pass each. No labels are used.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from tokenlens.errors import BudgetError, PruningError, ResultsError, ScheduleError
+from tokenlens.errors import BudgetError, PruningError, ScheduleError
 from tokenlens.evaluation.information.answered import Answered
+from tokenlens.evaluation.information.path_losses import KIND, PathLosses
 from tokenlens.evaluation.running.cache_key import code_hash
 from tokenlens.evaluation.running.generation import Prepared
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.shared_features import shared_features
-from tokenlens.measures.divergence import Floats
-from tokenlens.measures.intervals import bootstrap_interval
 from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.models.prompt_lengths import typical_prompt
 from tokenlens.models.structure import deepstack_layers
@@ -32,20 +28,17 @@ from tokenlens.pruning.cost.decoder_macs import DecoderMacs
 from tokenlens.pruning.engine import prune
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import ModelRef, Schedule, Scorer
-from tokenlens.schedule.layer_needs import LayerNeeds, PathLoss
+from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.selection.candidate_paths import candidate_paths
 from tokenlens.selection.layer_modes import readable_cost
 from tokenlens.selection.solve import parse_budget, solved_schedule
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.run_directory import MANIFEST, find_run
-from tokenlens.storage.shards import ShardReader, ShardStore
+from tokenlens.storage.shards import ShardStore
 from tokenlens.workers import Work, Workers
 
 SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 """Shares of the unpruned prefill's MACs at which paths are measured."""
-KIND = "paths"
-FOLDER = "paths"
-"""Folder of the rows, within that of the curves' rows."""
 _SHARD_ROWS = 64
 _COLUMNS = {
     "task": pa.string(),
@@ -62,60 +55,6 @@ class PathArm(NamedTuple):
     path: str
     share: float
     schedule: Schedule
-
-
-@dataclass(frozen=True)
-class PathLosses:
-    """What was measured on the paths.
-
-    Attributes:
-        arms: name of the path and share of the MACs, of every arm.
-        tasks: task of each sample.
-        kl: divergence in nats per answer token, float64 [samples, arms].
-        agreement: share of the answer tokens that stay the most likely, likewise.
-        same: 1 where all of them do, likewise.
-    """
-
-    arms: tuple[tuple[str, float], ...]
-    tasks: tuple[str, ...]
-    kl: Floats
-    agreement: Floats
-    same: Floats
-
-    @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read a finished directory; raises `ResultsError` for any other one."""
-        reader = ShardReader(directory, KIND)
-        if not reader.complete:
-            raise ResultsError(
-                f"{directory} is not finished; run `tokenlens information` again to continue it"
-            )
-        rows = list(reader.rows())
-        arms = tuple((str(path), float(share)) for path, share in reader.manifest["arms"])
-        stacked = (np.stack([row[name] for row in rows]) for name in ("kl", "agreement", "same"))
-        return cls(arms, tuple(row["task"] for row in rows), *stacked)
-
-    @property
-    def losses(self) -> tuple[PathLoss, ...]:
-        """Of each path the divergence by share of the MACs; every task has the same weight."""
-        tasks = np.asarray(self.tasks)
-        means = [self.kl[tasks == task].mean(axis=0) for task in dict.fromkeys(self.tasks)]
-        loss = np.mean(means, axis=0).tolist()
-        found: dict[str, list[tuple[float, float]]] = {}
-        for (path, share), value in zip(self.arms, loss, strict=True):
-            found.setdefault(path, []).append((share, value))
-        return tuple(
-            PathLoss(path, *map(tuple, zip(*points, strict=True))) for path, points in found.items()
-        )
-
-    def table(self) -> pd.DataFrame:
-        """`path`, `macs`, `samples`, `kl`, and `same` (of answers) with its `low` and `high`."""
-        ends = np.stack(bootstrap_interval(self.same)).T.tolist()
-        rows = [
-            (path, share, len(self.tasks), float(kl), *same)
-            for (path, share), kl, same in zip(self.arms, self.kl.mean(axis=0), ends, strict=True)
-        ]
-        return pd.DataFrame(rows, columns=["path", "macs", "samples", "kl", "same", "low", "high"])
 
 
 def path_arms(vlm: VLM, needs: LayerNeeds, sample: Sample) -> list[PathArm]:

@@ -22,11 +22,10 @@ from tokenlens.registry import DISPOSALS, IMPORTANCES, SCORERS
 from tokenlens.samples.pictures import StoredPicture
 from tokenlens.samples.sample import Picture, Sample
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.effect import effective_schedule
 from tokenlens.storage.files import hash_bytes, hash_json
 from tokenlens.storage.versions import versions
 
-_NOTES = {"schema", "method", "model", "budget", "why"}
-"""Keys of a schedule that do not affect an answer."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "torchvision", "accelerate")
 """Packages that affect an answer, where they are installed."""
 _READ_WHOLE = 1 << 20
@@ -93,11 +92,6 @@ def _packages(schedule: Schedule | None) -> list[str]:
     named |= {SCORERS.package(scorer.query) for scorer in schedule.scorers}
     named.add(IMPORTANCES.package(schedule.recorded_importance))
     return sorted(filter(None, named))
-
-
-def effective_schedule(schedule: Schedule) -> dict[str, Any]:
-    """A schedule without its name, its model, its budget and its origin."""
-    return {key: value for key, value in schedule.as_json().items() if key not in _NOTES}
 
 
 @cache

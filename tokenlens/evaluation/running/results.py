@@ -1,8 +1,6 @@
 """Results of one run over samples: a row per sample, scores per task, and costs."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
@@ -15,12 +13,8 @@ from numpy.typing import NDArray
 
 from tokenlens.errors import ResultsError
 from tokenlens.evaluation.metrics.agreement import agreement
-from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
-from tokenlens.evaluation.metrics.sample_metrics import score
 from tokenlens.evaluation.metrics.set_metrics import set_figures
-from tokenlens.evaluation.running.answer_cache import Answered
-from tokenlens.probing.sample_rows import SAMPLE_COLUMNS, SEVERAL_COLUMNS, sample_row, several_row
-from tokenlens.samples.sample import Sample
+from tokenlens.probing.sample_columns import SAMPLE_COLUMNS, SEVERAL_COLUMNS
 from tokenlens.storage.seals import require
 from tokenlens.storage.shards import MANIFEST, ShardReader
 
@@ -64,25 +58,6 @@ _MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
 _BULKY = {"region_boxes", "polygons", "positions", "boxes", "grid", "selected"} | (
     SEVERAL_COLUMNS.keys() - {"more_images"}
 )
-_MAY_LACK = ("score", "prefill_s", "decode_s")
-
-
-def result_row(
-    sample: Sample, answered: Answered, read_box: BoxReader = parse_box
-) -> dict[str, Any]:
-    """The row of one answered sample; `read_box` reads boxes as the model writes them."""
-    answer = answered.answer
-    points = score(answer.prediction, sample, answered.size, read_box)
-    row = {
-        **sample_row(sample, answered.sizes, answered.layout),
-        **several_row(sample, answered.sizes, answered.layout),
-        "metric": sample.metric,
-        "group": sample.group,
-        **asdict(answer),
-        "score": points,
-        "selected": json.dumps(answer.selected),
-    }
-    return {name: None if name in _MAY_LACK and isnan(row[name]) else row[name] for name in row}
 
 
 class Results:
@@ -155,6 +130,14 @@ class Results:
             return self._source.iloc[sorted(set(places))]
         names = ROW_SCHEMA.names
         return _as_rows(pd.concat(self._source.tables(names, places)), names)
+
+    def by_place(self, places: Collection[int]) -> dict[int, pd.Series]:
+        """The same rows, each by its place."""
+        order = sorted(set(places))
+        if not order:
+            return {}
+        rows = self.at(order)
+        return {place: rows.iloc[number] for number, place in enumerate(order)}
 
     def kept(self, reference: pd.Series | None = None) -> "Results":
         """The same in memory, with what they are compared with, if anything."""

@@ -15,7 +15,8 @@ from tokenlens.evaluation.running.answer_cache import AnswerCache, Answered
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
 from tokenlens.evaluation.running.generation import Answer
 from tokenlens.evaluation.running.options import RunOptions
-from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results, result_row
+from tokenlens.evaluation.running.result_rows import result_row
+from tokenlens.evaluation.running.results import KIND, ROW_SCHEMA, Results
 from tokenlens.evaluation.running.tasks import (
     AnswerTask,
     answered_in_turn,
