@@ -11,7 +11,6 @@ from tokenlens.analyses.bench_speed import compute, draw
 from tokenlens.benching import bench as benching
 from tokenlens.benching.bench import missing_cells, run_bench
 from tokenlens.benching.comparing import ratios
-from tokenlens.benching.preset import at_depth
 from tokenlens.benching.records import Bench, markdown
 from tokenlens.benching.request import SHAPES, Request, counts, names
 from tokenlens.benching.shapes import Scaled
@@ -162,11 +161,12 @@ def test_so_is_one_of_a_model_with_weights(tmp_path: Path) -> None:
 
 def test_a_shape_with_fewer_layers_is_pruned_at_the_depth_of_the_whole() -> None:
     whole = find_method("swiftvlm").own_layers(28)
-    assert at_depth(find_method("swiftvlm"), whole, 28, 28) == whole
-    assert at_depth(find_method("swiftvlm"), whole, 8, 28) == [1, 4, 5]  # whole: 3, 9, 12 of 28
-    assert at_depth(find_method("swiftvlm"), whole, 56, 28) == [6, 19, 25]
-    assert at_depth(find_method("pdrop"), [8, 15, 22], 8, 28) == [3, 5, 7]
-    assert at_depth(find_method("fastv"), [2], 4, 28) == [1]
+    assert find_method("swiftvlm").at_depth(whole, 28, 28) == whole
+    assert find_method("swiftvlm").at_depth(whole, 8, 28) == [1, 4, 5]  # whole: 3, 9, 12 of 28
+    assert find_method("swiftvlm").at_depth(whole, 56, 28) == [6, 19, 25]
+    assert find_method("pdrop").at_depth([8, 15, 22], 8, 28) == [3, 5, 7]
+    assert find_method("fastv").at_depth([2], 4, 28) == [1]
+    assert find_method("stride").at_depth([0], 8, 28) == [0]
 
 
 def test_a_method_that_reads_the_tower_runs_it_in_every_turn(tmp_path: Path) -> None:

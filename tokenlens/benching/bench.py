@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from tokenlens.benching.comparing import Setting, compare, estimate
-from tokenlens.benching.preset import schedule_for
+from tokenlens.benching.comparing import Setting, compare, estimate, schedule_for
 from tokenlens.benching.records import Bench
 from tokenlens.benching.request import SHAPES, Cell, Request
 from tokenlens.benching.shapes import Scaled

@@ -10,13 +10,15 @@ import torch
 from transformers import BatchFeature, PreTrainedModel
 
 from tokenlens.benching.engine_free import EngineFree
-from tokenlens.benching.preset import schedule_for
 from tokenlens.benching.request import Cell
 from tokenlens.benching.timing import Plain, Tower, Turn, take_turns
+from tokenlens.methods import find_method
 from tokenlens.models.structure import visual_mask
 from tokenlens.pruning.cost.schedule_forecast import forecast
 from tokenlens.pruning.engine import prune
 from tokenlens.pruning.vision_tower import reads_tower
+from tokenlens.schedule import Schedule
+from tokenlens.schedule.budget import parse_budget
 
 UNPRUNED, ENGINE_FREE, PRUNED = _KINDS = "unpruned", "engine-free", "pruned"
 
@@ -47,10 +49,21 @@ class Setting:
     @cached_property
     def tower(self) -> Tower:
         """What the vision tower makes of the pictures, timed once after a run that warms up."""
-        for tower in (Tower(), Tower()):
-            with torch.inference_mode(), tower.watching(self.model):
-                self.model(**self.inputs, use_cache=False, logits_to_keep=1)
+        tower = Tower()
+        with torch.inference_mode(), tower.watching(self.model):
+            self.model(**self.inputs, use_cache=False, logits_to_keep=1)
+            tower.run()
         return tower
+
+
+def schedule_for(
+    model: PreTrainedModel, cell: Cell, visual: int, text: int, depth: int | None
+) -> Schedule:
+    """The preset of a cell, in a model that may stand for one of `depth` layers."""
+    schedule, _ = find_method(cell.method).build_or_earlier(
+        model, budget=parse_budget(cell.budget), n_visual=visual, n_text=text, depth=depth
+    )
+    return schedule
 
 
 class _Pruned:

@@ -113,20 +113,44 @@ class Method:
         budget: Budget,
         layers: Sequence[int] | None = None,
         n_visual: int | None = None,
+        n_text: int | None = None,
+        depth: int | None = None,
     ) -> tuple[Schedule, Sequence[int] | None]:
         """The schedule, by the layers published for small budgets where it needs them.
 
         Those layers are the second value; it is None where the method's own, or `layers`, meet the
-        budget. Raises as `Schedule.preset`.
+        budget. `depth` is the number of layers of the model that `model` stands for, at whose
+        relative depth the published layers are taken; None where it stands for itself. Raises as
+        `Schedule.preset`.
         """
+        here = (model if isinstance(model, ModelRef) else ModelRef.of(model)).layers
+        build = partial(self.build, model, budget=budget, n_visual=n_visual, n_text=n_text)
+        fixed = self.by_needs is None and not self.smaller_picture
+        if depth is not None and layers is None and fixed:
+            layers = self.at_depth(self.own_layers(depth), here, depth)
         try:
-            return self.build(model, budget=budget, layers=layers, n_visual=n_visual), None
+            return build(layers=layers), None
         except BudgetError:
             if self.early_layers is None:
                 raise
-        depth = (model if isinstance(model, ModelRef) else ModelRef.of(model)).layers
-        early = self.early_layers(depth)
-        return self.build(model, budget=budget, layers=early, n_visual=n_visual), early
+        whole = here if depth is None else depth
+        early = self.at_depth(self.early_layers(whole), here, whole)
+        return build(layers=early), early
+
+    def at_depth(self, scoring: Sequence[int], layers: int, depth: int) -> Sequence[int]:
+        """Scoring layers of a model of `depth` layers, at the same depth of one of `layers`.
+
+        What is kept in proportion is the number of layers that run before each stage; at least one
+        does where one did, and no two stages are in one place.
+        """
+        if depth == layers:
+            return scoring
+        found: list[int] = []
+        for stage in self.stages(scoring):
+            whole = stage.first_layer - 1
+            least = max(min(whole, 1), found[-1] if found else 0)
+            found.append(max(least, round(whole * layers / depth)) + (stage.when == "before"))
+        return found
 
 
 def _checked_needs(
