@@ -73,6 +73,17 @@ def test_the_collector_is_as_it_was_afterwards():
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
+def test_what_a_caller_has_frozen_stays_frozen():
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with collecting_less():
+            pass
+        assert gc.get_freeze_count() == before > 0
+    finally:
+        gc.unfreeze()
+
+
 def test_only_whole_colours_of_the_theme_are_exchanged():
     svg = f"fill: {LIGHT.ink}; stroke: #123456; {LIGHT.ink}ff url(#m{LIGHT.ink[1:]})".encode()
     wanted = f"fill: {DARK.ink}; stroke: #123456; {LIGHT.ink}ff url(#m{LIGHT.ink[1:]})"
