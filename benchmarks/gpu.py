@@ -10,18 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-import tokenlens as tl
+from benchmarks.probe_cost import arms_of, slowdown
 from tokenlens.benching.bench import run_bench
 from tokenlens.benching.records import Bench, markdown
 from tokenlens.benching.request import Cell, Request
 from tokenlens.benching.shapes import Scaled
-from tokenlens.benching.timing import Plain, take_turns
 from tokenlens.storage.files import write_text
 
 SHAPES = ("llava-1.5-7b", "qwen2-vl-7b")
@@ -62,15 +60,10 @@ def probed(like: str, batch: int) -> str:
     device, shape = torch.device("cuda"), Scaled.of(like)
     model = shape.build(576, device, torch.bfloat16)
     inputs = shape.inputs(model, batch, 576, 64)
-    plain = Plain(model, inputs, 0)
-    probe = Plain(model, inputs, 0, partial(tl.probe, model))
-    turns = take_turns({"plain": plain.turn, "probed": probe.turn}, 7)
-    seconds = [sorted(turn["prefill"] for turn in one)[len(one) // 2] for one in turns.values()]
-    peaks = plain.peak() or 0, probe.peak() or 0
-    return (
-        f"{like}, batch {batch}: prefill {seconds[1] / seconds[0]:.3f}, "
-        f"peak {peaks[1] / max(1, peaks[0]):.3f}"
-    )
+    arms = arms_of(model, inputs)
+    ratio, _ = slowdown(arms, 7)
+    plain, probe = (arm.peak() or 0 for arm in arms.values())
+    return f"{like}, batch {batch}: prefill {ratio:.3f}, peak {probe / max(1, plain):.3f}"
 
 
 def measured(request: Request, out: Path, until: float) -> str:

@@ -40,14 +40,14 @@ def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in programs()}
     for turn in range(rounds + 1):
         for name, words in programs().items():
-            began = _processor_s()
+            began = processor_s()
             subprocess.run(words, cwd=folder, capture_output=True, check=False)  # noqa: S603 - ours
             if turn:
-                found[name].append(_processor_s() - began)
+                found[name].append(processor_s() - began)
     return found
 
 
-def _processor_s() -> float:
+def processor_s() -> float:
     """Processor seconds of all processes that were started and have ended."""
     spent = os.times()
     return spent.children_user + spent.children_system
