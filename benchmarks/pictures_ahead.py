@@ -2,7 +2,7 @@
 
     python -m benchmarks.pictures_ahead --pictures 24 --megapixels 12 --turns 3
 
-Answers of `tiny-qwen2-vl`, unpruned and by a schedule, about random pictures of that size, by either
+Answers of `tiny-qwen2-vl`, unpruned and by a schedule, about random pictures of that size, by each
 way in turns. Printed is the wall time with the thread over that without; answers must be the same.
 """
 
