@@ -1,8 +1,7 @@
 """One call of a layer's attention function, and the rows of its map that are wanted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,7 @@ def check_options(options: dict[str, Any]) -> None:
             raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
 
 
-@dataclass(frozen=True)
-class AttentionCall:
+class AttentionCall(NamedTuple):
     """What a layer's attention function was given.
 
     Attributes:
@@ -63,8 +61,10 @@ class AttentionCall:
         check_options(options)
         causal = options.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
-        tensors = query.detach(), key.detach(), value.detach()
-        return cls(module, *tensors, mask, options, causal, cached)
+        query, key, value = (
+            one.detach() if one.requires_grad else one for one in (query, key, value)
+        )
+        return cls(module, query, key, value, mask, options, causal, cached)
 
     @property
     def gone(self) -> int:
@@ -84,11 +84,11 @@ class AttentionCall:
 
         float32 [1 or heads, queries, keys].
         """
-        if self._sees_all(min(places)):
+        if self.sees_all(min(places)):
             return None
         return torch.stack([self._bias(sample, place) for place in places], dim=-2)
 
-    def _sees_all(self, place: int) -> bool:
+    def sees_all(self, place: int) -> bool:
         """Whether the token at `place` of every sample, and all after it, see every key."""
         last = not self.causal or place - self.gone >= self.key.shape[2] - 1
         return self.mask is None and self.options.get("sliding_window") is None and last
@@ -165,7 +165,7 @@ class AttentionCall:
             ]
         place = places[0][0]
         row, seen = place - self.cached, None
-        if not self._sees_all(place):
+        if not self.sees_all(place):
             seen = torch.stack([self._bias(sample, place) for sample in range(len(places))])
             seen = seen.unsqueeze(-2)  # [batch, 1 or heads, 1, keys]
         query, key = self.query[:, :, row : row + 1].float(), self.key.float()

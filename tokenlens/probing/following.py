@@ -85,7 +85,7 @@ class FollowedPrompt(RecordedRows):
         if not is_observing(self.observe):
             return
         self._claim()
-        given = arguments_by_name(self._signature, args, kwargs)
+        given = arguments_by_name(self._signature, args, kwargs) if args else dict(kwargs)
         ids, cache = given.get("input_ids"), given.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length())
         mask = given.get("attention_mask")

@@ -1,5 +1,6 @@
 """Recording T–V attention: how much a query token looks at each visual token, per layer."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from tokenlens.probing.importances.importance import (
     importance_named,
 )
 from tokenlens.probing.queries import Queries, QueryChoice, attended_tokens
+from tokenlens.probing.waiting_layers import WaitingLayers
 
 if TYPE_CHECKING:
     from tokenlens.models.vlm import VLM
@@ -121,6 +123,11 @@ class Recording(FollowedPrompt):
         self._run: PromptRun | None = None
         self._measuring = False
 
+    def forget(self) -> None:
+        """Let go of all rows, those that still wait included."""
+        super().forget()
+        self._waiting: WaitingLayers | None = None
+
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Hook before the model's forward; those that measure are not recorded."""
         if not self._measuring:
@@ -130,6 +137,8 @@ class Recording(FollowedPrompt):
         """Hook after the model's forward: measure what its rows alone do not tell."""
         if self._measuring:
             return
+        if self._runner == threading.get_ident():
+            self._read_waiting()
         recorded = self._recording and not self._step and len(self._rows) == self._layers
         super().end()
         run, self._run = self._run, None
@@ -153,6 +162,7 @@ class Recording(FollowedPrompt):
 
     def _keep_inputs(self, given: Mapping[str, Any]) -> None:
         super()._keep_inputs(given)
+        self._waiting = WaitingLayers.of(self._places, self._positions, per_head=self._per_head)
         if not isinstance(self._kind, RunImportance) or self._prompt is None:
             return
         if self._cached:
@@ -212,9 +222,22 @@ class Recording(FollowedPrompt):
         if self._step and self._decoded is not None:
             self._decoded.observe(layer, module, query, key, value, mask, options, self._cached)
         elif layer not in self._rows:
-            self._observe_prompt(
-                layer, AttentionCall.of(module, query, key, value, mask, options, self._cached)
-            )
+            call = AttentionCall.of(module, query, key, value, mask, options, self._cached)
+            if not self._waits(layer, call):
+                self._observe_prompt(layer, call)
+
+    def _waits(self, layer: int, call: AttentionCall) -> bool:
+        """Whether the layer's rows are computed later, together with those of others."""
+        waiting = self._waiting
+        if waiting is None or (isinstance(self._kind, RowImportance) and self._kind.scale):
+            return False
+        if layer in waiting:
+            return True
+        done = waiting.take(layer, call)
+        if done is None:
+            return False
+        self._rows |= done
+        return True
 
     @torch.no_grad()
     def _observe_prompt(self, layer: int, call: AttentionCall) -> None:
@@ -226,6 +249,17 @@ class Recording(FollowedPrompt):
         self._rows[layer] = call.rows_of_all(
             self._places, self._positions, per_head=self._per_head, scales=self._scales.get(layer)
         )
+
+    @torch.no_grad()
+    def _read_waiting(self) -> None:
+        """Compute the rows of the layers that still wait."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._rows |= waiting.finish()
+
+    def _stacked(self) -> list[Tensor]:
+        self._read_waiting()  # an interrupted forward has not come to its end
+        return super()._stacked()
 
 
 def _known(written: list[Written]) -> Callable[[], list[Written]]:
