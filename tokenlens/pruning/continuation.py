@@ -1,11 +1,13 @@
 """Forward pass that continues a pruned prefill: decoding, or a further turn."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from transformers.cache_utils import Cache
 
 from tokenlens.pruning import masks
-from tokenlens.pruning.cache import stored_layer
+from tokenlens.pruning.cache import PrunedLayer, stored_layer
 from tokenlens.pruning.layer_call import LayerCall
 from tokenlens.pruning.positions import Embeddings
 from tokenlens.pruning.session_context import SessionContext
@@ -17,12 +19,28 @@ class Continuation:
     whole = False
     """Keys that pruning took are missing, so that a row is of other tokens than the model's."""
 
-    def __init__(self, context: SessionContext) -> None:
-        self._context = context
+    def __init__(self, context: SessionContext, cache: Cache) -> None:
+        self._context, self._cache = context, cache
+        self._plain = all(
+            isinstance(layer, PrunedLayer) and layer.present is None and layer.last_number is None
+            for layer in cache.layers
+        )
         self._made: dict[tuple[int, int], tuple[Any, Tensor, Embeddings]] = {}
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: nothing to do."""
+
+    def leaves_alone(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a layer may run on the keyword arguments it is given.
+
+        It may where no stored key is a filler, positions are the model's own, and its new tokens
+        see all keys there are.
+        """
+        return (
+            self._plain
+            and arguments.get("attention_mask") is None
+            and arguments.get("past_key_values") is self._cache
+        )
 
     def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Before a layer: give it a mask for its stored keys, and the rotary numbers after them."""

@@ -235,10 +235,8 @@ class _Session:
         cache = call.get("past_key_values")
         check_cache(cache)
         if filled_here(cache, self.context.lease):
-            if call.get("input_ids") is not None:
-                visual = marked(call["input_ids"], self._visual_ids)
-                refusals.refuse_continuation(call, visual, generating=generating)
-            self._run = Continuation(self.context)
+            refusals.refuse_continuation(call, self._visual_ids, generating=generating)
+            self._run = Continuation(self.context, cache)
         else:
             refusals.refuse_prompt(call)
             self._run = self._prefill(call["input_ids"], call.get("attention_mask"), given)
@@ -285,10 +283,12 @@ class _Session:
 
     def _before_layer(
         self, place: Place, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]] | None:
         run = self._current(place.layer)
-        call, hidden = LayerCall.of(place, args, kwargs)
         note_tokens(whole=False)  # other observers ignore the layers that run here for scoring
+        if len(args) < 2 and run.leaves_alone(kwargs):
+            return None
+        call, hidden = LayerCall.of(place, args, kwargs)
         hidden, arguments = run.enter(call, hidden)
         note_tokens(whole=run.whole)
         return (hidden,), arguments

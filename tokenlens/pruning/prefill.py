@@ -53,6 +53,10 @@ class Prefill:
         self._deepstack.take_over(arguments)
         self._deepstack.check(self._context.schedule.stages, self._context.featured)
 
+    def leaves_alone(self, _: Mapping[str, Any]) -> bool:
+        """Whether a layer may run on the keyword arguments it is given: every one is followed."""
+        return False
+
     def enter(self, call: LayerCall, hidden: Tensor) -> tuple[Tensor, Mapping[str, Any]]:
         """Before a layer: prune where a stage says so; return the layer's new input."""
         self._check_turn(call.number)

@@ -9,7 +9,7 @@ from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
 from tokenlens.models.adapters import required_shrinking, required_tower
-from tokenlens.models.structure import decoder, decoder_layers, text_config
+from tokenlens.models.structure import decoder, decoder_layers, marked, text_config
 from tokenlens.pruning.cost.decoder_cost import windows
 from tokenlens.pruning.frozen import refuse_unfreezable
 from tokenlens.pruning.scoring import DirectScoring
@@ -181,19 +181,24 @@ def refuse_videos(videos: Tensor) -> None:
         )
 
 
-def refuse_continuation(call: Mapping[str, Any], visual: Tensor, *, generating: bool) -> None:
+def refuse_continuation(
+    call: Mapping[str, Any], visual_ids: tuple[int, ...], *, generating: bool
+) -> None:
     """Refuse pictures in the input that continues a filled cache.
 
-    `visual` (bool [batch, length]) marks their tokens. Image tokens without a picture are allowed:
-    the model, or assisted decoding inside `generate()`, may have generated them.
+    `visual_ids` are the ids of their tokens. Image tokens without a picture are allowed: the model,
+    or assisted decoding inside `generate()`, may have generated them.
     """
+    ids = call.get("input_ids")
+    if ids is None:
+        return
     pictures = any(
         value is not None and (name.startswith("pixel_values") or name == "mm_encoder_outputs")
         for name, value in call.items()
         if not (isinstance(value, Mapping) and not value)  # what generate() passes for none
     )
-    written = generating or visual.shape[1] == 1
-    if (pictures or not written) and bool(visual.any()):
+    written = generating or ids.shape[1] == 1
+    if (pictures or not written) and bool(marked(ids, visual_ids).any()):
         raise PruningError(
             "visual tokens arrived after the cache was filled (chunked prefill, or a picture in a "
             "later turn); pass the whole prompt at once, with an empty cache"
