@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -36,7 +37,7 @@ class Finished:
 
     def __init__(self, figure: Figure) -> None:
         """Settle a figure, which is not laid out again afterwards."""
-        self._figure = figure
+        self._figure, self._canvas = figure, FigureCanvasAgg(figure)  # lays out on what it draws on
         fit_fonts(figure)
         engine = figure.get_layout_engine()
         with without_glyph_warnings(), _dots(figure):
@@ -44,6 +45,7 @@ class Finished:
                 engine.execute(figure)
         with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
             figure.set_layout_engine(None)
+        FigureCanvasBase(figure)  # a figure holds on to its canvas, and that to the pixels
 
     @property
     def maps_values(self) -> bool:
@@ -64,12 +66,12 @@ class Finished:
         return self._saved("svg", letters="path")
 
     def _png(self) -> bytes:
-        canvas: Any = FigureCanvasAgg(self._figure)
+        self._figure.set_canvas(self._canvas)
         with without_glyph_warnings(), _dots(self._figure):
-            canvas.draw()
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
-        FigureCanvasBase(self._figure)  # the figure holds on to its canvas, and that to the pixels
-        if picture.getchannel("A").getextrema() == (255, 255):
+            self._canvas.draw()
+        FigureCanvasBase(self._figure)
+        picture = Image.fromarray(np.asarray(self._canvas.buffer_rgba()))
+        if to_rgba(self._figure.get_facecolor())[3] == 1:  # so that every pixel is opaque
             picture = picture.convert("RGB")
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", dpi=(_DOTS, _DOTS), compress_type=_RUNS)
