@@ -12,7 +12,7 @@ from torch import Tensor
 from tokenlens.probing.attention_call import AttentionCall
 from tokenlens.probing.attention_weights import attention_weights
 
-MOST_WAITING = 2**20
+MOST_WAITING = 2**18
 """Numbers in the queries and keys that wait at once."""
 
 
