@@ -1,29 +1,37 @@
-"""Memory cost of the probe: peak memory of a probed prefill against that of a plain one.
+"""Memory cost of the probe and of pruning: peak memory of a prefill against that of a plain one.
 
-    python -m tokenlens.analyses.studies.probe_memory
+    python -m tokenlens.analyses.studies.probe_memory --visual-tokens 4096
 
-Three arms: the plain prefill under SDPA, the probed one, and for comparison the eager one that
-returns its whole maps. Every arm runs in its own process, so that memory is measured separately.
-The
-model is a random Qwen2-VL with a decoder of half Qwen2-VL-2B's width; what is measured is the peak
-above the loaded model, with 4,096 visual tokens in the prompt.
+Four arms: the plain prefill under SDPA, the probed one, the one pruned by SwiftVLM to 33 %, and for
+comparison the eager one that returns its whole maps. Every arm runs in its own process, so that
+memory is measured separately. The model is a random Qwen2-VL with a decoder of half Qwen2-VL-2B's
+width; what is measured is the peak above the loaded model.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import BatchFeature, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    BatchFeature,
+    PreTrainedModel,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
 
-from tokenlens.probing.recording import probe
+from tokenlens.methods import find_method
+from tokenlens.probing.recording import Recording, probe
+from tokenlens.pruning.engine import prune
+from tokenlens.pruning.trace import Trace
+from tokenlens.schedule.budget import parse_budget
 
-ARMS = ("plain", "probed", "eager maps")
-_IMAGE, _PATCH = 5, 4
+ARMS = ("plain", "probed", "pruned", "eager maps")
+_IMAGE, _PATCH, _TEXT = 5, 4, 32
 _STEADY_MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
@@ -52,7 +60,7 @@ def measure(arm: str, visual_tokens: int, device: str) -> int:
     """Peak bytes above the loaded model in one prefill, in this process."""
     model = _model().to(device)  # type: ignore[arg-type]
     inputs = _inputs(model, visual_tokens)
-    context = probe(model) if arm == "probed" else nullcontext()
+    context = _context(model, arm, visual_tokens)
     maps = {"output_attentions": True} if arm == "eager maps" else {}
     model.set_attn_implementation("eager" if maps else "sdpa")
     with torch.inference_mode(), context as recording:
@@ -60,9 +68,23 @@ def measure(arm: str, visual_tokens: int, device: str) -> int:
         loaded = _reset_peak(device)
         model(**inputs, **maps, logits_to_keep=1)
         peak = _peak(device)
-    if recording is not None and recording.importance[0].shape[1] != visual_tokens:
+    if isinstance(recording, Recording) and recording.importance[0].shape[1] != visual_tokens:
         raise RuntimeError("the probe did not record every visual token")
     return peak - loaded
+
+
+def _context(
+    model: PreTrainedModel, arm: str, visual_tokens: int
+) -> AbstractContextManager[Recording | Trace | None]:
+    """What the model runs in, in an arm."""
+    if arm == "probed":
+        return probe(model)
+    if arm == "pruned":  # at the relative depth of Qwen2-VL's 28 layers
+        schedule, _ = find_method("swiftvlm").build_or_earlier(
+            model, budget=parse_budget("33%"), n_visual=visual_tokens, n_text=_TEXT, depth=28
+        )
+        return prune(model, schedule)
+    return nullcontext()
 
 
 def _measure_apart(arm: str, visual_tokens: int, device: str) -> int:
@@ -82,7 +104,7 @@ def _model() -> Qwen2VLForConditionalGeneration:
             "eos_token_id": None,
             "hidden_size": 768,
             "intermediate_size": 4480,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 8,
             "num_attention_heads": 6,
             "num_key_value_heads": 2,
             "rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24]},
@@ -106,7 +128,7 @@ def _model() -> Qwen2VLForConditionalGeneration:
 
 def _inputs(model: Qwen2VLForConditionalGeneration, visual_tokens: int) -> BatchFeature:
     side = round(visual_tokens**0.5)
-    ids = torch.tensor([[10] * 4 + [_IMAGE] * side**2 + [11] * 28])
+    ids = torch.tensor([[10] * 4 + [_IMAGE] * side**2 + [11] * (_TEXT - 4)])
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
