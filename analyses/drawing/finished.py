@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgba
@@ -37,15 +36,16 @@ class Finished:
 
     def __init__(self, figure: Figure) -> None:
         """Settle a figure, which is not laid out again afterwards."""
-        self._figure, self._canvas = figure, FigureCanvasAgg(figure)  # lays out on what it draws on
-        fit_fonts(figure)
-        engine = figure.get_layout_engine()
-        with without_glyph_warnings(), _dots(figure):
-            if engine is not None:
-                engine.execute(figure)
-        with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
-            figure.set_layout_engine(None)
-        FigureCanvasBase(figure)  # a figure holds on to its canvas, and that to the pixels
+        with _canvas(figure) as self._canvas:
+            self._figure = figure
+            fit_fonts(figure)
+            engine = figure.get_layout_engine()
+            with without_glyph_warnings(), _dots(figure):
+                if engine is not None:
+                    engine.execute(figure)
+            still = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+            with mpl.rc_context(still):
+                figure.set_layout_engine(None)
 
     @property
     def maps_values(self) -> bool:
@@ -66,12 +66,11 @@ class Finished:
         return self._saved("svg", letters="path")
 
     def _png(self) -> bytes:
-        self._figure.set_canvas(self._canvas)
-        with without_glyph_warnings(), _dots(self._figure):
+        with _canvas(self._figure, self._canvas), without_glyph_warnings(), _dots(self._figure):
             self._canvas.draw()
-        FigureCanvasBase(self._figure)
         picture = Image.fromarray(np.asarray(self._canvas.buffer_rgba()))
-        if to_rgba(self._figure.get_facecolor())[3] == 1:  # so that every pixel is opaque
+        paper = self._figure.patch
+        if paper.get_visible() and to_rgba(paper.get_facecolor())[3] == 1:  # all is opaque then
             picture = picture.convert("RGB")
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", dpi=(_DOTS, _DOTS), compress_type=_RUNS)
@@ -107,6 +106,21 @@ def _colours(theme: Theme) -> list[str]:
 
 def _maps_values(part: Artist) -> bool:
     return isinstance(part, ScalarMappable) and part.get_array() is not None
+
+
+@contextmanager
+def _canvas(figure: Figure, canvas: FigureCanvasAgg | None = None) -> Iterator[FigureCanvasAgg]:
+    """Lay out and draw a figure on pixels, new ones without `canvas`; then it has its own canvas.
+
+    A figure holds on to its canvas, and that to the pixels.
+    """
+    own = figure.canvas
+    canvas = FigureCanvasAgg(figure) if canvas is None else canvas
+    figure.set_canvas(canvas)
+    try:
+        yield canvas
+    finally:
+        figure.set_canvas(own)
 
 
 @contextmanager
