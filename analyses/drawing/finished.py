@@ -43,7 +43,7 @@ class Finished:
             with without_glyph_warnings(), _dots(figure):
                 if engine is not None:
                     engine.execute(figure)
-            still = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+            still: Any = {"figure.autolayout": False, "figure.constrained_layout.use": False}
             with mpl.rc_context(still):
                 figure.set_layout_engine(None)
 
@@ -109,8 +109,8 @@ def _maps_values(part: Artist) -> bool:
 
 
 @contextmanager
-def _canvas(figure: Figure, canvas: FigureCanvasAgg | None = None) -> Iterator[FigureCanvasAgg]:
-    """Lay out and draw a figure on pixels, new ones without `canvas`; then it has its own canvas.
+def _canvas(figure: Figure, canvas: Any = None) -> Iterator[Any]:
+    """Lay out and draw a figure on an Agg canvas, a new one without `canvas`; then on its own.
 
     A figure holds on to its canvas, and that to the pixels.
     """

@@ -7,7 +7,7 @@ stores the sequence position of each of its keys, so that those masks can be rea
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -207,7 +207,7 @@ def check_cache(cache: Any) -> None:
         )
 
 
-def filled_here(cache: Cache | None, lease: Lease) -> bool:
+def filled_here(cache: Cache | None, lease: Lease) -> TypeGuard[Cache]:
     """Whether `cache` was filled by a prefill of the context that holds `lease`.
 
     Raises `PruningError` for a cache that was filled anywhere else.
