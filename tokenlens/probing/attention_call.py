@@ -23,6 +23,11 @@ def check_options(options: dict[str, Any]) -> None:
             raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
 
 
+def ask_alike(places: Sequence[Sequence[int]]) -> bool:
+    """Whether every sample asks for one place, the same one."""
+    return all(len(own) == 1 and own[0] == places[0][0] for own in places)
+
+
 class AttentionCall(NamedTuple):
     """What a layer's attention function was given.
 
@@ -179,8 +184,7 @@ class AttentionCall(NamedTuple):
 
     def _are_alike(self, places: Sequence[Sequence[int]]) -> bool:
         """Whether one place of all samples is wanted, and their keys are few."""
-        alike = all(len(own) == 1 and own[0] == places[0][0] for own in places)
-        return alike and len(places) > 1 and self.key.numel() <= _MOST_TOGETHER
+        return ask_alike(places) and len(places) > 1 and self.key.numel() <= _MOST_TOGETHER
 
     def _of_visual(
         self,

@@ -21,6 +21,7 @@ from tokenlens.probing.importances.importance import (
     PromptRun,
     RowImportance,
     RunImportance,
+    Scale,
     importance_named,
 )
 from tokenlens.probing.queries import Queries, QueryChoice, attended_tokens
@@ -162,7 +163,8 @@ class Recording(FollowedPrompt):
 
     def _keep_inputs(self, given: Mapping[str, Any]) -> None:
         super()._keep_inputs(given)
-        self._waiting = WaitingLayers.of(self._places, self._positions, per_head=self._per_head)
+        if self._scale is None:
+            self._waiting = WaitingLayers.of(self._places, self._positions, per_head=self._per_head)
         if not isinstance(self._kind, RunImportance) or self._prompt is None:
             return
         if self._cached:
@@ -226,10 +228,15 @@ class Recording(FollowedPrompt):
             if not self._waits(layer, call):
                 self._observe_prompt(layer, call)
 
+    @property
+    def _scale(self) -> Scale | None:
+        """What rows are multiplied by, of an importance that has it."""
+        return self._kind.scale if isinstance(self._kind, RowImportance) else None
+
     def _waits(self, layer: int, call: AttentionCall) -> bool:
         """Whether the layer's rows are computed later, together with those of others."""
         waiting = self._waiting
-        if waiting is None or (isinstance(self._kind, RowImportance) and self._kind.scale):
+        if waiting is None:
             return False
         if layer in waiting:
             return True
@@ -241,7 +248,7 @@ class Recording(FollowedPrompt):
 
     @torch.no_grad()
     def _observe_prompt(self, layer: int, call: AttentionCall) -> None:
-        scale = self._kind.scale if isinstance(self._kind, RowImportance) else None
+        scale = self._scale
         if scale is not None:
             self._scales[layer] = [
                 scale(call, sample, positions) for sample, positions in enumerate(self._positions)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tokenlens.probing.attention_call import AttentionCall
+from tokenlens.probing.attention_call import AttentionCall, ask_alike
 from tokenlens.probing.attention_weights import attention_weights
 
 MOST_WAITING = 2**18
@@ -36,8 +36,7 @@ class WaitingLayers:
         cls, places: Sequence[Sequence[int]], positions: Sequence[Tensor], *, per_head: bool
     ) -> "WaitingLayers | None":
         """None where samples ask for other places, or for other numbers of visual tokens."""
-        alike = all(len(own) == 1 and own[0] == places[0][0] for own in places)
-        if not alike or len({len(visual) for visual in positions}) != 1:
+        if not ask_alike(places) or len({len(visual) for visual in positions}) != 1:
             return None
         return cls(places[0][0], positions, per_head=per_head)
 
