@@ -53,11 +53,11 @@ def attention_logits(
     query: Tensor, key: Tensor, *, scaling: float, softcap: float | None = None
 ) -> Tensor:
     """What `attention_weights` takes the softmax of, before anything is hidden; see there."""
-    groups = query.shape[-3] // key.shape[-3]
-    # [..., kv heads, groups·rows, size]
-    grouped = query.unflatten(-3, (-1, groups)).flatten(-3, -2)
-    products = grouped @ key.transpose(-1, -2)
-    logits = products.unflatten(-2, (groups, -1)).flatten(-4, -3).mul_(scaling)
+    *outer, heads, rows, size = query.shape
+    kv_heads, keys = key.shape[-3:-1]
+    grouped = query.reshape(*outer, kv_heads, heads // kv_heads * rows, size)
+    products = grouped @ key.transpose(-1, -2)  # [..., kv heads, groups·rows, keys]
+    logits = products.view(*outer, heads, rows, keys).mul_(scaling)
     return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ class Rows:
     def averaged(self, sums: Tensor) -> Tensor:
         """The mean over the rows of a sample, of their sum [batch, width]."""
         if self.valid is None:
-            return sums / max(1, self.order.shape[1])
+            rows = self.order.shape[1]
+            return sums / rows if rows > 1 else sums
         return sums / self.valid.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -154,9 +156,10 @@ def importance(
     batch, n_heads, _, size = inputs.query.shape
     width = key.shape[2]
     apart = n_heads if isinstance(heads, int) else 1
-    total = torch.zeros((), dtype=dtype, device=key.device)  # of the first block's shape then
     block = max(1, _LARGEST_BLOCK // max(1, batch * n_heads * width))
-    for start, order in enumerate(rows.order.split(block, 1)):
+
+    def received(start: int, order: Tensor) -> Tensor:
+        """The sum of the rows `order`, the first of which is row `start`."""
         # [batch, heads, rows, size]
         if rows.final:
             query = inputs.query[:, :, -1:]
@@ -176,9 +179,11 @@ def importance(
         if apart == 1:
             weights = weights.mean(1, keepdim=True)  # [batch, apart, rows, width]
         if rows.valid is not None:
-            weights = weights * rows.valid[:, None, start * block : (start + 1) * block, None]
-        received = weights.sum(2)  # [batch, apart, width]
-        total = total + received if start else received
+            weights = weights * rows.valid[:, None, start : start + block, None]
+        return weights.sum(2)  # [batch, apart, width]
+
+    starts = range(0, max(1, rows.order.shape[1]), block)
+    total = reduce(torch.add, map(received, starts, rows.order.split(block, 1)))
     if isinstance(heads, int):
         total = _strongest(total, candidates, heads).mean(1, keepdim=True)
     return rows.averaged(total.squeeze(1))  # [batch, width]

@@ -10,13 +10,13 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from tokenlens.errors import PruningError
 from tokenlens.pruning.cost.decoder_cost import Floats, grouping_macs
 from tokenlens.pruning.tokens import (
     Counts,
     Slots,
     Tokens,
     arrange,
+    merged_among,
     put_rows,
     take_rows,
 )
@@ -81,20 +81,29 @@ class StageDecision(NamedTuple):
         """
         there = merged.slots.present
         mask = torch.zeros_like(self.kept).scatter_(1, places, there)
-        tokens, order = self._staying(mask, merged.slots.lengths)
-        at = stand_ins(tokens.slots, there.shape[1])
+        staying = self._staying(mask, merged.slots.lengths)
+        tokens = staying.tokens
+        at = arrange(tokens.slots.index, merged_among(tokens.slots), there.shape[1])
         hidden = merged.hidden
         if merged.slots.ragged:
             hidden = hidden.where(there[:, :, None], take_rows(tokens.hidden, at))
         put_rows(tokens.hidden, at, hidden)
-        return Placed(tokens, order)
+        return staying._replace(stand_ins=at)
 
 
 class Placed(NamedTuple):
-    """Some of a stage's tokens, and the slots that they had there: int64 [batch, tokens]."""
+    """Some of a stage's tokens.
+
+    Attributes:
+        tokens: the tokens.
+        order: int64 [batch, tokens], the slots that they had at the stage.
+        stand_ins: int64 [batch, merged], the slots of merged tokens among `tokens`; None where
+            there are none.
+    """
 
     tokens: Tokens
     order: Tensor
+    stand_ins: Tensor | None = None
 
     @classmethod
     def of(cls, tokens: Tokens, keep: Tensor, lengths: Counts, visuals: Counts) -> "Placed":
@@ -104,13 +113,6 @@ class Placed(NamedTuple):
         return cls(Tokens(take_rows(tokens.hidden, order), slots), order)
 
 
-def stand_ins(slots: Slots, most: int) -> Tensor:
-    """The slots of merged tokens that stand in for others: int64 [batch, most], right-aligned."""
-    if slots.stand_in is None:
-        raise PruningError("there are no merged tokens here; pass those of a bypass stage")
-    return arrange(slots.index, slots.stand_in, most)
-
-
 @dataclass(frozen=True)
 class BypassedTokens:
     """Tokens that bypass the layers up to the next stage.
@@ -118,6 +120,7 @@ class BypassedTokens:
     Attributes:
         tokens: the tokens, with their hidden states at the stage.
         groups: the merged tokens that replace them; None where there are none.
+        stand_ins: the slots of those among the tokens that go on; see `Placed`.
         slots: those of all tokens at the stage.
         back: int64 [batch, width of `slots`], for each of them the place of its token in the
             concatenation of the tokens that go on and those that bypass.
@@ -125,6 +128,7 @@ class BypassedTokens:
 
     tokens: Tokens
     groups: "Groups | None"
+    stand_ins: Tensor | None
     slots: Slots
     back: Tensor
 
@@ -142,7 +146,7 @@ class BypassedTokens:
             1, order.where(there, width), torch.arange(order.shape[1], device=order.device)
             .expand_as(order)
         )  # fmt: skip
-        return cls(rest.tokens, groups, slots, back[:, :width])
+        return cls(rest.tokens, groups, going.stand_ins, slots, back[:, :width])
 
     def rejoin(self, going: Tokens) -> Tokens:
         """All tokens together again, in sequence order, without the merged ones.
@@ -152,11 +156,11 @@ class BypassedTokens:
         """
         device = going.hidden.device
         hidden = self.tokens.hidden.to(device)
-        if self.groups is not None:
-            merged = self.groups.merged.to(device)
+        if self.groups is not None and self.stand_ins is not None:
             # [batch, merged, hidden], then [batch, rest, hidden]
-            now = take_rows(going.hidden, stand_ins(going.slots, merged.slots.width))
-            change = take_rows(now - merged.hidden, self.groups.member_of.to(device))
+            now = take_rows(going.hidden, self.stand_ins.to(device))
+            moved = now - self.groups.merged.hidden.to(device)
+            change = take_rows(moved, self.groups.member_of.to(device))
             hidden = change.add_(hidden)
         # [batch, width of `going` + width of the rest, hidden] to [batch, width, hidden]
         both = torch.cat([going.hidden, hidden], dim=1)

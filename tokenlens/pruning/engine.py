@@ -245,8 +245,9 @@ class _Session:
     def _prefill(
         self, ids: Tensor, attention_mask: Tensor | None, given: PromptCall | None
     ) -> Prefill:
-        attended = torch.ones_like(ids, dtype=torch.bool)
-        if attention_mask is not None:
+        if attention_mask is None:
+            attended = torch.ones_like(ids, dtype=torch.bool)
+        else:
             attended = attention_mask.to(ids.device).bool()
         if self.context.tower_reader is not None:
             refusals.refuse_videos(video_mask(self._model, ids))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenlens.pruning.attention_rows import accumulation_dtype
 from tokenlens.pruning.disposal import Groups
-from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange, take_rows
+from tokenlens.pruning.tokens import Counts, Slots, Tokens, arrange, flat_places, take_rows
 
 Placing = Callable[[int, int, int], int]
 """Of seed i, the R tokens there are and the z seeds among them: the seed's place."""
@@ -29,12 +29,14 @@ class Seeds:
     Attributes:
         of_slot: int64 [batch, width], for each slot (right-aligned) the number of the seed in it,
             or -1.
+        there: bool [batch, width], whether there is one.
         order: int64 [batch, seeds], the slots of the seeds, right-aligned.
         present: bool [batch, seeds], False where a sample has fewer seeds than another.
         counts: seeds of each sample.
     """
 
     of_slot: Tensor
+    there: Tensor
     order: Tensor
     present: Tensor
     counts: Counts
@@ -64,7 +66,8 @@ def group(rest: Tokens, merging: Counts) -> Groups:
     seeds = Seeds.among(rest.slots, merging, _evenly)
     states = rest.hidden.to(accumulation_dtype(rest.hidden))
     member_of = join_nearest(states, seeds)
-    means = group_means(states, member_of, rest.slots.present, max(merging))
+    members = rest.slots.present if rest.slots.ragged else None
+    means = group_means(states, member_of, members, max(merging))
     slots = rest.slots.take(seeds.order, seeds.present, merging, merging)
     return Groups(Tokens(means.to(rest.hidden.dtype), slots), member_of, seeds.order)
 
@@ -86,7 +89,8 @@ def _seeds(
         found = of_slot >= 0
         order = arrange(torch.arange(width).expand_as(of_slot), found, most)
         present = found.gather(1, order)
-        return Seeds(of_slot.to(device), order.to(device), present.to(device), merging)
+        tensors = (tensor.to(device) for tensor in (of_slot, found, order, present))
+        return Seeds(*tensors, counts=merging)
 
 
 def join_nearest(features: Tensor, seeds: Seeds) -> Tensor:
@@ -110,28 +114,29 @@ def join_nearest(features: Tensor, seeds: Seeds) -> Tensor:
         if seeds.ragged:
             similarity = similarity.masked_fill(~seeds.present[:, None], -torch.inf)
         nearest.append(similarity.argmax(dim=2))
-    return seeds.of_slot.where(seeds.of_slot >= 0, torch.cat(nearest, dim=1))
+    found = nearest[0] if len(nearest) == 1 else torch.cat(nearest, dim=1)
+    return seeds.of_slot.where(seeds.there, found)
 
 
-def group_means(states: Tensor, member_of: Tensor, members: Tensor, groups: int) -> Tensor:
-    """The mean of the `members` (bool [batch, width]) of each group, 0 where there is none.
+def group_means(states: Tensor, member_of: Tensor, members: Tensor | None, groups: int) -> Tensor:
+    """The mean of the members of each group, 0 where there is none.
 
     Args:
         states: floats [batch, width, size].
         member_of: int64 [batch, width], the group of each token.
-        members: bool [batch, width], the tokens that are averaged.
+        members: bool [batch, width], the tokens that are averaged; None for all.
         groups: number of groups.
 
     Returns:
         floats [batch, groups, size].
     """
     batch, _, size = states.shape
-    first = torch.arange(0, batch * groups, groups, device=states.device)[:, None]  # [batch, 1]
-    # [batch * width]: the group of each token, and one behind the last group for all others
-    place = (member_of + first).where(members, batch * groups).flatten()
-    sums = _summed(states.flatten(0, 1), place, batch * groups + 1)
-    counts = _summed(states.new_ones(()).expand(len(place), 1), place, batch * groups + 1)
-    return (sums / counts.clamp(min=1))[:-1].view(batch, groups, size)
+    place, count = flat_places(member_of, groups), batch * groups  # [batch * width]
+    if members is not None:  # all others go into one behind the last group
+        place, count = place.where(members.flatten(), count), count + 1
+    sums = _summed(states.flatten(0, 1), place, count)
+    counts = _summed(states.new_ones(()).expand(len(place), 1), place, count)
+    return (sums / counts.clamp(min=1))[: batch * groups].view(batch, groups, size)
 
 
 def _summed(rows: Tensor, place: Tensor, count: int) -> Tensor:

@@ -107,7 +107,9 @@ def gather_ids(position_ids: Tensor | None, index: Tensor) -> Tensor | None:
 
 def _gather_rows(tensor: Tensor, index: Tensor) -> Tensor:
     # [batch, length, size] to [batch, width, size]
-    return take_rows(tensor.expand(len(index), -1, -1), index)
+    if len(tensor) != len(index):
+        tensor = tensor.expand(len(index), -1, -1)
+    return take_rows(tensor, index)
 
 
 def _each(embeddings: Embeddings, change: Callable[[Tensor], Tensor]) -> Embeddings:

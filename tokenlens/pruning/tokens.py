@@ -149,7 +149,7 @@ class Tokens(NamedTuple):
         if a.number is not None and b.number is not None:
             number = torch.cat([a.number, b.number], dim=1)
         if a.stand_in is not None or b.stand_in is not None:
-            stand_in = torch.cat([_stand_ins(a), _stand_ins(b)], dim=1)
+            stand_in = torch.cat([merged_among(a), merged_among(b)], dim=1)
         slots = Slots(
             index=torch.cat([a.index, b.index], dim=1),
             present=torch.cat([a.present, b.present], dim=1),
@@ -176,7 +176,7 @@ def take_rows(tensor: Tensor, order: Tensor) -> Tensor:
     """Rows `order` (int64 [batch, width]) of `tensor` [batch, length, size], in that order."""
     if len(order) == 1:
         return tensor.index_select(1, order[0])
-    rows = tensor.flatten(0, 1).index_select(0, _flat(order, tensor.shape[1]))
+    rows = tensor.flatten(0, 1).index_select(0, flat_places(order, tensor.shape[1]))
     return rows.view(*order.shape, tensor.shape[-1])
 
 
@@ -185,17 +185,21 @@ def put_rows(tensor: Tensor, order: Tensor, rows: Tensor) -> None:
 
     `tensor` is [batch, length, size] and contiguous.
     """
-    places = _flat(order, tensor.shape[1])
+    places = flat_places(order, tensor.shape[1])
     tensor.view(-1, tensor.shape[-1]).index_copy_(0, places, rows.flatten(0, 1))
 
 
-def _flat(order: Tensor, length: int) -> Tensor:
-    """`order` [batch, width] as rows of a batch whose samples of `length` rows follow another."""
+def flat_places(order: Tensor, length: int) -> Tensor:
+    """Places `order` (int64 [batch, width]) in samples of `length` rows that follow one another.
+
+    int64 [batch * width].
+    """
     if len(order) == 1:
         return order[0]
     first = torch.arange(0, len(order) * length, length, device=order.device)
     return (order + first[:, None]).flatten()
 
 
-def _stand_ins(slots: Slots) -> Tensor:
+def merged_among(slots: Slots) -> Tensor:
+    """The slots of merged tokens that stand in for others: bool [batch, width]."""
     return torch.zeros_like(slots.visual) if slots.stand_in is None else slots.stand_in

@@ -23,14 +23,15 @@ def contextual(decision: StageDecision) -> Disposed:
         raise PruningError(
             "disposal 'contextual': nothing was read from the vision tower; choose another disposal"
         )
-    rest, places = decision.rest_placed()
+    placed = decision.rest_placed()
+    rest, places = placed.tokens, placed.order
     slots, merging = rest.slots, decision.merging
     targets = Seeds.among(slots, merging, _by_steps)
     # [batch, length, size] of the padded input to [batch, rest, size]
     keys = take_rows(decision.tower_reading.keys.to(slots.index.device), slots.index)
     member_of = join_nearest(keys, targets)
     states = rest.hidden.to(accumulation_dtype(rest.hidden))
-    joined = slots.present & (targets.of_slot < 0)
+    joined = slots.present & ~targets.there
     added = group_means(states, member_of, joined, max(merging))
     # [batch, merged, hidden]
     summed = (take_rows(rest.hidden, targets.order) + added).to(rest.hidden.dtype)
