@@ -1,6 +1,7 @@
 """Forward pass that continues a pruned prefill: decoding, or a further turn."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from transformers.cache_utils import Cache
 from tokenlens.pruning import masks
 from tokenlens.pruning.cache import PrunedLayer, stored_layer
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.positions import Embeddings
+from tokenlens.pruning.positions import Numbering
 from tokenlens.pruning.session_context import SessionContext
 
 
@@ -25,7 +26,13 @@ class Continuation:
             isinstance(layer, PrunedLayer) and layer.present is None and layer.last_number is None
             for layer in cache.layers
         )
-        self._made: dict[tuple[int, int], tuple[Any, Tensor, Embeddings]] = {}
+        numberings: dict[int, Numbering] = {  # layers between two stages have the same
+            id(layer.last_number): partial(layer.next_numbers, layer.last_number)
+            for layer in cache.layers
+            if isinstance(layer, PrunedLayer) and layer.last_number is not None
+        }
+        self._place_of = {last: place for place, last in enumerate(numberings)}
+        context.rotary.numberings = tuple(numberings.values())
 
     def enter_decoder(self, arguments: dict[str, Any]) -> None:
         """Before the decoder: nothing to do."""
@@ -56,15 +63,10 @@ class Continuation:
                 queries=queries,
                 flat=self._context.flat,
             )
-        last = stored.last_number
-        if last is not None:
-            given = call.arguments.get("position_embeddings")
-            made = self._made.get((id(given), id(last)))
-            if made is None:  # layers between two stages have the same
-                numbers = stored.next_numbers(last, queries)
-                made = given, last, self._context.rotary.renumber(given, numbers)
-                self._made[id(given), id(last)] = made
-            arguments["position_embeddings"] = made[2]
+        if stored.last_number is not None:
+            arguments["position_embeddings"] = self._context.rotary.further(
+                call.arguments.get("position_embeddings"), self._place_of[id(stored.last_number)]
+            )
         return hidden, arguments
 
     def leave(self, _: int, hidden: Tensor) -> Tensor:

@@ -199,12 +199,10 @@ class _Session:
             own(layer.register_forward_pre_hook(before, with_kwargs=True))
             if number <= self.context.featured or number in self.context.read_at:
                 own(layer.register_forward_hook(partial(self._after_layer, number)))
-        if self.context.rotary.module is not None:
-            own(
-                self.context.rotary.module.register_forward_hook(
-                    self.context.rotary.record, with_kwargs=True
-                )
-            )
+        rotary = self.context.rotary
+        if rotary.module is not None:
+            own(rotary.module.register_forward_pre_hook(rotary.widen, with_kwargs=True))
+            own(rotary.module.register_forward_hook(rotary.record, with_kwargs=True))
         stack.enter_context(watch_generate(self._model, self._check_generate))
 
     def close(self) -> None:
@@ -215,7 +213,7 @@ class _Session:
     def _forget_run(self) -> None:
         self._run = self._thread = None
         self.context.listener.forget()
-        self.context.rotary.calls.clear()
+        self.context.rotary.forget()
         note_tokens(whole=True)
 
     def _before_model(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

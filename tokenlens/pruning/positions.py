@@ -1,8 +1,9 @@
 """Rotary positions of the tokens that are left: their original ones, or numbered anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +15,98 @@ Embeddings = Any
 """A layer's `position_embeddings`: (cos, sin) [batch or 1, length, size], one tensor, or None."""
 
 
+_ELEMENTWISE = ("default", "linear", "yarn", "llama3", "proportional")
+"""Rope types of transformers in which a position alone decides about its embedding."""
+
+Numbering = Callable[[int], Tensor]
+"""Of a number of new tokens their rotary numbers: int64 [batch, count]."""
+
+
+class _Call(NamedTuple):
+    """A call of a rotary embedding, and the embeddings of further numberings."""
+
+    output: Embeddings
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    further: Sequence[Embeddings]
+
+
 @dataclass
 class Rotary:
     """The calls of a decoder's rotary embedding, recorded to repeat them with other positions.
 
     A model may call it once for each type of layer; a layer's embeddings tell which call made them.
+
+    Attributes:
+        module: the rotary embedding; None where the decoder has none.
+        numberings: those whose embeddings every call is to make too.
     """
 
     module: nn.Module | None
-    calls: list[tuple[Embeddings, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    numberings: Sequence[Numbering] = ()
+    _calls: list[_Call] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Forget all calls, and what they are to make too."""
+        self.numberings = ()
+        self._calls.clear()
+
+    def widen(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """A forward pre-hook of the rotary embedding, which may make all numberings in one call."""
+        if not self.numberings or not self._elementwise:
+            return None
+        return _with_positions(args, kwargs, lambda own: _joined(own, self.numberings))
 
     def record(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Embeddings
-    ) -> None:
-        """A forward hook of the rotary embedding."""
-        self.calls.append((output, args, kwargs))
+    ) -> Embeddings:
+        """A forward hook of the rotary embedding; returns those of the model's own positions."""
+        further: Sequence[Embeddings] = ()
+        if self.numberings and self._elementwise:
+            count = 1 + len(self.numberings)
+            output, *further = (_part(output, place, count) for place in range(count))
+        elif self.numberings:
+            further = [
+                self._repeat(args, kwargs, lambda own, make=make: _like(own, make(own.shape[-1])))
+                for make in self.numberings
+            ]
+        self._calls.append(_Call(output, args, kwargs, further))
+        return output
+
+    @cached_property
+    def _elementwise(self) -> bool:
+        """Whether the embedding of a position depends on nothing else.
+
+        In dynamic and LongRoPE the largest position decides about all, and may in unknown modules.
+        """
+        types = getattr(self.module, "rope_type", None)
+        names = tuple(types.values()) if isinstance(types, Mapping) else (types,)
+        return all(isinstance(name, str) and name in _ELEMENTWISE for name in names)
+
+    def further(self, embeddings: Embeddings, place: int) -> Embeddings:
+        """Those of the numbering at `place`, made with `embeddings`."""
+        return self._call_of(embeddings).further[place]
 
     def renumber(self, embeddings: Embeddings, numbers: Tensor) -> Embeddings:
         """The embeddings of `numbers` (int64 [batch, width]) made as `embeddings` were."""
-        for output, args, kwargs in self.calls:
-            if output is embeddings and self.module is not None:
-                swap = _swap_positions(numbers)
-                return self.module.forward(
-                    *map(swap, args), **{name: swap(value) for name, value in kwargs.items()}
-                )
+        call = self._call_of(embeddings)
+        return self._repeat(call.args, call.kwargs, lambda own: _like(own, numbers))
+
+    def _call_of(self, embeddings: Embeddings) -> _Call:
+        for call in self._calls:
+            if call.output is embeddings and self.module is not None:
+                return call
         raise PruningError(
             "positions 'renumber' needs a decoder whose `rotary_emb` makes the layers' position "
             "embeddings, this one does otherwise; use positions 'keep'"
         )
+
+    def _repeat(self, args: Any, kwargs: Any, change: Callable[[Tensor], Tensor]) -> Embeddings:
+        """A call with other positions, past all hooks."""
+        args, kwargs = _with_positions(args, kwargs, change)
+        return cast(nn.Module, self.module).forward(*args, **kwargs)
 
 
 def gather(embeddings: Embeddings, index: Tensor) -> Embeddings:
@@ -120,10 +185,35 @@ def _each(embeddings: Embeddings, change: Callable[[Tensor], Tensor]) -> Embeddi
     return tuple(map(change, embeddings))
 
 
-def _swap_positions(numbers: Tensor) -> Callable[[Any], Any]:
-    def swap(value: Any) -> Any:
+def _with_positions(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a rotary embedding with other positions, which are whole numbers."""
+
+    def changed(value: Any) -> Any:
         if isinstance(value, Tensor) and not value.is_floating_point() and value.ndim >= 2:
-            return numbers.to(value.device).expand(*value.shape[:-2], *numbers.shape)
+            return change(value)
         return value
 
-    return swap
+    return tuple(map(changed, args)), {name: changed(value) for name, value in kwargs.items()}
+
+
+def _like(own: Tensor, numbers: Tensor) -> Tensor:
+    """`numbers` [batch, count] in the place of positions `own` [..., batch or 1, length]."""
+    return numbers.to(own.device).expand(*own.shape[:-2], *numbers.shape)
+
+
+def _joined(own: Tensor, numberings: Sequence[Numbering]) -> Tensor:
+    """`own` [..., batch or 1, count] and each numbering of as many: [..., batch, all of them]."""
+    further = [_like(own, make(own.shape[-1])) for make in numberings]
+    return torch.cat([own.expand_as(further[0]), *further], dim=-1)
+
+
+def _part(embeddings: Embeddings, place: int, count: int) -> Embeddings:
+    """The part `place` of embeddings [..., length, size] that are of `count` parts."""
+
+    def part(tensor: Tensor) -> Tensor:
+        length = tensor.shape[-2] // count
+        return tensor.narrow(-2, place * length, length)
+
+    return _each(embeddings, part)
