@@ -26,6 +26,12 @@ PLANS = {
     "renumbered": schedule(
         stage(2, "after", 0.4, "bypass", merge=0.3, positions="renumber"), stage(4, "before", 4)
     ),
+    "renumbered three times": schedule(
+        *(
+            stage(*at, positions="renumber")
+            for at in ((1, "after", 0.7), (3, "after", 3), (5, "after", 1))
+        )
+    ),
 }
 
 

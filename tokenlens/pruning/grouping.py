@@ -89,8 +89,9 @@ def _seeds(
         found = of_slot >= 0
         order = arrange(torch.arange(width).expand_as(of_slot), found, most)
         present = found.gather(1, order)
-        tensors = (tensor.to(device) for tensor in (of_slot, found, order, present))
-        return Seeds(*tensors, counts=merging)
+        return Seeds(
+            of_slot.to(device), found.to(device), order.to(device), present.to(device), merging
+        )
 
 
 def join_nearest(features: Tensor, seeds: Seeds) -> Tensor:

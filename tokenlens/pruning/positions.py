@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -69,8 +69,8 @@ class Rotary:
             output, *further = (_part(output, place, count) for place in range(count))
         elif self.numberings:
             further = [
-                self._repeat(args, kwargs, lambda own, make=make: _like(own, make(own.shape[-1])))
-                for make in self.numberings
+                self._repeat(args, kwargs, partial(_numbered, numbering=numbering))
+                for numbering in self.numberings
             ]
         self._calls.append(_Call(output, args, kwargs, further))
         return output
@@ -203,9 +203,14 @@ def _like(own: Tensor, numbers: Tensor) -> Tensor:
     return numbers.to(own.device).expand(*own.shape[:-2], *numbers.shape)
 
 
+def _numbered(own: Tensor, numbering: Numbering) -> Tensor:
+    """A numbering of as many tokens, in the place of positions `own`."""
+    return _like(own, numbering(own.shape[-1]))
+
+
 def _joined(own: Tensor, numberings: Sequence[Numbering]) -> Tensor:
     """`own` [..., batch or 1, count] and each numbering of as many: [..., batch, all of them]."""
-    further = [_like(own, make(own.shape[-1])) for make in numberings]
+    further = [_numbered(own, numbering) for numbering in numberings]
     return torch.cat([own.expand_as(further[0]), *further], dim=-1)
 
 
