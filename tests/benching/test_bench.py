@@ -16,6 +16,7 @@ from tokenlens.benching.request import SHAPES, Request, counts, names
 from tokenlens.benching.shapes import Scaled
 from tokenlens.errors import BudgetError, OptionError, ResultsError, ScheduleError
 from tokenlens.methods import find_method
+from tokenlens.schedule import ModelRef
 
 SMALL = Request(
     model=None, like="qwen2-vl-2b", layers=6, width=128, methods=("swiftvlm", "stride"),
@@ -167,6 +168,16 @@ def test_a_shape_with_fewer_layers_is_pruned_at_the_depth_of_the_whole() -> None
     assert find_method("pdrop").at_depth([8, 15, 22], 8, 28) == [3, 5, 7]
     assert find_method("fastv").at_depth([2], 4, 28) == [1]
     assert find_method("stride").at_depth([0], 8, 28) == [0]
+
+
+@pytest.mark.parametrize("method", ["swiftvlm", "drop", "freeze", "feather", "sparsevlm", "pdrop"])
+@pytest.mark.parametrize("layers", [4, 5, 6, 7])
+def test_no_two_stages_of_a_few_layers_are_in_one_place(method: str, layers: int) -> None:
+    few = find_method(method)
+    placed = few.at_depth(few.own_layers(24), layers, 24)
+    model = ModelRef(architecture="A", layers=layers)
+    stages = few.build(model, budget="70%", layers=placed, n_visual=144).stages
+    assert len(stages) == len(few.own_layers(24))
 
 
 def test_a_method_that_reads_the_tower_runs_it_in_every_turn(tmp_path: Path) -> None:

@@ -145,11 +145,11 @@ class Method:
         """
         if depth == layers:
             return scoring
-        found: list[int] = []
+        before, found = -1, []
         for stage in self.stages(scoring):
             whole = stage.first_layer - 1
-            least = max(min(whole, 1), found[-1] if found else 0)
-            found.append(max(least, round(whole * layers / depth)) + (stage.when == "before"))
+            before = max(min(whole, 1), before + 1, round(whole * layers / depth))
+            found.append(before + (stage.when == "before"))
         return found
 
 
