@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tokenlens as tl
+from tests.support.builders import counted_samples
 from tests.tuning.conftest import SEARCH
 from tokenlens.errors import OptionError, OutputError, ResultsError
 from tokenlens.evaluation.information.measure import information
@@ -74,6 +75,18 @@ def test_figures_are_those_of_an_evaluation(vlm, samples, finished):
     assert chosen.cost == pytest.approx(results.metrics["macs"] / unpruned.metrics["macs"])
     assert chosen.retained == pytest.approx(same.mean())  # as many samples of either task
     assert chosen.low <= chosen.retained <= chosen.high
+
+
+def test_a_budget_in_tokens_is_that_of_the_samples(vlm):
+    """Their pictures make 28 visual tokens; a square one, that of `Schedule.preset`, makes 36."""
+    wide = [replace(one, image=one.image.resize((448, 20))) for one in counted_samples(4)]
+    tuning = tl.tune(vlm, wide, "20 tokens", **SEARCH | {"trials": 3})
+    ended = {one.title: one for one in tuning.trials if one.finished}
+    assert {one.schedule.budget.n_visual for one in ended.values() if one.schedule.stages} == {28}
+    for title in ("stride", "fastv"):
+        found = tl.evaluate(vlm, wide, ended[title].schedule, max_new_tokens=2)
+        assert found.metrics["tokens"] == pytest.approx(20, abs=0.5)
+    assert tuning.chosen.used <= 1.01
 
 
 def test_files_say_what_was_found(finished):

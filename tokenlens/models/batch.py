@@ -58,6 +58,19 @@ class Batch:
         return cls(tuple(samples), opened, layouts, inputs)
 
 
+def mean_visual_tokens(vlm: VLM, samples: Sequence[Sample], most: int = 32) -> int:
+    """Visual tokens of a sample: the rounded mean over those with a picture, at least one.
+
+    Of more than `most` samples, as many evenly spaced ones are prepared; none is run. Raises
+    `SampleError` with the sample whose picture cannot be used.
+    """
+    pictured = [sample for sample in samples if sample.pictures]
+    count = min(most, len(pictured))
+    taken = [pictured[place * len(pictured) // count] for place in range(count)]
+    tokens = [len(Batch.of(vlm, [sample]).layouts[0].positions) for sample in taken]
+    return max(1, round(sum(tokens) / max(1, count)))
+
+
 def _refuse_alone(vlm: VLM, sample: Sample, pictures: tuple[Image, ...]) -> None:
     """Prepare one sample alone; raise the processor's error with its id where it is refused."""
     try:

@@ -9,6 +9,7 @@ from tokenlens.evaluation.information.curves import Information
 from tokenlens.evaluation.running.estimate import estimate_arms
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import many_at_once
+from tokenlens.models.batch import mean_visual_tokens
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
 from tokenlens.samples.sample import Sample
@@ -54,7 +55,8 @@ def estimate_tuning(
     Raises the errors of `tune` about the goal and the samples.
     """
     options = RunOptions(batch_size=batch_size or many_at_once(vlm), max_new_tokens=max_new_tokens)
-    starts = starting_points(vlm, samples, goal.start_budgets, profile, information)
+    visual = mean_visual_tokens(vlm, samples)
+    starts = starting_points(vlm, samples, goal.start_budgets, profile, information, visual)
     with TemporaryDirectory() as folder:
         place = Path(folder)
         whole = estimate_arms(vlm, samples, {place / "unpruned": None}, place, options)

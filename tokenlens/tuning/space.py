@@ -86,20 +86,26 @@ class Space:
     deepest: int
 
     @classmethod
-    def of(cls, vlm: VLM, budgets: Sequence[Budget], favour: int = 0) -> "Space":
-        """The space for a model; the vision tower is a scorer only where it can be read."""
+    def of(
+        cls, vlm: VLM, budgets: Sequence[Budget], favour: int = 0, n_visual: int | None = None
+    ) -> "Space":
+        """The space for a model; the vision tower is a scorer only where it can be read.
+
+        Budgets are solved for `n_visual` visual tokens; None takes those of a square picture.
+        """
         meter = DecoderMacs.of(vlm)
+        n_visual = n_visual or meter.prompt.visual
         scorers = [name for name in _SCORERS if name != "vision" or _has_tower(vlm)]
         disposals = [name for name in _DISPOSALS if name in DISPOSALS]
         return cls(
             ModelRef.of(vlm),
             meter,
-            meter.prompt.visual,
+            n_visual,
             tuple(budgets),
             tuple(disposals),
             tuple(scorers),
             favour,
-            _deepest(ModelRef.of(vlm), meter, budgets[0]),
+            _deepest(ModelRef.of(vlm), meter, budgets[0], n_visual),
         )
 
     def draft(self, trial: Suggesting) -> Draft:
@@ -141,7 +147,7 @@ class Space:
 
     def used(self, schedule: Schedule) -> float:
         """Share of the largest budget that a schedule uses on the prompt it is solved for."""
-        return _used(schedule, self.meter, self.budgets[0])
+        return _used(schedule, self.meter, self.budgets[0], self.n_visual)
 
     def parameters(self, schedule: Schedule, budget: Budget) -> dict[str, Any]:
         """Parameters that give nearly this schedule; empty where it is not in the space."""
@@ -204,9 +210,9 @@ def _stage(
     )
 
 
-def _used(schedule: Schedule, meter: DecoderMacs, budget: Budget) -> float:
-    """Share of a budget that a schedule uses on the prompt of `meter`."""
-    n_visual, layers = meter.prompt.visual, schedule.model.layers
+def _used(schedule: Schedule, meter: DecoderMacs, budget: Budget, n_visual: int) -> float:
+    """Share of a budget that a schedule uses on a prompt of `n_visual` visual tokens."""
+    layers = schedule.model.layers
     if budget.in_macs:
         whole = meter.macs((), schedule.scorer, n_visual)
         shown = schedule.shown_tokens(n_visual)
@@ -217,7 +223,7 @@ def _used(schedule: Schedule, meter: DecoderMacs, budget: Budget) -> float:
     return came_to / (budget.amount * budget.unit_of(whole))
 
 
-def _deepest(model: ModelRef, meter: DecoderMacs, budget: Budget) -> int:
+def _deepest(model: ModelRef, meter: DecoderMacs, budget: Budget, n_visual: int) -> int:
     """The deepest layer before which removal of all tokens but one still meets the budget."""
     found = 1
     for layer in range(1, model.layers + 1):
@@ -229,7 +235,7 @@ def _deepest(model: ModelRef, meter: DecoderMacs, budget: Budget) -> int:
             scorer=_SCORERS["uniform"],
         )
         schedule = Schedule(schema=1, method=TUNED, model=model, stages=[stage])
-        if _used(schedule, meter, budget) > 1:
+        if _used(schedule, meter, budget, n_visual) > 1:
             break
         found = layer
     return found

@@ -36,13 +36,15 @@ def starting_points(
     budgets: Sequence[Budget],
     profile: Profile | None,
     information: Information | None = None,
+    n_visual: int | None = None,
 ) -> list[Start]:
     """Every preset at every budget that it can meet, in the order of the budgets given.
 
     With a profile, presets that take its layers are included with these too; the first of them is
     the schedule of `tokenlens select-layers`. An information profile tells presets that go by what
     each layer needs (`tokenlens`, `shortv`), which assume it otherwise. A preset that the engine
-    refuses for this model is left out.
+    refuses for this model is left out. Budgets are solved for `n_visual` visual tokens per sample;
+    None takes those of the profile's samples, or of a square picture.
 
     Raises `BudgetError` where no preset can meet any of the budgets.
     """
@@ -51,9 +53,9 @@ def starting_points(
     refused: BudgetError | None = None
     for budget in budgets:
         try:
-            found += _arms(vlm, samples, budget, list(METHODS), None, information)
+            found += _arms(vlm, samples, budget, list(METHODS), None, information, n_visual)
             if profile is not None:
-                found += _arms(vlm, samples, budget, planned, profile, None)
+                found += _arms(vlm, samples, budget, planned, profile, None, n_visual)
         except BudgetError as error:
             refused = error
     if not found and refused is not None:
@@ -68,8 +70,17 @@ def _arms(
     names: Sequence[str],
     profile: Profile | None,
     information: Information | None,
+    n_visual: int | None,
 ) -> list[Start]:
-    arms = comparison_arms(vlm, names, [budget], samples, profile=profile, information=information)
+    arms = comparison_arms(
+        vlm,
+        names,
+        [budget],
+        samples,
+        profile=profile,
+        information=information,
+        n_visual=n_visual,
+    )
     suffix = "" if profile is None else ", layers of the profile"
     return [
         Start(f"{name}{suffix}", arms.schedules[arm], budget)

@@ -15,6 +15,7 @@ from tokenlens.evaluation.running.answer_cache import own_answers
 from tokenlens.evaluation.running.cache_key import code_hash, sample_key
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.evaluation.running.run import Run, many_at_once
+from tokenlens.models.batch import mean_visual_tokens
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
@@ -85,7 +86,8 @@ def tune(
         vlm: a model with its processor.
         samples: samples that schedules are evaluated on; those without a picture are left out, with
             a warning.
-        budget: greatest cost of a schedule: see `Schedule.preset`.
+        budget: greatest cost of a schedule: see `Schedule.preset`. It is solved for the mean number
+            of visual tokens of the samples (of 32 evenly spaced ones, where there are more).
         min_retained: a share of the unpruned model's score, "98%" or 0.98, that the low end of the
             95 % paired bootstrap interval must reach.
         min_agreement: likewise, the share of answers that agree with the unpruned model's.
@@ -129,8 +131,9 @@ def tune(
         directory = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
         place = own_answers(directory) if answers is None else Path(answers)
         judge = Judge(vlm, samples, goal, options, place)
-        space = Space.of(vlm, goal.budgets, 0 if goal.budget is None else _FAVOUR)
-        starts = starting_points(vlm, samples, goal.start_budgets, profile, information)
+        visual = mean_visual_tokens(vlm, samples)
+        space = Space.of(vlm, goal.budgets, 0 if goal.budget is None else _FAVOUR, visual)
+        starts = starting_points(vlm, samples, goal.start_budgets, profile, information, visual)
         source = _identity(judge, starts, seed)
         _claim(directory, source)
         study = Study(directory)

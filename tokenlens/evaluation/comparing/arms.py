@@ -99,6 +99,7 @@ def comparison_arms(
     profile: Profile | None = None,
     information: Information | None = None,
     any_model: bool = False,
+    n_visual: int | None = None,
 ) -> Arms:
     """The schedule of every method at every budget that it can meet.
 
@@ -121,6 +122,7 @@ def comparison_arms(
         information: gives what each layer needs to the methods that use it (`tokenlens`, `shortv`).
             None takes these methods' own assumptions.
         any_model: run schedule files that were made for a model of another id.
+        n_visual: visual tokens per sample that budgets are solved for, in place of these.
 
     Raises:
         ScheduleError: no such method, or a schedule file that cannot be used.
@@ -136,7 +138,7 @@ def comparison_arms(
         _add_needs_note(arms, budget, methods, information)
         for method in methods:
             try:
-                schedule = _preset(arms, vlm, method, budget, selection, information)
+                schedule = _preset(arms, vlm, method, budget, selection, information, n_visual)
                 first.answer(schedule, one_token)
             except _REFUSALS as error:
                 arms.leave_out(heading, method, str(error))
@@ -160,10 +162,11 @@ def _preset(
     budget: Budget,
     selection: Selection | None,
     information: Information | None,
+    n_visual: int | None,
 ) -> Schedule:
     """A method at a budget, by its layers for small budgets where the usual ones cannot meet it."""
     method = find_method(name)
-    n_visual = selection.n_visual if selection else None
+    n_visual = selection.n_visual if selection and n_visual is None else n_visual
     if method.layers_from == "information" and information is not None:
         schedule = method.build(vlm, budget=budget, n_visual=n_visual, needs=information.needs)
         return schedule.replace(why=information.why)
