@@ -1,17 +1,25 @@
 """What small or one-sided samples cannot tell is said, and only then."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import tokenlens as tl
 from tests.support import synthetic
-from tokenlens.evaluation.comparing.cautions import choice_cautions, score_cautions
+from tests.support.builders import counted_samples, save_model_directory, tiny_qwen2_vl
+from tokenlens.evaluation.comparing.cautions import (
+    choice_cautions,
+    length_cautions,
+    score_cautions,
+)
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.methods.plan import plan
 from tokenlens.probing.profile import Profile
 from tokenlens.reports.page import build_report
 from tokenlens.reports.result_sections import headline_stats
+from tokenlens.schedule import ModelRef, Schedule
 from tokenlens.storage.invocation import running
 from tokenlens.wording import cautions
 
@@ -105,6 +113,37 @@ def test_layers_judged_on_their_own_samples_are_said(source, split, said):
     why = {"data": "scenes", "split": "calibration", "scores": [0.5] * synthetic.LAYERS}
     found = choice_cautions([None, synthetic.schedule(why=why)], source, split)
     assert [("they are judged on" in one) for one in found] == [True] * said
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"average": 48, "n_visual": 144}, "48 tokens"),
+        ({"average": 0.3, "n_visual": 144, "macs": 10**9}, "1 GMACs"),
+        ({"average": 0.3, "n_visual": 144}, None),
+        ({"average": 0.3, "n_visual": 144, "macs": 0.5}, None),
+        ({"average": 48}, None),
+    ],
+)
+def test_budgets_of_other_pictures_are_said(budget, said):
+    model = ModelRef(architecture="A", layers=8)
+    known = {"schema": 1, "method": "m", "model": model, "budget": budget}
+    stage = {"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "drop"}
+    schedules = [None, *[Schedule(**known, stages=[stage])] * 2]
+    assert length_cautions(schedules, 150.0) == length_cautions(schedules, 0.0) == []
+    found = length_cautions(schedules, 1440.0)
+    assert len(found) == (said is not None)
+    assert all(f"A budget of {said} was solved for 144 visual tokens" in one for one in found)
+    counted = Schedule(**known, stages=[{**stage, "keep": 24}])
+    assert length_cautions([counted], 1440.0) == []  # a count is one for any picture
+
+
+def test_a_comparison_says_that_its_budget_is_one_of_other_pictures(tmp_path):
+    vlm = tl.load(str(save_model_directory(tmp_path / "model", tiny_qwen2_vl(4))))
+    wide = [replace(one, image=one.image.resize((448, 20))) for one in counted_samples(2)]
+    for budget, count in (("20 tokens", 1), ("55%", 0)):
+        found = tl.compare(vlm, wide, "stride", budget, max_new_tokens=1, timed=False)
+        assert sum("was solved for 36 visual tokens" in one for one in found.cautions) == count
 
 
 def test_intervals_of_many_samples_are_not_called_flat(tmp_path):

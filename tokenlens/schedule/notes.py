@@ -42,6 +42,12 @@ class BudgetNote(Part):
     reached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @property
+    def is_share(self) -> bool:
+        """Whether the target is a share of the unpruned model's tokens or MACs."""
+        amount = self.average if self.macs is None else self.macs
+        return isinstance(amount, float) and amount <= 1
+
+    @property
     def words(self) -> str:
         """The target in words.
 

@@ -11,6 +11,8 @@ from tokenlens.wording.printable import shown
 FEW = 30
 """Samples of a task below which its mean and its bootstrap interval say little."""
 _NAMED = 4
+_LENGTHS_APART = 0.1
+"""Share by which visual tokens may differ from those that a budget was solved for."""
 
 
 def named(name: str) -> str:
@@ -162,6 +164,24 @@ def on_importance(name: str) -> list[str]:
     if name == "attention":
         return []
     return [f"Layers were chosen by the importance {name}; the stages score by attention."]
+
+
+def on_other_lengths(budget: str, solved: int, samples: float) -> list[str]:
+    """A budget that is no share, solved for another number of visual tokens than samples have.
+
+    >>> on_other_lengths("48 tokens", 144, 150.0)
+    []
+    >>> on_other_lengths("48 tokens", 144, 1440.0)
+    ['A budget of 48 tokens was solved for 144 visual tokens, and these samples have 1440 in the \
+mean: schedules keep shares, so they keep 10 times as many tokens here.']
+    """
+    if abs(samples - solved) <= _LENGTHS_APART * solved:
+        return []
+    return [
+        f"A budget of {budget} was solved for {solved} visual tokens, and these samples have "
+        f"{samples:.0f} in the mean: schedules keep shares, so they keep {samples / solved:.2g} "
+        "times as many tokens here."
+    ]
 
 
 def on_no_scores(scores: Sequence[float]) -> list[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from tokenlens.evaluation.running.results import ALL, MACRO
 from tokenlens.schedule import Schedule
+from tokenlens.schedule.budget import Budget
 from tokenlens.wording import cautions
 
 
@@ -50,6 +51,26 @@ def choice_cautions(
         if source is not None and (why.data, why.split) == (source, split):
             said += cautions.on_own_samples(f"{source}, {split}" if split else source)
         said += [f"On the choice of layers: {sentence}" for sentence in why.cautions or ()]
+    return list(dict.fromkeys(said))
+
+
+def length_cautions(schedules: Iterable[Schedule | None], n_visual: float) -> list[str]:
+    """Cautions about budgets that are no share of what samples with `n_visual` visual tokens have.
+
+    Args:
+        schedules: schedules that were run.
+        n_visual: visual tokens of a sample, mean over those with a picture; 0 where none has one.
+    """
+    said: list[str] = []
+    for schedule in schedules:
+        note = schedule.budget if schedule and n_visual else None
+        if note is None or note.is_share or note.n_visual is None:
+            continue
+        if schedule and any(type(stage.keep) is int for stage in schedule.stages):
+            continue
+        in_macs = note.macs is not None
+        budget = Budget(float(note.macs or note.average), "MACs" if in_macs else "tokens")
+        said += cautions.on_other_lengths(str(budget), note.n_visual, n_visual)
     return list(dict.fromkeys(said))
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenlens.errors import OutputError, ResultsError, SampleError
-from tokenlens.evaluation.comparing.cautions import choice_cautions, score_cautions
+from tokenlens.evaluation.comparing.cautions import (
+    choice_cautions,
+    length_cautions,
+    score_cautions,
+)
 from tokenlens.evaluation.comparing.comparison import KIND, SCHEMA, UNPRUNED, Comparison
 from tokenlens.evaluation.comparing.summary import Plan
 from tokenlens.evaluation.comparing.timed_arms import BATCH_SIZE, time_arms, timed_rows
@@ -157,10 +161,13 @@ def _cautions(
     rows = next(iter(comparison.arms.values())).outcomes
     images = map(cautions.pictures_named, rows["image"], rows["more_images"])
     source, split = (getattr(samples, name, None) for name in ("source", "split"))
+    pictured = rows[~rows["text_only"]]
+    told = list(schedules)
     return (
         *cautions.on_text_only(sum(sample.text_only for sample in samples), len(samples)),
         *score_cautions(comparison.table(), images),
-        *choice_cautions(schedules, source, split),
+        *choice_cautions(told, source, split),
+        *length_cautions(told, float(pictured["tokens"].mean()) if len(pictured) else 0.0),
     )
 
 
