@@ -10,6 +10,7 @@ from PIL import Image
 import tokenlens as tl
 from tests.support.builders import tiny_qwen2_vl
 from tokenlens.errors import ModelError, SampleError, ScheduleError
+from tokenlens.schedule import ModelRef
 
 STAGE = {"score_layer": 2, "when": "after", "keep": 0.5, "disposal": "drop"}
 CONTENT = {
@@ -49,6 +50,21 @@ def test_a_string_of_answers_is_refused_rather_than_read_letter_by_letter():
         tl.Sample("1", picture, "what colour ?", answers="green")
     with pytest.raises(SampleError, match=r"boxes\[0\]: expected four numbers"):
         tl.Sample("1", picture, "where ?", boxes=(0, 0, 4, 4))
+
+
+@pytest.mark.parametrize("method", ["fastv", "pdrop", "swiftvlm", "tokenlens"])
+@pytest.mark.parametrize("layers", [[-1, 4], ["3"], [2.5], [True, 4], 3, "35", [[3]]])
+def test_layers_that_are_none_are_said_in_one_line(method, layers):
+    model = ModelRef(architecture="A", layers=12)
+    with pytest.raises(ScheduleError, match=r"layers: got .*expected") as refused:
+        tl.Schedule.preset(method, model, budget="60%", layers=layers)
+    assert "\n" not in str(refused.value)
+
+
+def test_layers_may_be_an_array():
+    model = ModelRef(architecture="A", layers=12)
+    found = tl.Schedule.preset("swiftvlm", model, budget="60%", layers=np.array([3, 7]))
+    assert found == tl.Schedule.preset("swiftvlm", model, budget="60%", layers=[3, 7])
 
 
 def test_a_budget_in_tokens_needs_no_processor():

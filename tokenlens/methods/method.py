@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
 
 from tokenlens.errors import BudgetError, ScheduleError
 from tokenlens.methods.smaller_picture import smaller_picture
@@ -13,6 +16,8 @@ from tokenlens.schedule.layer_needs import LayerNeeds
 from tokenlens.selection.candidate_paths import least_loss
 from tokenlens.selection.layer_modes import readable_cost
 from tokenlens.selection.solve import MacsCounter, RatioRule, geometric, solved_schedule
+from tokenlens.storage.json_files import one_line
+from tokenlens.wording.printable import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,6 +77,7 @@ class Method:
     ) -> Schedule:
         """The schedule of the method; see `Schedule.preset`."""
         wanted = parse_budget(budget)
+        layers = None if layers is None else _whole_numbers(layers)
         reference = model if isinstance(model, ModelRef) else ModelRef.of(model)
         if n_visual is None:
             n_visual = _picture_tokens(model) or _NOMINAL_TOKENS
@@ -103,7 +109,10 @@ class Method:
             return least_loss(needs, paths, solved, share)
         if needs is not None:
             raise ScheduleError(f"method {self.name!r} does not go by needs; leave them out")
-        stages = self.stages(self.own_layers(reference.layers) if layers is None else layers)
+        try:
+            stages = self.stages(self.own_layers(reference.layers) if layers is None else layers)
+        except ValidationError as error:
+            raise ScheduleError(f"layers: got {layers}; {one_line(error, Stage)}") from None
         return solved(stages, self.ratio_rule)
 
     def build_or_earlier(
@@ -151,6 +160,19 @@ class Method:
             before = max(min(whole, 1), before + 1, round(whole * layers / depth))
             found.append(before + (stage.when == "before"))
         return found
+
+
+def _whole_numbers(layers: Sequence[int]) -> list[int]:
+    """Layers as plain integers, numpy's among them; `ScheduleError` for anything else."""
+    try:
+        found = [index(layer) for layer in layers if not isinstance(layer, bool)]
+        if len(found) == len(layers):
+            return found
+    except TypeError:
+        pass
+    raise ScheduleError(
+        f"layers: got {shown(layers)}, expected whole numbers, counted from 1, such as [3, 11, 15]"
+    )
 
 
 def _checked_needs(
