@@ -212,8 +212,10 @@ def _samples(
     from tokenlens.samples.dataset import load_samples
 
     samples = load_samples(source, "calibration", limit, tasks)
-    others = load_samples(source, "held-out", held_out or None, tasks)
-    return samples, others if held_out != 0 and others.split != samples.split else ()
+    if held_out == 0:
+        return samples, ()
+    others = load_samples(source, "held-out", held_out, tasks)
+    return samples, others if others.split != samples.split else ()
 
 
 def _check_search(trials: int, timeout: float | None, folder: Path | None) -> None:

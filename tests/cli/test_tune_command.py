@@ -86,6 +86,7 @@ def test_a_search_is_printed_written_and_continued(command, data, tmp_path):
 
 def test_what_nothing_reaches_is_said_with_the_nearest(command, data, tmp_path):
     model = save_model_directory(tmp_path / "model", tiny_qwen2_vl(4))
+    (data / "held-out.jsonl").unlink()  # which none of it needs
     words = ["--model", model, "--data", data, "--max-new-tokens", 2, "--held-out", 0]
     ended = command("tune", *words, "--min-agreement", "100%", "--trials", 1, "--out", "none")
     refused(ended, "no schedule of", "the nearest")

@@ -157,6 +157,18 @@ def test_one_manifest_for_both_splits(folder: Path) -> None:
     assert load_samples(nested / "manifest.jsonl").name == "my-set"
 
 
+@pytest.mark.parametrize(
+    ("there", "asked"), [("calibration", "held-out"), ("held-out", "calibration")]
+)
+def test_a_manifest_beside_one_split_is_not_taken_for_the_other(folder, there, asked) -> None:
+    """It may hold the samples of both: what is chosen on one part would be judged on it."""
+    write(folder, GOOD, name="manifest.jsonl")
+    write(folder, GOOD, name=f"{there}.jsonl")
+    assert load_samples(folder, there).split == there
+    with pytest.raises(SampleError, match=rf"has {there}\.jsonl and no {asked}\.jsonl"):
+        load_samples(folder, asked)
+
+
 def test_the_hash_survives_a_mended_picture_but_not_another_one(folder: Path) -> None:
     path = write(folder, GOOD)
     before = load_samples(path).hash

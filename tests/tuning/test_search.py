@@ -89,6 +89,13 @@ def test_a_budget_in_tokens_is_that_of_the_samples(vlm):
     assert tuning.chosen.used <= 1.01
 
 
+def test_held_out_samples_that_were_tuned_on_are_said(vlm, samples):
+    options = SEARCH | {"trials": 0}
+    for others, said in ((samples[3:7], ["1 of the 4 held-out"]), (samples[4:8], [])):
+        found = tl.tune(vlm, samples[:4], "60% MACs", held_out=others, **options)
+        assert [one[:19] for one in found.cautions if "flatter the choice" in one] == said
+
+
 def test_files_say_what_was_found(finished):
     tuning, directory = finished
     front = read_sealed(directory / FRONT, ResultsError, "")

@@ -178,6 +178,12 @@ def _find_manifest(place: Path, split: str) -> tuple[Path, str | None]:
     found = sorted(path.name for path in place.glob("*.jsonl"))
     if f"{split}.jsonl" in found:
         return place / f"{split}.jsonl", split
+    other = next((f"{one}.jsonl" for one in SPLITS if f"{one}.jsonl" in found), None)
+    if other and "manifest.jsonl" in found:
+        raise SampleError(
+            f"{place} has {other} and no {split}.jsonl; its manifest.jsonl may hold samples of "
+            f"both, so it is not taken for the {split} split: add {split}.jsonl, or name one file"
+        )
     if "manifest.jsonl" in found:
         return place / "manifest.jsonl", None
     raise SampleError(

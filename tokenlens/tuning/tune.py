@@ -145,7 +145,8 @@ def tune(
         with study.alone():
             tuning = _explained(Tuning(goal, tuple(found), len(samples)), judge)
             tuning = _held(tuning, judge, held_out, show_progress)
-            tuning = replace(tuning, source=source, cautions=_cautions(tuning, judge, len(starts)))
+            said = (*_cautions(tuning, judge, len(starts)), *_on_leaks(samples, held_out))
+            tuning = replace(tuning, source=source, cautions=said)
             tuning.save(directory)
     tracking.end(tuning)
     return tuning
@@ -228,6 +229,18 @@ def _cautions(tuning: Tuning, judge: Judge, starts: int) -> tuple[str, ...]:
             "how much is not known."
         )
     return tuple(said)
+
+
+def _on_leaks(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[str]:
+    """Held-out samples, by question and pictures, that schedules were evaluated on."""
+    known = set(map(sample_key, samples)) if held_out else set()
+    leaked = sum(sample_key(one) in known for one in held_out)
+    if not leaked:
+        return []
+    return [
+        f"{leaked} of the {len(held_out)} held-out samples are samples that schedules were tuned "
+        "on: held-out figures flatter the choice."
+    ]
 
 
 def _identity(judge: Judge, starts: Sequence[Start], seed: int) -> dict[str, Any]:
