@@ -138,3 +138,19 @@ def test_the_area_is_of_increasing_layers_of_the_model():
     for layers in ([2], [4, 3], [3, 3], [5], [0, 3]):
         with pytest.raises(SelectionError, match="layers"):
             area([0.1, 0.2, 0.3, 0.4], layers)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said", "unsaid"),
+    [
+        ([0.1, 0.2, 0.3], r"\[3\] alone .* must leave a layer to act on", "alike"),
+        ([0.1, 0.2], "of 2 layers none alone", "alike"),
+        ([0.1, 0.2, 0.3, 0.4], r"some rank alike \(above 0\.9\)", "none"),
+    ],
+)
+def test_only_what_stands_in_the_way_is_said(scores, said, unsaid):
+    layers = len(scores)
+    correlation = np.ones((layers, layers)) if layers > 3 else np.eye(layers)
+    with pytest.raises(SelectionError, match=said) as refused:
+        select_layers(scores, stages=3, correlation=correlation, first_span=2)
+    assert unsaid not in str(refused.value)

@@ -64,8 +64,9 @@ def select_layers(
         most = chain.longest(stages)
         raise SelectionError(
             f"stages: got {stages}, expected at most {most}: of {len(chain.values)} layers "
-            f"{chain.feasible} alone score above every earlier one from {FIRST_LAYER} on"
-            + ("" if correlation is None else f", and some rank alike (above {max_correlation:g})")
+            f"{chain.feasible or 'none'} alone score above every earlier one from {FIRST_LAYER} on"
+            + (f", and some rank alike (above {max_correlation:g})" if chain.some_alike else "")
+            + (", and the first one chosen must leave a layer to act on" if first_span > 1 else "")
         )
     return list(layers)
 
@@ -135,6 +136,12 @@ class _Chain:
         self.first_span = first_span
         self.latest_first = len(self.values) if latest_first is None else latest_first
         self.alike = _alike(correlation, max_correlation, len(self.values))
+
+    @property
+    def some_alike(self) -> bool:
+        """Whether some feasible layers may not follow each other."""
+        places = [layer - 1 for layer in self.feasible]
+        return bool(np.triu(self.alike[np.ix_(places, places)], k=1).any())
 
     def longest(self, limit: int) -> int:
         """The largest number of layers, up to `limit`, that can be chosen."""
