@@ -1,6 +1,7 @@
 from math import isnan
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from tokenlens.evaluation.metrics.sample_metrics import (
     parse_box,
     score,
 )
+from tokenlens.evaluation.metrics.set_metrics import set_figures
 from tokenlens.samples.sample import Sample
 
 SIZE = (200, 100)
@@ -120,6 +122,20 @@ def test_the_task_chooses_the_metric():
     assert score(word, sample("localisation", **target), SIZE) == 0
     assert score(word, sample("attribute", **target), SIZE) == 1
     assert score(box, sample("attribute", **target), SIZE) == 0
+
+
+@pytest.mark.parametrize("metric", ["pope", "mme"])
+@pytest.mark.parametrize("right", ["yes", "Yes", "NO", "no"])
+def test_yes_and_no_are_right_in_any_case(metric, right):
+    """As data sets write them: "Yes" must not be read as a no."""
+    asked = Sample("s", Path("s.png"), "is it?", answers=(right,), metric=metric)
+    other = "no" if right.lower() == "yes" else "yes"
+    assert (score(right, asked, SIZE), score(other, asked, SIZE)) == (1, 0)
+    rows = pd.DataFrame(
+        {"task": ["t"], "metric": ["pope"], "score": [1.0], "prediction": [right]}
+    ).assign(answers=[[right]])
+    recall = {name: value for _, name, value in set_figures(rows)}["recall"]
+    assert recall == 1 if right.lower() == "yes" else isnan(recall)
 
 
 def test_samples_without_ground_truth_have_no_score():

@@ -12,6 +12,7 @@ from tokenlens.errors import SampleError
 from tokenlens.evaluation.metrics.answer_forms import is_yes_in_pope, letter, yes_or_no_in_mme
 from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics.vqa import soft_accuracy
+from tokenlens.samples.metric_names import is_yes
 from tokenlens.samples.sample import Box, Sample
 from tokenlens.wording.suggest import one_of
 
@@ -102,12 +103,15 @@ def pope_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
     """1 where yes or no is right, as POPE reads answers, else 0; NaN without answers."""
     if not sample.answers:
         return nan
-    return float(is_yes_in_pope(prediction) == (sample.answers[0] == "yes"))
+    return float(is_yes_in_pope(prediction) == is_yes(sample.answers[0]))
 
 
 def mme_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
     """1 where yes or no is right, as MME reads answers, else 0; NaN without answers."""
-    return float(yes_or_no_in_mme(prediction) == sample.answers[0]) if sample.answers else nan
+    if not sample.answers:
+        return nan
+    right = "yes" if is_yes(sample.answers[0]) else "no"
+    return float(yes_or_no_in_mme(prediction) == right)
 
 
 def unscored(_prediction: str, _sample: Sample, *_picture: object) -> float:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tokenlens.evaluation.metrics.answer_forms import is_yes_in_pope
 from tokenlens.samples.benchmarks.mme import COGNITION, PERCEPTION
+from tokenlens.samples.metric_names import is_yes
 
 
 class Figure(NamedTuple):
@@ -39,7 +40,7 @@ def pope_figures(rows: pd.DataFrame) -> list[Figure]:
     found = []
     for task, part in _tasks(rows):
         said = part["prediction"].map(is_yes_in_pope)
-        true = part["answers"].map(lambda answers: answers[0] == "yes")
+        true = part["answers"].map(lambda answers: is_yes(answers[0]))
         both, either = int((said & true).sum()), int(said.sum() + true.sum())
         found += [
             Figure(task, "accuracy", float((said == true).mean())),
