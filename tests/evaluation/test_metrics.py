@@ -141,3 +141,19 @@ def test_yes_and_no_are_right_in_any_case(metric, right):
 def test_samples_without_ground_truth_have_no_score():
     assert isnan(score("red", sample(answers=()), SIZE))
     assert isnan(score("(0,0),(500,1000)", sample("localisation"), SIZE))
+
+
+def test_samples_of_a_manifest_have_no_group_and_are_no_single_group():
+    """Accuracy⁺ is then of the pictures, circular accuracy of the questions, each by itself."""
+    rows = pd.DataFrame(
+        {
+            "task": ["count"] * 5,
+            "group": [""] * 5,
+            "image": ["a.png", "a.png", "b.png", "b.png", ""],
+            "score": [1.0, 1.0, 1.0, 0.0, 1.0],
+        }
+    )
+    mme = {name: value for _, name, value in set_figures(rows.assign(metric="mme"))}
+    assert mme["accuracy⁺"] == pytest.approx(2 / 3)
+    circular = {value for _, _, value in set_figures(rows.assign(metric="mmbench"))}
+    assert circular == {0.8}
