@@ -110,6 +110,14 @@ def test_exact_match_forgives_case_spaces_and_outer_punctuation_only():
     assert exact_match("", sample(answers=("?",)), SIZE) == 0
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [("红色。", "红色"), ("「红色」！", "红色"), ("“Red.”", "red"), ("cafe\u0301", "caf\u00e9")],  # noqa: RUF001
+)
+def test_exact_match_knows_other_scripts_punctuation_and_accents(said, right):
+    assert exact_match(said, sample(answers=(right,)), SIZE) == 1
+
+
 @given(st.text())
 def test_normalising_twice_changes_nothing(answer):
     assert normalise(normalise(answer)) == normalise(answer)
