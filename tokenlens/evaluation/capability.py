@@ -170,7 +170,13 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     return comparison
 
 
-def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
+def estimate(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    out: Path | str,
+    batch_size: int = 8,
+    workers: Workers | None = None,
+) -> Estimate:
     """Estimate the cost of `measure` from the first batch, which every run answers once.
 
     In `measure` the runs share the vision tower's output, which offsets the time for other work.
@@ -179,6 +185,6 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
     samples = with_pictures(samples, _PURPOSE)
     places = {Path(out) / slug(name): schedule for name, schedule in arms.items()}
-    options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS)
+    options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS, workers=workers)
     found = estimate_arms(vlm, samples, places, own_answers(Path(out)), options)
     return replace(found, passes=1 + found.passes)

@@ -53,6 +53,7 @@ def generation_identity(
     schedule: Schedule | None,
     generation: dict[str, Any],
     model: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Everything that affects a model's answers, as JSON values.
 
@@ -66,12 +67,13 @@ def generation_identity(
         schedule: its schedule; None for the unpruned model.
         generation: generation options.
         model: its `model_identity` where it is already known; computed otherwise.
+        device: kind of device that answers; None for the model's own.
     """
     return {
         "model": {
             **(model or model_identity(vlm)),
             "files": _local_files(vlm.id),
-            "device": vlm.device.type,
+            "device": device or vlm.device.type,
         },
         "generation": generation,
         "schedule": schedule and effective_schedule(schedule),
