@@ -175,6 +175,20 @@ def test_two_arms_that_do_the_same_are_asked_once(vlm, samples, schedules, tmp_p
     assert said[0] == said[1]
 
 
+def test_pictures_in_memory_are_told_apart_by_their_colours():
+    """Of a palette's picture the pixels are numbers; transparency is another part of it."""
+    drawn = Image.new("P", (8, 8))
+    drawn.putpixel((1, 1), 1)
+    pictures = [drawn.copy() for _ in range(3)]
+    pictures[0].putpalette([255, 0, 0, 9, 9, 9])
+    pictures[1].putpalette([0, 0, 255, 9, 9, 9])
+    pictures[2].putpalette([0, 0, 255, 9, 9, 9])
+    pictures[2].info["transparency"] = 0
+    keys = {sample_key(Sample("s", one, "what colour ?")) for one in pictures}
+    assert len(keys) == 3
+    assert sample_key(Sample("t", pictures[0].convert("RGB"), "what colour ?")) in keys
+
+
 def test_answers_of_workers_are_kept_by_their_device(vlm, samples, tmp_path):
     """This process, whose model is on the CPU, hands out the work of the GPUs."""
     pytest.importorskip("ray")
