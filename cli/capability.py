@@ -84,7 +84,7 @@ class Reruns:
         if comparison is None:
             vlm, spread = self._load(profile, loading)
             if spread is None or self.dry_run:
-                taken = estimate(vlm, samples, directory, self.batch_size)
+                taken = estimate(vlm, samples, directory, self.batch_size, spread)
                 results(runs=taken, directory=directory)
                 console.print(
                     f"Capability: {taken.runs} runs (unpruned, then the choice of each of "

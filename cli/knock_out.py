@@ -92,7 +92,7 @@ def knock_out(
     answers = answers_directory(loading.label)
     results(model=name, data=samples.source, samples=len(samples), seed=seed, directory=directory)
     if dry_run:
-        _estimate(vlm, samples, directory, answers, layers, seed, batch_size)
+        _estimate(vlm, samples, directory, answers, layers, seed, batch_size, spread)
         return
     table = analysis.compute(
         vlm,
@@ -118,6 +118,7 @@ def _estimate(
     layers: range,
     seed: int,
     batch_size: int,
+    workers: "Workers | None",
 ) -> None:
     from tokenlens.analyses import knock_out as analysis
     from tokenlens.evaluation.comparing.estimate import estimate_comparison
@@ -130,7 +131,7 @@ def _estimate(
         analysis.arms(ModelRef.of(vlm), layers, seed),
         directory,
         answers=answers,
-        options=RunOptions(batch_size=batch_size),
+        options=RunOptions(batch_size=batch_size, workers=workers),
     )
     print_estimate(taken, "Knock-out", samples.name, directory)
 

@@ -195,6 +195,7 @@ def run(
         batch_size=batch_size or (_FEW if one else many_at_once(vlm)),
         max_new_tokens=max_new_tokens,
         any_model=any_model,
+        workers=spread,
     )
     place: dict[str, Any] = {
         "out": out or wanted,

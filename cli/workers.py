@@ -51,7 +51,8 @@ def load_spread(
 ) -> "tuple[VLM, Workers | None]":
     """The model, and the workers that are asked for.
 
-    With workers this process computes nothing, so its own model stays on the CPU.
+    With workers this process computes nothing, so its own model stays on the CPU, in the data type
+    that theirs has by default.
     """
     if count is None:
         if address is not None or gpus:
@@ -68,8 +69,10 @@ def load_spread(
 
     device = model.device or ("cuda" if gpus else "cpu")
     load = partial(_load, Path.cwd(), replace(model, device=device))
-    workers = Workers(count, load, address or LOCAL, gpus, cpus)
-    return replace(model, device="cpu").load(), workers
+    kind = device.partition(":")[0]
+    workers = Workers(count, load, address or LOCAL, gpus, cpus, kind)
+    dtype = model.dtype or (None if kind == "cpu" else "auto")
+    return replace(model, device="cpu", dtype=dtype).load(), workers
 
 
 def _load(folder: Path, model: ModelOptions) -> Any:

@@ -110,6 +110,19 @@ def test_a_real_resized_picture_of_qwen2_5_vl() -> None:
     assert Shown.of(vlm, found).size == (columns * 4, rows * 4) != (50, 23)
 
 
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_vl_moe", "internvl"])
+def test_families_that_write_thousandths_in_lists(family: str) -> None:
+    read = BOX_FORMATS[family]
+    for answer in (
+        '```json\n[{"bbox_2d": [125, 250, 500, 1000], "label": "cat"}]\n```',
+        "<ref>cat</ref><box>[[125, 250, 500, 1000]]</box>",
+        "(125,250),(500,1000)",
+    ):
+        assert read(answer, Shown((280, 560))) == (0.125, 0.25, 0.5, 1.0)
+    for answer in ("", "[500, 250, 125, 1000]", "[0, 0, 500, 1200]", "[1, 2, 3]"):
+        assert read(answer, Shown((280, 560))) is None
+
+
 def test_boxes_in_a_crop_are_boxes_in_the_picture() -> None:
     shown = Shown(view=(0.25, 0.0, 0.75, 1.0))
     assert parse_decimals("[0.5, 0.0, 1.0, 0.5]", shown) == (0.5, 0.0, 0.75, 0.5)

@@ -13,10 +13,11 @@ import tokenlens as tl
 from tests.methods.test_selection_plan import MadeUpProfile
 from tests.support.builders import save_model_directory, tiny_qwen2_vl
 from tests.support.comparing import eager_maps
-from tokenlens.errors import SelectionError
+from tokenlens.errors import SampleError, SelectionError
 from tokenlens.evaluation import capability as runs
 from tokenlens.evaluation.capability import capability_of, estimate, finished, measure
 from tokenlens.evaluation.comparing.comparison import Comparison
+from tokenlens.evaluation.profile_inputs import profiled_samples
 from tokenlens.methods.plan import plan
 from tokenlens.probing.profiling import profile_samples
 from tokenlens.selection.criteria import Capability, gather_evidence, layer_scores
@@ -157,6 +158,22 @@ def test_an_interrupted_measurement_continues_where_it_stopped(
     for name, results in measured[1].arms.items():
         assert comparison.arms[name].rows["score"].tolist() == results.rows["score"].tolist()
         assert comparison.arms[name].rows["selected"].equals(results.rows["selected"])
+
+
+def test_runs_and_profiles_of_changed_pictures_are_not_taken(profile, samples, measured):
+    """The samples' hash knows names and sizes; the pixels behind them decide as well."""
+    out, _ = measured
+    assert finished(out, profile, samples) is not None
+    assert profiled_samples(profile).hash == samples.hash
+    before = samples[2].image.read_bytes()
+    try:
+        Image.new("RGB", (24, 24), "red").save(samples[2].image)
+        assert tl.load_samples(samples.source).hash == samples.hash
+        assert finished(out, profile, samples) is None
+        with pytest.raises(SampleError, match="picture of sample '2' was changed since"):
+            profiled_samples(profile)
+    finally:
+        samples[2].image.write_bytes(before)
 
 
 def test_finished_runs_are_known_without_a_model(profile, samples, data, measured):

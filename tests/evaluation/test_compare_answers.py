@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import Comparison
 from tokenlens.evaluation.running.answer_cache import AnswerCache
 from tokenlens.evaluation.running.cache_key import code_hash, generation_identity, sample_key
+from tokenlens.evaluation.running.options import RunOptions
+from tokenlens.evaluation.running.run import Run
 from tokenlens.models.loading import load
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
+from tokenlens.workers import Workers
 
 TIMES = ["prefill_s", "decode_s"]
 QUESTIONS = ("what colour ?", "how many are there ?")
@@ -171,6 +175,32 @@ def test_two_arms_that_do_the_same_are_asked_once(vlm, samples, schedules, tmp_p
     assert said[0] == said[1]
 
 
+def test_pictures_in_memory_are_told_apart_by_their_colours():
+    """Of a palette's picture the pixels are numbers; transparency is another part of it."""
+    drawn = Image.new("P", (8, 8))
+    drawn.putpixel((1, 1), 1)
+    pictures = [drawn.copy() for _ in range(3)]
+    pictures[0].putpalette([255, 0, 0, 9, 9, 9])
+    pictures[1].putpalette([0, 0, 255, 9, 9, 9])
+    pictures[2].putpalette([0, 0, 255, 9, 9, 9])
+    pictures[2].info["transparency"] = 0
+    keys = {sample_key(Sample("s", one, "what colour ?")) for one in pictures}
+    assert len(keys) == 3
+    assert sample_key(Sample("t", pictures[0].convert("RGB"), "what colour ?")) in keys
+
+
+def test_answers_of_workers_are_kept_by_their_device(vlm, samples, tmp_path):
+    """This process, whose model is on the CPU, hands out the work of the GPUs."""
+    pytest.importorskip("ray")
+    arms = {tmp_path / "run": None}
+    Run(vlm, samples, RunOptions(max_new_tokens=3)).into(arms, tmp_path / "answers")
+    there = {tmp_path / "other": None}
+    for options, known in (({}, len(samples)), ({"gpus": 1}, 0), ({"device": "mps"}, 0)):
+        workers = Workers(2, partial(load, vlm.id), **options)
+        run = Run(vlm, samples, RunOptions(max_new_tokens=3, workers=workers))
+        assert run.answered(there, tmp_path / "answers") == known
+
+
 def test_another_model_other_options_and_weights_are_told_apart(vlm, folder, schedules, tmp_path):
     generation = {"max_new_tokens": 3}
     schedule = schedules["random"]
@@ -182,6 +212,7 @@ def test_another_model_other_options_and_weights_are_told_apart(vlm, folder, sch
     why = schedule.replace(why={"date": "2026-01-01"}, budget={"average": 0.1})
     assert generation_identity(vlm, why, generation) == first
     assert first["code"] == code_hash()
+    assert generation_identity(vlm, schedule, generation, device="cuda") != first
 
     model = tiny_qwen2_vl(6)
     model.lm_head.weight.data[5, 7] += 1  # one value, which the configuration's hash does not see

@@ -1,6 +1,7 @@
 from math import isnan
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from tokenlens.evaluation.metrics.sample_metrics import (
     parse_box,
     score,
 )
+from tokenlens.evaluation.metrics.set_metrics import set_figures
 from tokenlens.samples.sample import Sample
 
 SIZE = (200, 100)
@@ -108,6 +110,14 @@ def test_exact_match_forgives_case_spaces_and_outer_punctuation_only():
     assert exact_match("", sample(answers=("?",)), SIZE) == 0
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [("红色。", "红色"), ("「红色」！", "红色"), ("“Red.”", "red"), ("cafe\u0301", "caf\u00e9")],  # noqa: RUF001
+)
+def test_exact_match_knows_other_scripts_punctuation_and_accents(said, right):
+    assert exact_match(said, sample(answers=(right,)), SIZE) == 1
+
+
 @given(st.text())
 def test_normalising_twice_changes_nothing(answer):
     assert normalise(normalise(answer)) == normalise(answer)
@@ -122,6 +132,36 @@ def test_the_task_chooses_the_metric():
     assert score(box, sample("attribute", **target), SIZE) == 0
 
 
+@pytest.mark.parametrize("metric", ["pope", "mme"])
+@pytest.mark.parametrize("right", ["yes", "Yes", "NO", "no"])
+def test_yes_and_no_are_right_in_any_case(metric, right):
+    """As data sets write them: "Yes" must not be read as a no."""
+    asked = Sample("s", Path("s.png"), "is it?", answers=(right,), metric=metric)
+    other = "no" if right.lower() == "yes" else "yes"
+    assert (score(right, asked, SIZE), score(other, asked, SIZE)) == (1, 0)
+    rows = pd.DataFrame(
+        {"task": ["t"], "metric": ["pope"], "score": [1.0], "prediction": [right]}
+    ).assign(answers=[[right]])
+    recall = {name: value for _, name, value in set_figures(rows)}["recall"]
+    assert recall == 1 if right.lower() == "yes" else isnan(recall)
+
+
 def test_samples_without_ground_truth_have_no_score():
     assert isnan(score("red", sample(answers=()), SIZE))
     assert isnan(score("(0,0),(500,1000)", sample("localisation"), SIZE))
+
+
+def test_samples_of_a_manifest_have_no_group_and_are_no_single_group():
+    """Accuracy⁺ is then of the pictures, circular accuracy of the questions, each by itself."""
+    rows = pd.DataFrame(
+        {
+            "task": ["count"] * 5,
+            "group": [""] * 5,
+            "image": ["a.png", "a.png", "b.png", "b.png", ""],
+            "score": [1.0, 1.0, 1.0, 0.0, 1.0],
+        }
+    )
+    mme = {name: value for _, name, value in set_figures(rows.assign(metric="mme"))}
+    assert mme["accuracy⁺"] == pytest.approx(2 / 3)
+    circular = {value for _, _, value in set_figures(rows.assign(metric="mmbench"))}
+    assert circular == {0.8}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -248,6 +249,29 @@ def test_a_bad_picture_in_the_middle_is_named_and_nothing_is_lost(vlm, samples, 
     assert estimate_profile(vlm, samples, tmp_path / "run").done == 96
     profile_samples(vlm, samples, tmp_path / "run")
     assert content(tmp_path / "run") == content(whole.directory)
+
+
+@pytest.mark.parametrize("stop", [None, 100])
+def test_a_changed_picture_is_not_taken_for_the_old_one(vlm, samples, whole, tmp_path, stop):
+    """Of the same name and size, so that the samples' hash does not tell; one without row may."""
+    run, row, free = tmp_path / "run", samples[3].image, samples[120].image
+    before = {path: path.read_bytes() for path in (row, free)}
+    with nullcontext() if stop is None else pytest.raises(KeyboardInterrupt):
+        profile_samples(vlm, samples if stop is None else broken_after(samples, stop), run)
+    try:
+        Image.new("RGB", samples[3].open_image().size, "red").save(row)
+        for make in (profile_samples, estimate_profile):
+            with pytest.raises(OutputError, match="that of sample 's3' was changed since"):
+                make(vlm, samples, run)
+        row.write_bytes(before[row])
+        if stop is not None:
+            Image.new("RGB", samples[120].open_image().size, "red").save(free)
+            profile_samples(vlm, samples, run)
+            fresh = profile_samples(vlm, samples, tmp_path / "fresh")
+            assert content(run) == content(fresh.directory) != content(whole.directory)
+    finally:
+        for path, pixels in before.items():
+            path.write_bytes(pixels)
 
 
 def test_importance_that_is_no_number_is_named_and_not_stored(vlm, samples, tmp_path, monkeypatch):

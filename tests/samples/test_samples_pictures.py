@@ -86,6 +86,22 @@ def test_unusable_files_are_one_line_that_names_them(tmp_path: Path) -> None:
     refused(tmp_path / "text.png", "not a picture")
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_turned_tiff_is_read_row_by_row(
+    tmp_path: Path, mode: str, compression: str | None
+) -> None:
+    """An uncompressed one could be mapped into memory, as if it were stored as it is displayed."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    wide = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+    wide = wide if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    wide.save(tmp_path / "flat.tif", compression=compression)
+    wide.save(tmp_path / "turned.tif", compression=compression, tiffinfo={0x112: 6})
+    flat, turned = (open_picture(tmp_path / f"{name}.tif") for name in ("flat", "turned"))
+    assert picture_size(tmp_path / "turned.tif") == turned.size == (20, 40)
+    assert turned.tobytes() == flat.transpose(Image.Transpose.ROTATE_270).tobytes()
+
+
 @pytest.mark.parametrize("format_", ["png", "jpg", "bmp", "gif", "tif", "webp"])
 def test_a_truncated_picture_has_a_size_but_cannot_be_opened(tmp_path: Path, format_: str) -> None:
     path = tmp_path / f"p.{format_}"

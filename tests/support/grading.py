@@ -17,6 +17,7 @@ def graded(samples: Sequence[Sample], answers: Sequence[str]) -> pd.DataFrame:
             "task": sample.task,
             "metric": sample.metric,
             "group": sample.group,
+            "image": str(sample.image),
             "answers": sample.answers,
             "prediction": answer,
             "score": score(answer, sample, sample.open_image().size),

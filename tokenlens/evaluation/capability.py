@@ -20,6 +20,7 @@ from tokenlens.evaluation.comparing.compare import compare
 from tokenlens.evaluation.comparing.comparison import UNPRUNED, Comparison
 from tokenlens.evaluation.metrics.agreement import rows_agreement, unscored_tasks
 from tokenlens.evaluation.running.answer_cache import own_answers
+from tokenlens.evaluation.running.cache_key import sample_key
 from tokenlens.evaluation.running.estimate import Estimate, estimate_arms
 from tokenlens.evaluation.running.options import RunOptions
 from tokenlens.models.vlm import VLM
@@ -27,6 +28,7 @@ from tokenlens.samples.dataset import with_pictures
 from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Keep, ModelRef, Schedule, Scorer, Stage
 from tokenlens.selection.criteria import Capability
+from tokenlens.storage.files import hash_json
 from tokenlens.storage.output_paths import same_model, slug
 from tokenlens.workers import Workers
 
@@ -151,6 +153,7 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     model = profile.manifest["identity"]["model"]
     schedules = reruns(ModelRef(**{key: model[key] for key in ModelRef.model_fields}))
     wanted: dict[str, Schedule | None] = {UNPRUNED: None, **schedules}
+    pictures = hash_json([sample_key(sample) for sample in samples if sample.pictures])
     if list(comparison.arms) != list(wanted):
         return None
     for name, schedule in wanted.items():
@@ -159,6 +162,7 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
             same_model(found["model"], model)
             and all(found["model"][key] == model[key] for key in ("id", "revision"))
             and found["data"]["hash"] == samples.hash
+            and found["data"].get("pictures", pictures) == pictures
             and found["schedule"] == (schedule and schedule.as_json())
         )
         if not same:
@@ -166,7 +170,13 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     return comparison
 
 
-def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: int = 8) -> Estimate:
+def estimate(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    out: Path | str,
+    batch_size: int = 8,
+    workers: Workers | None = None,
+) -> Estimate:
     """Estimate the cost of `measure` from the first batch, which every run answers once.
 
     In `measure` the runs share the vision tower's output, which offsets the time for other work.
@@ -175,6 +185,6 @@ def estimate(vlm: VLM, samples: Sequence[Sample], out: Path | str, batch_size: i
     arms: dict[str, Schedule | None] = {UNPRUNED: None, **reruns(ModelRef.of(vlm))}
     samples = with_pictures(samples, _PURPOSE)
     places = {Path(out) / slug(name): schedule for name, schedule in arms.items()}
-    options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS)
+    options = RunOptions(batch_size=batch_size, max_new_tokens=_MAX_NEW_TOKENS, workers=workers)
     found = estimate_arms(vlm, samples, places, own_answers(Path(out)), options)
     return replace(found, passes=1 + found.passes)

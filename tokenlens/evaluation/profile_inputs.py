@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 from tokenlens.errors import ModelError, SampleError
 from tokenlens.models.vlm import VLM
 from tokenlens.probing.profile import Profile
+from tokenlens.probing.profiled_pictures import KEY as PICTURES
+from tokenlens.probing.profiled_pictures import first_changed, hashes_of
 from tokenlens.samples.dataset import SPLITS, Samples, load_samples
+from tokenlens.samples.sample import quoted
 from tokenlens.storage.output_paths import same_model
 
 if TYPE_CHECKING:
@@ -42,9 +45,23 @@ def profiled_samples(
             f"profiled (hash {samples.hash}, then {then['hash']}); profile them again, or name "
             "others with --data"
         )
+    _refuse_changed(profile, samples)
     if limit is None or limit >= len(samples):
         return samples
     return load_samples(then["source"], split, limit)
+
+
+def _refuse_changed(profile: Profile, samples: Samples) -> None:
+    """Raise `SampleError` where a picture is another than the one that was profiled."""
+    before = profile.manifest.get(PICTURES)
+    if before is None:
+        return
+    pictured = [sample for sample in samples if sample.pictures]
+    if changed := first_changed(pictured, before, hashes_of(pictured)):
+        raise SampleError(
+            f"the picture of sample {quoted(changed.id)} was changed since {profile.directory} was "
+            "made; profile the samples again, or name others with --data"
+        )
 
 
 def profiled_model(

@@ -15,6 +15,8 @@ from tokenlens.models.batch import Batch
 from tokenlens.models.fingerprint import model_identity, require_same
 from tokenlens.probing.profile import Profile
 from tokenlens.probing.profile_rows import Kept, RowMaker
+from tokenlens.probing.profiled_pictures import KEY as PICTURES
+from tokenlens.probing.profiled_pictures import hashes_of, same_pictures
 from tokenlens.progress import progress
 from tokenlens.samples.dataset import Samples, with_pictures
 from tokenlens.samples.sample import Sample
@@ -83,7 +85,7 @@ def profile_samples(
 
     Raises:
         ProbeError: There is no importance of that name, or it has no such queries.
-        OutputError: `out` cannot be written to or holds another run.
+        OutputError: `out` cannot be written to, or holds another run or one of other pictures.
         SampleError: A picture that cannot be used; what came before it is kept. No sample has one.
     """
     if batch_size < 1:
@@ -94,16 +96,10 @@ def profile_samples(
     identity = _identity(vlm, samples, kept)
     pictured = with_pictures(samples, _PURPOSE)
     kept = replace(kept, several=any(sample.more_images for sample in pictured))
-    large = per_head or queries != "last"
-    store = ShardStore.open(
-        out,
-        "profile",
-        identity,
-        pa.schema(kept.columns()),
-        info={"layers": vlm.layers, "heads": vlm.decoder_config.num_attention_heads},
-        shard_rows=_FEW_ROWS if large else _SHARD_ROWS,
-    )
-    with store, progress("profile", len(pictured), store.count, show_progress) as advance:
+    with (
+        _opened(vlm, pictured, out, identity, kept) as store,
+        progress("profile", len(pictured), store.count, show_progress) as advance,
+    ):
         for _ in store.fill(
             len(pictured), batch_size, partial(_record, vlm, pictured, kept, workers)
         ):
@@ -111,6 +107,32 @@ def profile_samples(
         if not store.complete:
             store.finish({"wall_s": round(time.monotonic() - began, 3)})
     return Profile(out)
+
+
+def _opened(
+    vlm: "VLM",
+    samples: Sequence[Sample],
+    out: Path | str,
+    identity: Mapping[str, Any],
+    kept: Kept,
+) -> ShardStore:
+    """The store of a profile of these samples; its rows are of the pictures as they are now."""
+    large, pictures = kept.per_head or kept.queries != "last", hashes_of(samples)
+    heads = vlm.decoder_config.num_attention_heads
+    store = ShardStore.open(
+        out,
+        "profile",
+        identity,
+        pa.schema(kept.columns()),
+        info={"layers": vlm.layers, "heads": heads, PICTURES: pictures},
+        shard_rows=_FEW_ROWS if large else _SHARD_ROWS,
+    )
+    try:
+        store.note(**same_pictures(store.found, samples, pictures))
+    except BaseException:
+        store.release()
+        raise
+    return store
 
 
 def _record(
@@ -153,12 +175,14 @@ def estimate_profile(
 ) -> Estimate:
     """What `profile_samples` would do, from one sample's layout and what `out` holds; runs nothing.
 
-    Raises `OutputError` where `out` holds another run.
+    Raises `OutputError` where `out` holds another run, or one of other pictures.
     """
     kept = Kept(per_head, importance, queries, max_new_tokens)
     kept.check()
     run = existing_run(Path(out), "profile", _identity(vlm, samples, kept))
     pictured = with_pictures(samples, _PURPOSE)
+    if run:
+        same_pictures(run, pictured, hashes_of(pictured))
     batch = Batch.of(vlm, [pictured[0]])
     visual = len(batch.layouts[0].positions)
     maps = 1 + (vlm.decoder_config.num_attention_heads if per_head else 0)

@@ -31,7 +31,7 @@ class Samples(Sequence[Sample]):
         name: short name, usable as a folder's: "scenes-calibration".
         hash: 16 hexadecimal digits, of the manifest, the ids taken from it and their pictures'
             names and sizes in pixels. Runs compare it to recognise the same data (also after a
-            truncated picture was repaired).
+            truncated picture was repaired), and the pictures' bytes beside it.
     """
 
     def __init__(

@@ -132,6 +132,10 @@ def _opened(path: Path | StoredPicture) -> ImageFile.ImageFile:
         picture.close()
         fault = _TOO_LARGE if width * height else "the picture has no pixels"
         raise SampleError(f"{path}: {fault} ({width}x{height})")
+    if picture.format == "TIFF":
+        # Pillow maps an uncompressed file by its name, with the size after the orientation: rows of
+        # another width than they have.
+        picture.filename = ""
     return picture
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from tokenlens.errors import SampleError
+from tokenlens.samples.metric_names import unfit_answers
 from tokenlens.samples.pictures import StoredPicture, as_rgb, open_picture
 
 Picture = Path | StoredPicture | Image.Image
@@ -51,8 +52,8 @@ class Sample:
     Raises:
         SampleError: a value that is not a picture (None, a list, an array); an id, question or task
             that is empty, not text, or longer than `MOST_CHARACTERS`; a task called `all` or
-            `macro`; answers that are one string; a box that is inverted, empty or not finite; a
-            polygon of fewer than three corners.
+            `macro`; answers that are one string, or that its metric cannot score by; a box that is
+            inverted, empty or not finite; a polygon of fewer than three corners.
 
     >>> Sample("7", Path("cat.png"), "where is the cat?", boxes=((8, 1, 5, 9),))
     Traceback (most recent call last):
@@ -179,6 +180,10 @@ class Sample:
             problem = text_problem(answer, MOST_CHARACTERS["answers"])
             if problem and answer != "":  # some published options are empty
                 return f"answers[{index}]: {problem}"
+        expected = unfit_answers(self.metric, self.answers)
+        if expected:
+            got = quoted(list(self.answers))
+            return f"answers: got {got}, metric {self.metric!r} expects {expected}"
         return None
 
     def _region_problem(self) -> str | None:

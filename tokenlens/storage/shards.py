@@ -44,6 +44,7 @@ class ShardStore:
         directory: Where the manifest and the shards are.
         count: Rows stored already; the run continues with the sample of this index.
         complete: Whether `finish` was called, by this run or an earlier one.
+        found: What was there when it was opened.
     """
 
     def __init__(self, found: FoundRun, schema: pa.Schema, lock: DirectoryLock) -> None:
@@ -51,7 +52,7 @@ class ShardStore:
         self.directory = found.directory
         self.count = len(found)
         self.complete = found.complete
-        self._found = found
+        self.found = found
         self._manifest = found.manifest
         self._run = hash_json(found.manifest["identity"])
         self._schema = schema
@@ -61,7 +62,7 @@ class ShardStore:
 
     def missing(self, total: int) -> list[range]:
         """The rows of `total` that were not there when the store was opened; see `begin`."""
-        return self._found.missing(total)
+        return self.found.missing(total)
 
     def fill(
         self,
@@ -145,6 +146,12 @@ class ShardStore:
             self._stored = []
             self._shard += 1
 
+    def note(self, **info: Any) -> None:
+        """Change entries of the manifest that do not tell runs apart, where they are others."""
+        if any(self._manifest.get(name) != value for name, value in info.items()):
+            self._manifest |= info
+            write_sealed(self.directory / MANIFEST, self._manifest)
+
     def close(self) -> None:
         """Write the open shard, full or not; a run that continues completes it."""
         if self._open:
@@ -177,7 +184,11 @@ class ShardStore:
         try:
             self.close()
         finally:
-            self._lock.release()
+            self.release()
+
+    def release(self) -> None:
+        """Let other processes write; a store that is left by its context has done so."""
+        self._lock.release()
 
 
 def existing_run(directory: Path, kind: str, identity: Mapping[str, Any]) -> FoundRun | None:

@@ -34,6 +34,8 @@ class Workers:
             starts a cluster on this machine, which ends with this process.
         gpus: GPUs of each worker; a share, such as 0.5, puts several workers on one.
         cpus: CPU cores of each worker, which are also its threads.
+        device: Kind of device that `load` puts the model on, such as "cuda", by which answers are
+            kept; by default "cuda" where workers have GPUs, else "cpu".
 
     Raises:
         OptionError: Ray is not installed, or a number is out of range.
@@ -44,6 +46,12 @@ class Workers:
     address: str = LOCAL
     gpus: float = 0.0
     cpus: int = 1
+    device: str = ""
+
+    @property
+    def device_type(self) -> str:
+        """The kind of device that workers compute on."""
+        return self.device or ("cuda" if self.gpus else "cpu")
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.cpus < 1 or self.gpus < 0:

@@ -105,6 +105,25 @@ def parse_pixels(answer: str, shown: Shown) -> Box | None:
     return _in_picture(box, shown) if box else None
 
 
+def parse_thousandths(answer: str, shown: Shown = Shown()) -> Box | None:
+    """The first box in an answer of Qwen3-VL or InternVL, in thousandths of the picture.
+
+    It is written as JSON (`{"bbox_2d": [x1, y1, x2, y2], …}`), as a list (InternVL's
+    `<box>[[x1, y1, x2, y2]]</box>`) or as two corners. None where there is no such box, or it is
+    inverted, empty or outside.
+
+    >>> parse_thousandths('[{"bbox_2d": [125, 208, 375, 458], "label": "cat"}]')
+    (0.125, 0.208, 0.375, 0.458)
+    >>> parse_thousandths("<ref>cat</ref><box>[[125, 208, 375, 458]]</box>")
+    (0.125, 0.208, 0.375, 0.458)
+    """
+    found = _LIST.search(answer) or _CORNERS.search(answer)
+    if found is None:
+        return None
+    box = _proper(found.groups(), (1000, 1000))
+    return None if box is None or max(box) > 1 else _in_picture(box, shown)
+
+
 def parse_grid_lines(answer: str, shown: Shown = Shown()) -> Box | None:
     """The box in an answer of `smol-llava`: four letters that name lines of a 24 x 24 grid.
 
@@ -143,6 +162,9 @@ def parse_decimals_or_thousandths(answer: str, shown: Shown = Shown()) -> Box | 
 BOX_FORMATS: dict[str, BoxFormat] = {
     "qwen2_vl": parse_box,
     "qwen2_5_vl": parse_pixels,
+    "qwen3_vl": parse_thousandths,
+    "qwen3_vl_moe": parse_thousandths,
+    "internvl": parse_thousandths,
     "llava": parse_decimals_or_thousandths,
     "llava_next": parse_decimals_or_thousandths,
 }

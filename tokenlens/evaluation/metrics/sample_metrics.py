@@ -5,6 +5,7 @@ answer scores 0 and never raises. A sample without ground truth scores NaN: it i
 counted.
 """
 
+import unicodedata
 from collections.abc import Callable
 from math import nan
 
@@ -12,13 +13,19 @@ from tokenlens.errors import SampleError
 from tokenlens.evaluation.metrics.answer_forms import is_yes_in_pope, letter, yes_or_no_in_mme
 from tokenlens.evaluation.metrics.boxes import BoxReader, parse_box
 from tokenlens.evaluation.metrics.vqa import soft_accuracy
+from tokenlens.samples.metric_names import is_yes
 from tokenlens.samples.sample import Box, Sample
 from tokenlens.wording.suggest import one_of
 
 THRESHOLD = 0.5
 """Least overlap of a box that counts as right: Acc@0.5, as on RefCOCO."""
 
-_EDGES = ".,;:!?\"'`()[]{}<>"
+_EDGES = (
+    ".,;:!?\"'`()[]{}<>"
+    "“”„‘’‚«»‹›…¿¡"  # noqa: RUF001
+    "。、，．；：！？（）［］｛｝「」『』【】《》〈〉"  # noqa: RUF001
+)
+"""Punctuation around words, as Western and East Asian texts write it."""
 
 
 def iou(a: Box, b: Box) -> float:
@@ -38,15 +45,20 @@ def _area(box: Box) -> float:
 
 
 def normalise(answer: str) -> str:
-    """An answer in lower case, without extra spaces or punctuation around words; articles are kept.
+    r"""An answer in lower case, without extra spaces or punctuation around words.
+
+    Articles are kept. A letter and its accent are alike as one character and as two.
 
     >>> normalise("  The  Red circle. ")
     'the red circle'
     >>> normalise("3.5"), normalise("(-2)"), normalise("?")
     ('3.5', '-2', '?')
+    >>> normalise("红色。"), normalise("“Red”"), normalise("cafe\u0301") == "caf\u00e9"
+    ('红色', 'red', True)
     """
-    words = (word.strip(_EDGES) for word in answer.casefold().split())
-    return " ".join(word for word in words if word) or answer.strip().casefold()
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", answer).casefold())
+    words = (word.strip(_EDGES) for word in folded.split())
+    return " ".join(word for word in words if word) or folded.strip()
 
 
 def box_accuracy(
@@ -102,12 +114,15 @@ def pope_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
     """1 where yes or no is right, as POPE reads answers, else 0; NaN without answers."""
     if not sample.answers:
         return nan
-    return float(is_yes_in_pope(prediction) == (sample.answers[0] == "yes"))
+    return float(is_yes_in_pope(prediction) == is_yes(sample.answers[0]))
 
 
 def mme_accuracy(prediction: str, sample: Sample, *_picture: object) -> float:
     """1 where yes or no is right, as MME reads answers, else 0; NaN without answers."""
-    return float(yes_or_no_in_mme(prediction) == sample.answers[0]) if sample.answers else nan
+    if not sample.answers:
+        return nan
+    right = "yes" if is_yes(sample.answers[0]) else "no"
+    return float(yes_or_no_in_mme(prediction) == right)
 
 
 def unscored(_prediction: str, _sample: Sample, *_picture: object) -> float:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from math import isnan, nan
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tokenlens.evaluation.metrics.answer_forms import is_yes_in_pope
 from tokenlens.samples.benchmarks.mme import COGNITION, PERCEPTION
+from tokenlens.samples.metric_names import is_yes
 
 
 class Figure(NamedTuple):
@@ -39,7 +41,7 @@ def pope_figures(rows: pd.DataFrame) -> list[Figure]:
     found = []
     for task, part in _tasks(rows):
         said = part["prediction"].map(is_yes_in_pope)
-        true = part["answers"].map(lambda answers: answers[0] == "yes")
+        true = part["answers"].map(lambda answers: is_yes(answers[0]))
         both, either = int((said & true).sum()), int(said.sum() + true.sum())
         found += [
             Figure(task, "accuracy", float((said == true).mean())),
@@ -61,12 +63,13 @@ def mme_figures(rows: pd.DataFrame) -> list[Figure]:
     """Accuracy, accuracy⁺ and score per subtask, and the sums over perception and cognition.
 
     Source: MME, arXiv 2306.13394. Accuracy⁺ is the share of pictures whose two questions are both
-    right; a subtask's score is the sum of the two in per cent, 0 to 200. The sums are over the
-    subtasks in the data: 0 to 2000 and 0 to 800 where all are present.
+    right (all questions about it, where the samples have no group); a subtask's score is the sum of
+    the two in per cent, 0 to 200. The sums are over the subtasks in the data: 0 to 2000 and 0 to
+    800 where all are present.
     """
     found = []
     for task, part in _tasks(rows):
-        accuracy, strict = float(part["score"].mean()), _all_right(part)
+        accuracy, strict = float(part["score"].mean()), _all_right(part, by_picture=True)
         found += [
             Figure(task, "accuracy", accuracy),
             Figure(task, "accuracy⁺", strict),
@@ -101,7 +104,7 @@ def set_figures(rows: pd.DataFrame) -> list[Figure]:
     """The figures of the rows of a result (`ROW_SCHEMA`); rows without ground truth do not count.
 
     >>> rows = pd.DataFrame({"task": ["count"] * 2, "group": ["a"] * 2, "metric": ["mme"] * 2,
-    ...                      "score": [1.0, 0.0]})
+    ...                      "image": ["a.png"] * 2, "score": [1.0, 0.0]})
     >>> [(name, value) for _, name, value in set_figures(rows)]
     [('accuracy', 0.5), ('accuracy⁺', 0.0), ('score', 50.0), ('score', 50.0)]
     """
@@ -118,9 +121,15 @@ def _tasks(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(task), part) for task, part in rows.groupby("task", sort=False)]
 
 
-def _all_right(rows: pd.DataFrame) -> float:
-    """The share of groups in which every sample is right."""
-    return float((rows.groupby("group")["score"].min() == 1).mean())
+def _all_right(rows: pd.DataFrame, *, by_picture: bool = False) -> float:
+    """The share of groups in which every sample is right.
+
+    A sample without a group stands alone; with `by_picture`, with the others of its picture.
+    """
+    places = [f"{place}" for place in range(len(rows))]
+    alone = rows["image"].where(rows["image"] != "", places) if by_picture else places
+    groups = [rows["group"], np.where(rows["group"] == "", alone, "")]
+    return float((rows.groupby(groups)["score"].min() == 1).mean())
 
 
 def _values(figures: list[Figure], name: str) -> list[float]:

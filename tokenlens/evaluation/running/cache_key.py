@@ -11,16 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
 from tokenlens.models.aliases import BUNDLED
 from tokenlens.models.composed import COMPOSED
 from tokenlens.models.fingerprint import model_identity
 from tokenlens.models.sources import find_source
 from tokenlens.models.vlm import VLM
 from tokenlens.registry import DISPOSALS, IMPORTANCES, SCORERS
-from tokenlens.samples.pictures import StoredPicture
-from tokenlens.samples.sample import Picture, Sample
+from tokenlens.samples.contents import picture_hashes
+from tokenlens.samples.sample import Sample
 from tokenlens.schedule import Schedule
 from tokenlens.schedule.effect import effective_schedule
 from tokenlens.storage.files import hash_bytes, hash_json
@@ -47,8 +45,7 @@ def sample_key(sample: Sample) -> str:
 
     Raises `SampleError` where a picture cannot be read.
     """
-    pictures = [hash_bytes(_picture_bytes(sample, one)) for one in sample.pictures]
-    return hash_json([sample.question, *pictures])
+    return hash_json([sample.question, *picture_hashes(sample)])
 
 
 def generation_identity(
@@ -56,6 +53,7 @@ def generation_identity(
     schedule: Schedule | None,
     generation: dict[str, Any],
     model: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Everything that affects a model's answers, as JSON values.
 
@@ -69,12 +67,13 @@ def generation_identity(
         schedule: its schedule; None for the unpruned model.
         generation: generation options.
         model: its `model_identity` where it is already known; computed otherwise.
+        device: kind of device that answers; None for the model's own.
     """
     return {
         "model": {
             **(model or model_identity(vlm)),
             "files": _local_files(vlm.id),
-            "device": vlm.device.type,
+            "device": device or vlm.device.type,
         },
         "generation": generation,
         "schedule": schedule and effective_schedule(schedule),
@@ -118,15 +117,3 @@ def _local_files(name: str | None) -> list[list[str]] | None:
         for file in sorted(find_source(name).folder.iterdir())
         if file.is_file() and file.stat().st_size <= _READ_WHOLE
     ]
-
-
-def _picture_bytes(sample: Sample, image: Picture) -> bytes:
-    if isinstance(image, Image):
-        return f"{image.mode} {image.size} {image.getexif().tobytes()!r}".encode() + image.tobytes()
-    if isinstance(image, StoredPicture):
-        return image.read()
-    try:
-        return Path(image).read_bytes()
-    except OSError:
-        sample.open_images()  # raises the error that explains the fault
-        raise

@@ -57,7 +57,8 @@ def estimate_arms(
         samples: at least one.
         arms: the schedule of each arm by its directory; the first arm is None, the unpruned model.
         answers: the answer cache, where answers that exist are counted.
-        options: options for answering; the batch size gives the number of measured samples.
+        options: options for answering; the batch size gives the number of measured samples. This
+            process measures, also where workers will answer.
         most: number of pruned arms that are measured, spread evenly over all of them; their mean
             stands for the others. None measures every arm.
 
@@ -80,7 +81,7 @@ def estimate_arms(
     whole, others = means.iloc[0], means.iloc[1:].mean().fillna(0)
     every = whole + others * (len(arms) - 1)
     total = len(arms) * len(samples)
-    done = run.answered(arms, answers)
+    done = replace(run, options=options).answered(arms, answers)
     seconds = whole["prefill_s"] + every["prefill_s"] + every["decode_s"]
     return Estimate(
         runs=len(arms),

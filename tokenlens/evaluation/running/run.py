@@ -242,7 +242,9 @@ class Run:
         return [sample_key(sample) for sample in self.samples]
 
     def _answering(self, schedule: Schedule | None) -> dict[str, Any]:
-        return generation_identity(self.vlm, schedule, self.generation, self._model)
+        workers = self.options.workers
+        device = self.vlm.device.type if workers is None else workers.device_type
+        return generation_identity(self.vlm, schedule, self.generation, self._model, device)
 
     @property
     def generation(self) -> dict[str, Any]:
