@@ -123,9 +123,9 @@ def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, _Measured]
             first = next(iter(rows.values()), row)
             if np.array_equal(first.boxes, row.boxes):
                 rows[name] = row
-    kinds = {name: profile.queries for name, profile in model.profiles.items()}
+    profiles = model.profiles
     return {
-        key: _Measured(next(iter(rows.values())), asked_maps(rows, kinds))
+        key: _Measured(next(iter(rows.values())), asked_maps(rows, profiles))
         for key, rows in found.items()
     }
 

@@ -81,6 +81,7 @@ def _sample(
     maps, words = query_maps(recording, index, heads=heads), _words(recording, index)
     placed = places(_boxes(recording, index))
     missing = None if picture else _NO_PICTURE
+    unit = None if recording.holds_attention else recording.unit
     if picture is None:
         across, down = placed["raster"]
         scale = _SIDE / max(across, down)
@@ -97,7 +98,7 @@ def _sample(
         "photo": photograph(picture, photo_bytes(together), least_side=0),
         "regions": [],
         "places": [{**placed, "region": []}],
-        "maps": map_data(maps, words, FINE),
+        "maps": {**map_data(maps, words, FINE), "units": [unit] * len(words)},
         "correlations": [sample_rank_correlation(one[:, 0]).round(3).tolist() for one in maps],
         "recall": None,
         "outcomes": [],
