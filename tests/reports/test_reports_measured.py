@@ -138,6 +138,19 @@ def test_names_of_a_search_and_of_tasks_are_escaped(folders, tmp_path):
     assert "onload=alert" not in re.sub(r"&lt;.*?&gt;", "", html)
 
 
+def test_figures_of_the_report_before_do_not_stay_beside_another(folders, tmp_path):
+    report(folders, bench=write_bench(tmp_path / "bench.json"))
+    figures = folders.report / "figures"
+    own = figures / "my-own.svg"
+    own.write_text("<svg/>")
+    before = {path.name for path in figures.iterdir()}
+    files = build_report(folders.profile, None, None, folders.report, pictures=0)
+    assert {path.name for path in figures.iterdir()} == {
+        own.name, *(path.name for path in files.figures)
+    }  # fmt: skip
+    assert before > {"speed.svg", "tokens-per-layer.svg", "importance-1.png", "kept-tokens-1.svg"}
+
+
 def test_runs_of_another_model_are_refused(folders, tmp_path, monkeypatch):
     monkeypatch.setitem(synthetic.MODEL, "config_hash", "another")
     other = write_search(tmp_path / "other")
