@@ -1,6 +1,7 @@
 """What recordings, traces and layouts show of themselves: tables, figures and notebook views."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgb
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import ExifTags, Image
 
 import tokenlens as tl
-from tokenlens.analyses import stage_map
+from tokenlens.analyses import importance_maps, kept_by_method, kept_tokens, stage_map
 from tokenlens.errors import ProbeError, PruningError
 from tokenlens.models.layout import Layout
 
@@ -166,6 +167,25 @@ def test_a_picture_is_drawn_as_the_model_got_it(vlm):
     ):
         assert figure.axes[0].images[0].get_array().shape == (336, 224, 3)
         assert figure.axes[0].get_aspect() == pytest.approx(1.5)
+
+
+def test_sheets_of_pictures_are_of_what_the_model_got():
+    """A picture of 30 x 20 pixels that is shown upright is 20 wide and 30 high."""
+    picture = Image.new("L", (30, 20), 200)
+    picture.getexif()[ExifTags.Base.Orientation] = 6
+    places = dict(zip(("x0", "y0", "x1", "y1"), (0.0, 0.0, 1.0, 1.0), strict=True))
+    about = {"id": "a", "question": "what ?", "token": 0, **places}
+    frames = {
+        importance_maps: {"layer": 1, "importance": 0.5},
+        kept_tokens: {"stage": 1, "where": "after layer 1", "fate": 0},
+        kept_by_method: {"method": "fastv", "kept": True, "score": 1.0},
+    }
+    for analysis, more in frames.items():
+        figure = analysis.plot(pd.DataFrame([{**about, **more}]), {"a": picture})
+        for drawn in figure.axes[0].images:
+            across, down = drawn.get_extent()[:2], drawn.get_extent()[2:]
+            assert abs(down[1] - down[0]) == pytest.approx(1.5 * abs(across[1] - across[0]))
+            assert drawn.get_array().shape[:2] == (30, 20)
 
 
 def test_tokens_that_overlap_mix_their_colours(vlm, inputs):
