@@ -17,7 +17,7 @@ from tokenlens.wording.printable import printable
 from .drawing.canvas import single
 from .drawing.notebook import image_tag
 from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
-from .drawing.token_raster import rasterise, square_boxes
+from .drawing.token_raster import displayed, rasterise, square_boxes
 
 if TYPE_CHECKING:
     from tokenlens.models.layout import Layout
@@ -54,6 +54,7 @@ def plot(
     query: int | str = -1,
     sample: int = 0,
     head: int | None = None,
+    image: int = 0,
     picture: Any = None,
     layout: Layout | None = None,
     ax: Axes | None = None,
@@ -61,16 +62,17 @@ def plot(
 ) -> Figure:
     """One map of a recording; see `Recording.plot`.
 
-    Raises `ProbeError` for a layer, head, query or sample that was not recorded.
+    Raises `ProbeError` for a layer, head, query, sample or picture that was not recorded.
     """
     values, name = _chosen(recording, layer, query, sample, head)
-    boxes = boxes_of(recording, sample, layout)
+    boxes, values, of_image = _of_picture(layout_of(recording, sample, layout), values, image)
     with themed(theme):
         figure, axes = single(ax, (PAGE / 2, PAGE / 2.2))
         aspect: float | Literal["equal"] = "equal"
         if picture is not None:
-            axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0), aspect="auto")
-            height, width = np.asarray(picture).shape[:2]
+            shown = displayed(picture)
+            axes.imshow(shown, extent=(0, 1, 1, 0), aspect="auto")
+            height, width = shown.shape[:2]
             aspect = height / width
         drawn = axes.imshow(
             rasterise(boxes, values),
@@ -85,13 +87,15 @@ def plot(
         axes.set(xticks=[], yticks=[])
         where = "mean of all layers" if layer is None else f"layer {layer}"
         of_head = "" if head is None else f", head {head}"
-        axes.set_title(shorten(f"{printable(name)} · {where}{of_head}", 60))
+        axes.set_title(shorten(f"{printable(name)} · {where}{of_head}{of_image}", 60))
         bar = figure.colorbar(
             drawn,
             ax=axes,
             shrink=0.85,
-            format=lambda share, _: percent(share, digits=None),
-            label="share of the query token's attention",
+            format=lambda value, _: (
+                percent(value, digits=None) if recording.holds_attention else f"{value:.3g}"
+            ),
+            label=recording.unit,
         )
         bar.outline.set_visible(False)
     return figure
@@ -146,16 +150,28 @@ def _one(values: Any, number: int, what: str, first: int) -> Any:
     return values[number - first]
 
 
-def boxes_of(recording: RecordedRows, sample: int, layout: Layout | None = None) -> np.ndarray:
-    """Boxes of the visual tokens; where positions are unknown, rows of a square."""
-    count = len(recording.positions[sample])
+def layout_of(recording: RecordedRows, sample: int, layout: Layout | None = None) -> Layout | None:
+    """Where the visual tokens of a sample lie; None where that is not known."""
     if layout is None:
         try:
             layouts = recording.layouts()
         except ModelError:
             layouts = None
         layout = None if layouts is None else layouts[sample]
-    if layout is not None and layout.placed:
-        boxes: np.ndarray = layout.boxes.numpy().astype(np.float64)
-        return boxes
-    return square_boxes(count)
+    return layout if layout is not None and layout.placed else None
+
+
+def _of_picture(
+    layout: Layout | None, values: np.ndarray, image: int
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Boxes and values of one picture's tokens, and which of several it is, for a title.
+
+    Where places are not known, all tokens stand in rows of a square.
+    """
+    if layout is None:
+        return square_boxes(len(values)), values, ""
+    count = max(1, len(layout.grid))
+    _one(range(count), image, "image", 0)
+    own = layout.image_index.numpy() == image
+    boxes = layout.boxes.numpy().astype(np.float64)[own]
+    return boxes, values[own], f", picture {image + 1} of {count}" if count > 1 else ""

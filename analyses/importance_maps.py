@@ -22,6 +22,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from tokenlens.errors import ProfileError
 from tokenlens.registry import importance_unit
+from tokenlens.samples.pictures import as_rgb
 from tokenlens.wording.figures import percent
 
 from .drawing.picture_sheet import ON_A_SHEET, REGION, Outline, Strip, Tile, frame_entry, plot_sheet
@@ -157,7 +158,8 @@ def plot(
         raise ProfileError(f"layers: got {shown}, expected layers from 1 to {depth}")
     strips = []
     for name, part in frame.groupby("id", sort=False):
-        picture = shrunk(pictures[name])
+        whole = as_rgb(pictures[name])
+        picture = shrunk(whole)
         ground = backdrop(picture)
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
         boxes = part[part["layer"] == 1][["x0", "y0", "x1", "y1"]].to_numpy()
@@ -168,7 +170,7 @@ def plot(
             caption = f"layer {layer}" if given else f"layer {layer}\nmax {_largest(own)}"
             painted = few_colours(lay_over(ground, own.paint(one)))
             tiles.append(Tile(painted, caption, layer in chosen, outlines))
-        strips.append(Strip(part["question"].iloc[0], pictures[name].size, tiles))
+        strips.append(Strip(part["question"].iloc[0], whole.size, tiles))
     foot = _FOOT if ax is None else 0.0
     legend = [frame_entry(REGION, "region that the answer needs")] if regions else []
     figure = plot_sheet(

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from tokenlens.errors import ResultsError
+from tokenlens.samples.pictures import as_rgb
 
 from .drawing.picture_sheet import (
     ON_A_SHEET,
@@ -78,7 +79,8 @@ def plot(
     """
     strips = []
     for name, part in frame.groupby("id", sort=False):
-        size, picture = pictures[name].size, shrunk(pictures[name])
+        whole = as_rgb(pictures[name])
+        size, picture = whole.size, shrunk(whole)
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
         tiles = [Tile(picture, "picture", outlines=outlines)]
         for method, tokens in part.groupby("method", sort=False):

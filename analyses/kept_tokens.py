@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from tokenlens.errors import ResultsError
+from tokenlens.samples.pictures import as_rgb
 from tokenlens.schedule import Schedule, Stage
 from tokenlens.schedule.disposal_kinds import disposal_kind, merge_count
 from tokenlens.schedule.stage_words import stage_name
@@ -150,7 +151,8 @@ def plot(
     """
     strips, seen = [], set[int]()
     for name, part in frame.groupby("id", sort=False):
-        size, picture = pictures[name].size, shrunk(pictures[name])
+        whole = as_rgb(pictures[name])
+        size, picture = whole.size, shrunk(whole)
         outlines = [(corners, REGION) for corners in (regions or {}).get(name, ())]
         tiles = [Tile(picture, "picture", outlines=outlines)]
         for (_, where), stage in part.groupby(["stage", "where"], sort=False):

@@ -14,7 +14,7 @@ from .drawing.canvas import single
 from .drawing.notebook import image_tag
 from .drawing.picture_sheet import box_outline
 from .drawing.style import LIGHT, PAGE, Theme, themed
-from .drawing.token_raster import square_boxes
+from .drawing.token_raster import displayed, square_boxes
 
 if TYPE_CHECKING:
     from tokenlens.models.layout import Layout
@@ -44,8 +44,9 @@ def plot(
     with themed(theme):
         figure, axes = single(ax, (PAGE / 2, PAGE / 2))
         if picture is not None:
-            axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0))
-            axes.set_aspect(float(np.divide(*np.asarray(picture).shape[:2])))
+            shown = displayed(picture)
+            axes.imshow(shown, extent=(0, 1, 1, 0))
+            axes.set_aspect(float(np.divide(*shown.shape[:2])))
         outlines = [np.array(box_outline(*box)) for box in boxes.tolist()]
         axes.add_collection(
             PolyCollection(outlines, facecolor="none", edgecolor=theme.accent, linewidth=0.6)

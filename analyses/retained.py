@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from tokenlens.evaluation.comparing.comparison import Comparison
 
 _MARKERS = "osD^vPX"
+_UNKNOWN = {True: "the unpruned\nmodel scores 0", False: "no sample\nis scored"}
+"""Why a task has no share, by whether it has samples with ground truth."""
 
 
 def compute(comparison: Comparison) -> pd.DataFrame:
     """Retained share and cost of each arm: rows of each task, then `all` and `macro`.
 
-    Columns: task, arm, samples, retained, retained_low, retained_high (of the unpruned score; 95 %
-    paired bootstrap interval), quality (the kind of these shares: "score retained", or "agreement"
-    with the unpruned model's answers where no sample has ground truth), tokens and macs (shares of
-    the
-    unpruned model's).
+    Columns: task, arm, samples (those that the shares are of: with ground truth), retained,
+    retained_low, retained_high (of the unpruned score; 95 % paired bootstrap interval), quality
+    (the kind of these shares: "score retained", or "agreement" with the unpruned model's answers,
+    of all samples, where none has ground truth), tokens and macs (shares of the unpruned model's).
     """
     table = comparison.table()
     baseline = table[table["arm"] == next(iter(comparison.arms))].set_index("task")
@@ -40,6 +41,8 @@ def compute(comparison: Comparison) -> pd.DataFrame:
     frame["quality"] = "agreement" if agreed else "score retained"
     if agreed:
         frame[["retained", "retained_low", "retained_high"]] = table[list(NAMES)]
+    else:
+        frame["samples"] -= table["unscored"]
     for cost in ("tokens", "macs"):
         frame[cost] = table[cost] / table["task"].map(baseline[cost])
     return frame.reset_index(drop=True)
@@ -83,14 +86,14 @@ def plot(
                 )
             if part["retained"].isna().all():
                 note = {"ha": "center", "va": "center", "fontsize": 7, "color": theme.faint}
-                panel.text(0.53, 0.5, "the unpruned\nmodel scores 0", **note)
+                panel.text(0.53, 0.5, _UNKNOWN[bool(part["samples"].iloc[0])], **note)
             count = f" ({int(part['samples'].iloc[0])})"
             room = (theme.width - 0.6) / columns - 0.25 - 0.07 * len(count)
             panel.set_title(fit(task, room, 8.5) + count, pad=4)
             panel.grid()
             panel.spines[["top", "right"]].set_visible(False)
         corner = grid[0, 0]
-        corner.set_xlim(0, 1.06)
+        corner.set_xlim(0, np.nanmax([1.06, frame["macs"].max() + 0.06]))
         corner.set_ylim(0, np.nanmax([1.05, frame["retained_high"].max() + 0.03]))
         corner.set_xticks([0, 0.5, 1])
         for panel in grid.flat:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SHARES = (0.05, 0.1)
 """The paper's: the top 5 % and 10 % of the unpruned model's tokens."""
+_READ = ("id", "image", "question", "task", "positions", "selected")
 _COLUMNS = ["budget", "method", "sample", "task", "top", "overlap", "kept"]
 
 
@@ -56,7 +57,8 @@ def compute(
     """Overlap of each method's last selection with the unpruned model's top tokens.
 
     Args:
-        profile: importance in the unpruned model; samples that it shares with the comparison count.
+        profile: importance in the unpruned model; samples that it shares with the comparison count:
+            those of the same id, picture and question.
         comparison: results of methods on these samples.
         layer: layer of the unpruned model, from 1; default: `reading_layer`.
         shares: top shares of the unpruned model's tokens.
@@ -76,7 +78,9 @@ def compute(
     if not 1 <= layer <= profile.layers:
         raise ResultsError(f"layer: got {layer}, expected 1 to {profile.layers}, the profile's")
     ranks = {
-        row.id: top_ranks(row.importance[layer - 1 : layer].astype(np.float64))[0]
+        (row.id, row.image, row.question): top_ranks(
+            row.importance[layer - 1 : layer].astype(np.float64)
+        )[0]
         for row in profile.rows()
     }
     rows = [
@@ -91,16 +95,17 @@ def compute(
 def _overlaps(
     comparison: Comparison,
     arm: str,
-    ranks: Mapping[str, np.ndarray],
+    ranks: Mapping[tuple[str, str, str], np.ndarray],
     shares: Sequence[float],
 ) -> Iterator[tuple[Any, ...]]:
     """Sample, task, top share, overlap and share kept, of every shared sample of an arm.
 
     A sample whose picture the arm shows smaller has other tokens, and is left out.
     """
-    for part in comparison.arms[arm].parts(["id", "task", "positions", "selected"]):
+    for part in comparison.arms[arm].parts(_READ):
         for row in part.itertuples():
-            stages, order = json.loads(row.selected), ranks.get(row.id)
+            order = ranks.get((row.id, row.image, row.question))
+            stages = json.loads(row.selected)
             if order is None or not stages or len(order) != len(row.positions):
                 continue
             kept = np.isin(row.positions, stages[-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -17,7 +17,7 @@ from tokenlens.wording.printable import printable
 
 from .drawing.canvas import single
 from .drawing.style import LIGHT, PAGE, Theme, themed
-from .drawing.token_raster import rasterise, square_boxes
+from .drawing.token_raster import displayed, rasterise, square_boxes
 from .kept_tokens import BACK_COLOUR, Fate
 
 if TYPE_CHECKING:
@@ -83,12 +83,16 @@ def plot(
     *,
     stage: int = 1,
     sample: int = 0,
+    image: int = 0,
     picture: Any = None,
     layout: Layout | None = None,
     ax: Axes | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """One stage of one sample; see `Trace.plot`. Raises `PruningError` for a missing one."""
+    """One stage of one sample; see `Trace.plot`. Raises `PruningError` for a missing one.
+
+    Where tokens overlap, such as an overview and its tiles, their colours are mixed.
+    """
     frame = compute(trace)
     known = frame.groupby(["sample", "stage"]).size().index if len(frame) else []
     if (sample, stage) not in known:
@@ -97,32 +101,31 @@ def plot(
             f"counted from 1, and of {len(trace.tokens_per_layer)} samples, counted from 0"
         )
     part = frame[(frame["sample"] == sample) & (frame["stage"] == stage)]
-    placed = layout is not None and layout.placed and len(layout.boxes) == len(part)
-    boxes = layout.boxes.numpy() if layout is not None and placed else square_boxes(len(part))
+    boxes, part, of_image = _of_picture(layout, part, image)
     names = list(FATES.values())
-    codes = np.array([names.index(fate) for fate in part["fate"]], dtype=float)
     counts = part["fate"].value_counts()
+    colours = dict(zip(names, map(to_rgb, _COLOURS), strict=True))
+    mixed = rasterise(boxes, np.array([colours[fate] for fate in part["fate"]]).T)
+    veil = np.where(np.isnan(mixed[:1]), 0, 1 if picture is None else _VEIL)
+    pixels = np.moveaxis(np.concatenate([np.nan_to_num(mixed), veil]), 0, -1)
+    shown = None if picture is None else displayed(picture)
     with themed(theme):
         figure, axes = single(ax, (PAGE / 2, PAGE / 2))
-        if picture is not None:
-            axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0), aspect="auto")
+        if shown is not None:
+            axes.imshow(shown, extent=(0, 1, 1, 0), aspect="auto")
         axes.imshow(
-            np.rint(rasterise(boxes, codes)),
+            pixels,
             extent=(0, 1, 1, 0),
-            cmap=ListedColormap(_COLOURS),
-            vmin=-0.5,
-            vmax=len(names) - 0.5,
-            alpha=1 if picture is None else _VEIL,
             interpolation="nearest",
-            aspect="auto" if picture is None else np.divide(*np.asarray(picture).shape[:2]),
+            aspect="auto" if shown is None else np.divide(*shown.shape[:2]),
         )
         axes.set(xticks=[], yticks=[])
-        axes.set_title(f"stage {stage}")
-        shown = [name for name in names if name in counts]
+        axes.set_title(f"stage {stage}{of_image}")
         axes.legend(
             handles=[
-                Patch(color=_COLOURS[names.index(name)], label=f"{name}: {counts[name]}")
-                for name in shown
+                Patch(color=colours[name], label=f"{name}: {counts[name]}")
+                for name in names
+                if name in counts
             ],
             loc="upper center",
             bbox_to_anchor=(0.5, -0.02),
@@ -130,6 +133,23 @@ def plot(
             frameon=False,
         )
     return figure
+
+
+def _of_picture(
+    layout: Layout | None, part: pd.DataFrame, image: int
+) -> tuple[np.ndarray, pd.DataFrame, str]:
+    """Boxes and rows of one picture's tokens, and which of several it is, for a title.
+
+    Without places of just these tokens all of them stand in rows of a square.
+    """
+    if layout is None or not layout.placed or len(layout.boxes) != len(part):
+        return square_boxes(len(part)), part, ""
+    count = max(1, len(layout.grid))
+    if not 0 <= image < count:
+        raise PruningError(f"image: got {image}, expected 0 to {count - 1} of this sample")
+    own = layout.image_index.numpy() == image
+    of_image = f", picture {image + 1} of {count}" if count > 1 else ""
+    return layout.boxes.numpy()[own], part[own], of_image
 
 
 def to_html(trace: Trace) -> str:

@@ -34,6 +34,7 @@ def plot(
     frame: pd.DataFrame,
     *,
     cost: str = "cost",
+    quality: str = "retained",
     least: float | None = None,
     ax: Axes | None = None,
     theme: Theme = LIGHT,
@@ -43,6 +44,7 @@ def plot(
     Args:
         frame: result of `compute`.
         cost: kind of cost, for the label of the axis.
+        quality: what is retained, for the label of the other: of the score, or the same answers.
         least: retained share of the goal, drawn as a line; None draws none.
         ax: axes to draw on.
         theme: colours.
@@ -72,7 +74,7 @@ def plot(
             dashes = (0, (4, 3))
             axes.axhline(least, color=theme.faint, linewidth=0.9, linestyle=dashes, label=label)
         axes.set_xlabel(fit(f"{cost} (unpruned: 100 %)", theme.width - 0.7, 8))
-        axes.set_ylabel("retained")
+        axes.set_ylabel(quality)
         axes.xaxis.set_major_locator(MaxNLocator(theme.across(0.55, most=9)))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))

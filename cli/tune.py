@@ -256,12 +256,14 @@ def _report(found: "Tuning", directory: Path) -> None:
     cost = OBJECTIVES[found.goal.objective]
     frame = tuning_front.compute(found)
     FigureFolder(directory).add(
-        "front", tuning_front.plot(frame, cost=cost, least=found.goal.least)
+        "front",
+        tuning_front.plot(frame, cost=cost, quality=found.goal.quality, least=found.goal.least),
     )
     ended = ", ".join(f"{count} {name}" for name, count in counts(found.trials).items())
     console.print(f"{len(found.trials)} trials: {ended}; finished ones on {found.samples} samples.")
-    table = Table(title=f"The front: what is retained, by {cost}", title_justify="left")
-    for column in ("", cost, "retained", "95 % interval", "held-out", "its interval"):
+    what = "what is retained" if found.goal.labels else "agreement with the unpruned model"
+    table = Table(title=f"The front: {what}, by {cost}", title_justify="left")
+    for column in ("", cost, found.goal.quality, "95 % interval", "held-out", "its interval"):
         table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for trial in found.shown:
         style = "bold green" if trial is found.chosen else None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
+
+from tokenlens.samples.pictures import as_rgb
 
 _FINE = 192
 """Pixels along the longer side of a raster for tokens that are not on one grid."""
@@ -62,6 +66,15 @@ def square_boxes(count: int) -> np.ndarray:
     rows, columns = np.divmod(np.arange(count), side)
     boxes: np.ndarray = np.stack([columns, rows, columns + 1, rows + 1], axis=1) / side
     return boxes
+
+
+def displayed(picture: Any) -> np.ndarray:
+    """The pixels to draw tokens on, of a PIL picture or an array [height, width, 3].
+
+    A PIL picture is RGB and turned as its EXIF orientation says: so the model gets it, and to it
+    the boxes of tokens belong.
+    """
+    return np.asarray(as_rgb(picture) if isinstance(picture, Image.Image) else picture)
 
 
 def shrunk(picture: Image.Image, side: int = 150) -> Image.Image:

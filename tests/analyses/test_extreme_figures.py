@@ -115,6 +115,13 @@ def test_quality_against_cost(theme, share, arms, count):
     assert figure.axes[0].get_ylim()[0] == 0
 
 
+@pytest.mark.parametrize("macs", [0.3, 1.4])
+def test_an_arm_that_costs_more_than_the_unpruned_model_is_on_the_figure(macs):
+    frame = qualities(tasks(2), 1, 0.9)
+    frame.loc[1, "macs"] = macs
+    assert retained.plot(frame).axes[0].get_xlim()[1] == pytest.approx(max(1.06, macs + 0.06))
+
+
 @themes
 @pytest.mark.parametrize("arms", [2, 22])
 def test_tokens_per_layer(theme, arms):

@@ -85,6 +85,15 @@ def test_fidelity_needs_the_same_samples_and_a_layer_that_exists(tmp_path, profi
         selection_fidelity.compute(profile, comparison, layer=7)
 
 
+def test_fidelity_does_not_take_another_sample_of_the_same_id(tmp_path, samples, comparison):
+    """Two data sets that number their rows have the same ids for other pictures."""
+    others = [synthetic.sample(index, tmp_path) for index in range(50, 53)]
+    renamed = [{**row, "id": f"sample-{index}"} for index, row in enumerate(others)]
+    profile = Profile(synthetic.write_profile(tmp_path / "profile", [*renamed, samples[4]]))
+    found = selection_fidelity.compute(profile, comparison)
+    assert set(found["sample"]) == {"sample-4"}
+
+
 def test_methods_stand_beside_each_other_with_their_last_selections(comparison):
     rows = {arm: results.rows.iloc[1] for arm, results in comparison.arms.items()}
     frame = kept_by_method.compute(rows)

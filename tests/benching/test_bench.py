@@ -81,6 +81,16 @@ def test_files_of_other_options_and_damaged_ones_are_refused(small: Bench, tmp_p
         Bench.read(damaged)
 
 
+@pytest.mark.parametrize("like", [None, "qwen2-vl-2b"])
+def test_a_method_of_smaller_pictures_is_refused(tmp_path: Path, like: str | None) -> None:
+    """On the inputs of the others it prunes nothing, and was told to cost as much."""
+    shape = {"model": "tiny-qwen2-vl", "like": None, "layers": None, "width": None, "tokens": ()}
+    smaller = dataclasses.replace(SMALL, methods=("downsample",), **({} if like else shape))
+    with pytest.raises(OptionError, match="--methods: downsample shrinks pictures"):
+        run_bench(smaller, tmp_path / "bench.json", lambda cell: None)
+    assert not (tmp_path / "bench.json").exists()
+
+
 def test_weights_that_do_not_fit_are_estimated_and_said_to_be(
     small: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

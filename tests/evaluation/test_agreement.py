@@ -86,6 +86,19 @@ def test_some_with_and_some_without(vlm: VLM, tmp_path: Path) -> None:
     assert set(retained.compute(comparison)["quality"]) == {"score retained"}
 
 
+def test_a_figure_counts_scored_samples_and_says_why_a_task_has_none(
+    vlm: VLM, tmp_path: Path
+) -> None:
+    frame = retained.compute(compared(vlm, tmp_path, 1))
+    counts = frame[frame["arm"] == "random"].set_index("task")["samples"]
+    assert (counts["text"], counts["count"], counts["all"]) == (1, 0, 1)
+    panels = {axes.get_title(loc="left"): axes for axes in retained.plot(frame).axes}
+    assert [text.get_text() for text in panels["count (0)"].texts] == ["no sample\nis scored"]
+    assert [text.get_text() for text in panels["text (1)"].texts] == [
+        "the unpruned\nmodel scores 0"
+    ]
+
+
 def test_with_answers_nothing_is_said(vlm: VLM, tmp_path: Path) -> None:
     comparison = compared(vlm, tmp_path, 6)
     assert scoring_note(comparison.arms["unpruned"].rows) == ""

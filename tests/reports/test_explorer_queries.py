@@ -14,6 +14,7 @@ from tests.support.browser import IN_A_BROWSER, hovered
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.overlap import region_scores
 from tokenlens.probing.profile import Profile
+from tokenlens.registry import importance_unit
 from tokenlens.reports import explorer as exploring
 from tokenlens.reports.inputs import read_inputs
 from tokenlens.reports.page import build_report
@@ -62,6 +63,28 @@ def test_a_prompt_s_tokens_are_called_so(tmp_path):
     profile = synthetic.write_profile(tmp_path / "text", samples, queries="text")
     (sample,) = data_of(explored(profile))["samples"]
     assert sample["maps"]["words"][1] == "prompt 1: a"
+
+
+def test_values_of_another_importance_are_in_its_own_unit(profile, tmp_path):
+    """The page shows shares of attention in per cent, and no other value."""
+    samples = [synthetic.sample(0, tmp_path / "pictures")]
+    other = synthetic.write_profile(tmp_path / "other", samples, kind="gradient")
+    (sample,) = data_of(explored(other))["samples"]
+    assert sample["maps"]["words"] == ["the last prompt token, gradient"]
+    assert sample["maps"]["units"] == [importance_unit("gradient")]
+    assert data_of(explored(profile))["samples"][0]["maps"]["units"] == [None] * len(WORDS)
+
+
+@pytest.mark.slow
+@IN_A_BROWSER[1]
+def test_the_page_shows_that_unit(browser, tmp_path):
+    samples = [synthetic.sample(0, tmp_path / "pictures")]
+    other = synthetic.write_profile(tmp_path / "other", samples, kind="gradient")
+    page = build_report(other, None, None, tmp_path / "page", pictures=1).html
+    browser.open(page, 1280, dark=False)
+    assert importance_unit("gradient") in text(browser, "#ex-total")
+    for place in ("#ex-top", "#ex-half", "#ex-value", "#ex-curve-top"):
+        assert "%" not in text(browser, place)
 
 
 def test_asking_tokens_are_left_out_where_they_would_make_the_page_too_large(profile, monkeypatch):

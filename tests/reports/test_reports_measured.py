@@ -17,7 +17,10 @@ from tokenlens.errors import ResultsError
 from tokenlens.reports.inputs import read_inputs
 from tokenlens.reports.page import build_report
 from tokenlens.reports.paper_figures import draw_figures
+from tokenlens.reports.provenance import provenance
+from tokenlens.reports.rebuilt import report_command
 from tokenlens.storage.output_paths import Runs, find_runs
+from tokenlens.tuning.goal import Goal
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -82,7 +85,33 @@ def test_a_bench_of_counts_says_that_nothing_was_timed(folders, tmp_path):
     used = Page(section(report(folders, bench=counted), "speed"))
     assert "random weights in the shape of qwen2-vl-2b (8 layers)" in used.text
     assert "nothing was timed" in used.text
+    assert "Medians" not in used.text
     assert not used.all("img")
+
+
+def test_a_bench_is_part_of_how_the_page_was_made(folders, tmp_path):
+    bench = write_bench(tmp_path / "bench.json")
+    inputs = read_inputs(None, None, folders.results, bench=bench)
+    assert report_command(inputs)[-1] == str(bench)
+    (facts,) = [dict(facts) for title, facts in provenance(inputs).tables if title == "Bench"]
+    assert facts["device name"] == "cpu"
+
+
+def test_layers_that_choose_alike_are_not_said_to_differ(folders):
+    used = Page(section(report(folders), "information")).text
+    alike = synthetic.LAYERS - HORIZON + 1
+    assert (
+        f"The own choices of {alike} of {synthetic.LAYERS} layers keep most alike, 100.0 %" in used
+    )
+
+
+def test_a_search_without_labels_is_about_agreement(folders, tmp_path):
+    goal = Goal.of("50%", labels=False)
+    html = report(folders, tuning=write_search(tmp_path / "unlabelled", searched(goal)))
+    used = section(html, "tuning")
+    assert "trial 2, which agrees with the unpruned model in 90.0 % at 40.0 %" in used
+    assert '<th scope="col">agreement</th>' in used
+    assert '<th scope="col">retained</th>' not in used
 
 
 def test_a_bench_is_found_beside_the_newest_results_or_named(tmp_path, monkeypatch):
@@ -107,6 +136,19 @@ def test_names_of_a_search_and_of_tasks_are_escaped(folders, tmp_path):
     html = report(folders, information=hostile, tuning=tuning)
     assert "<img src=x" not in html
     assert "onload=alert" not in re.sub(r"&lt;.*?&gt;", "", html)
+
+
+def test_figures_of_the_report_before_do_not_stay_beside_another(folders, tmp_path):
+    report(folders, bench=write_bench(tmp_path / "bench.json"))
+    figures = folders.report / "figures"
+    own = figures / "my-own.svg"
+    own.write_text("<svg/>")
+    before = {path.name for path in figures.iterdir()}
+    files = build_report(folders.profile, None, None, folders.report, pictures=0)
+    assert {path.name for path in figures.iterdir()} == {
+        own.name, *(path.name for path in files.figures)
+    }  # fmt: skip
+    assert before > {"speed.svg", "tokens-per-layer.svg", "importance-1.png", "kept-tokens-1.svg"}
 
 
 def test_runs_of_another_model_are_refused(folders, tmp_path, monkeypatch):

@@ -129,8 +129,11 @@ def write_profile(
     *,
     heads: bool = False,
     queries: str = "last",
+    kind: str = "attention",
 ) -> Path:
     """A finished profile of samples made by `sample`, with every head's maps where asked for.
+
+    Its importance is said to be of that kind.
 
     With queries "generated" or "text" it holds the rows of `query_importance` too.
     """
@@ -138,7 +141,11 @@ def write_profile(
     identity = {
         "model": MODEL,
         "data": {**DATA, "samples": len(samples)},
-        "options": {"per_head": heads, **({"queries": queries} if stored else {})},
+        "options": {
+            "per_head": heads,
+            **({"queries": queries} if stored else {}),
+            **({"importance": kind} if kind != "attention" else {}),
+        },
     }
     info = {"layers": LAYERS, "heads": HEADS}
     column = {"per_head": pa.list_(pa.float32())} if heads else {}

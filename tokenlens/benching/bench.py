@@ -58,7 +58,8 @@ def run_bench(request: Request, out: Path, tell: Callable[[Cell], None]) -> Benc
     Raises:
         ResultsError: `out` is damaged, or of other options, another machine or other versions.
         ModelError: a model that cannot be loaded.
-        OptionError: a number of tokens that no square picture has, a width without heads.
+        OptionError: a number of tokens that no square picture has, a width without heads, a method
+            that shrinks pictures.
         BudgetError: a method cannot reach a budget on so few layers; nothing is measured then.
     """
     bench = Bench.open(out, identity(request))
@@ -92,9 +93,15 @@ class _Source:
         for cell in cells:
             model, visual, text = self._outline(cell.tokens)
             try:
-                schedule_for(model, cell, visual, text, self.depth)
+                schedule = schedule_for(model, cell, visual, text, self.depth)
             except BudgetError as error:
                 raise BudgetError(f"{cell}: {error}") from error
+            if schedule.image_scale is not None:
+                raise OptionError(
+                    f"--methods: {cell.method} shrinks pictures and prunes nothing of the same "
+                    "inputs, which a bench times; leave it out, or time it with `tokenlens run "
+                    f"--compare {cell.method}`"
+                )
 
     def _outline(self, tokens: int | None) -> tuple[PreTrainedModel, int, int]:
         """The model without weights, and visual and text tokens of a prompt; made once for each."""

@@ -11,7 +11,7 @@ from tokenlens.models.structure import HoldsModel
 from tokenlens.probing.attribution import Written
 from tokenlens.probing.decoding import DecodedRows
 from tokenlens.probing.queries import QueryChoice
-from tokenlens.registry import drawing
+from tokenlens.registry import IMPORTANCE_UNITS, drawing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,7 @@ class RecordedRows:
     """The rows of a recording, per sample of the batch; of a beam search per returned sequence."""
 
     _reason = ""
+    _unit = IMPORTANCE_UNITS["attention"]
 
     def __init__(
         self,
@@ -51,6 +52,16 @@ class RecordedRows:
     def keeps_heads(self) -> bool:
         """Whether every head's rows are kept (`probe(per_head=True)`)."""
         return self._per_head
+
+    @property
+    def holds_attention(self) -> bool:
+        """Whether a value is a share of attention, not that of another importance."""
+        return self._unit == IMPORTANCE_UNITS["attention"]
+
+    @property
+    def unit(self) -> str:
+        """What a value is, as the colour bar of a map says it."""
+        return self._unit.replace("last prompt token", "query token")
 
     @property
     def has_text(self) -> bool:
@@ -154,6 +165,7 @@ class RecordedRows:
         query: int | str = -1,
         sample: int = 0,
         head: int | None = None,
+        image: int = 0,
         picture: Any = None,
         layout: Any = None,
         ax: Any = None,
@@ -165,6 +177,7 @@ class RecordedRows:
             query: index of the query, or its text (the first that is so).
             sample: index of the sample.
             head: counted from 1, with per_head; None for the mean of all heads.
+            image: which picture of the sample, counted from 0.
             picture: to draw on, a PIL picture or array [height, width, 3].
             layout: where the visual tokens lie (`vlm.layout(inputs)[sample]`); None to work it out,
                 or, where that cannot be done, to draw them row by row.
@@ -176,6 +189,7 @@ class RecordedRows:
             query=query,
             sample=sample,
             head=head,
+            image=image,
             picture=picture,
             layout=layout,
             ax=ax,
@@ -193,7 +207,7 @@ class RecordedRows:
             and set.
 
         Raises `OptionError` without anywidget (`pip install "tokenlens[notebook]"`), and
-        `ProbeError` where nothing was recorded.
+        `ProbeError` where nothing was recorded, and for a sample with several pictures.
         """
         return drawing("recording explorer")(self, picture)
 

@@ -120,7 +120,7 @@ class Recording(FollowedPrompt):
         kind: Importance,
     ) -> None:
         super().__init__(vlm_or_model, choice, per_head)
-        self._kind = kind
+        self._kind, self._unit = kind, kind.unit
         self._run: PromptRun | None = None
         self._measuring = False
 

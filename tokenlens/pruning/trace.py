@@ -109,6 +109,7 @@ class Trace:
         *,
         stage: int = 1,
         sample: int = 0,
+        image: int = 0,
         picture: Any = None,
         layout: Any = None,
         ax: Any = None,
@@ -118,13 +119,20 @@ class Trace:
         Args:
             stage: counted from 1.
             sample: index of the sample.
+            image: which picture of the sample, counted from 0, where `layout` tells them apart.
             picture: to draw on, a PIL picture or array [height, width, 3].
             layout: where the visual tokens lie (`vlm.layout(inputs)[sample]`); None to draw them
                 row by row.
             ax: Matplotlib axes to draw on; None for a new figure.
         """
         return drawing("trace map")(
-            self, stage=stage, sample=sample, picture=picture, layout=layout, ax=ax
+            self,
+            stage=stage,
+            sample=sample,
+            image=image,
+            picture=picture,
+            layout=layout,
+            ax=ax,
         )
 
     def _repr_html_(self) -> str:

@@ -1,7 +1,7 @@
 """A sample's maps in the explorer: of the last prompt token, and of the queries a profile holds."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tokenlens.analyses.region_overlap import TOP
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.measures.overlap import region_scores
-from tokenlens.probing.profile import ProfileRow
+from tokenlens.probing.profile import Profile, ProfileRow
+from tokenlens.registry import importance_unit
 from tokenlens.reports.map_data import FINE, map_data
 from tokenlens.wording.printable import printable
 
@@ -27,12 +28,14 @@ class AskedMaps:
         importance: float32 [layers, n_visual].
         per_head: float32 [layers, heads, n_visual]; no head where none was recorded.
         shared: whether other samples have the same asking token, so that means over them are known.
+        unit: what a value is; None for a share of attention.
     """
 
     word: str
     importance: NDArray[np.float32]
     per_head: NDArray[np.float32]
     shared: bool
+    unit: str | None = None
 
     def size(self, heads: bool) -> int:
         """Bytes of the maps, with those of all heads or without."""
@@ -44,13 +47,26 @@ class AskedMaps:
         return [round(float(one), 4) for one in scores]
 
 
-def asked_maps(rows: Mapping[str, ProfileRow], kinds: Mapping[str, str]) -> list[AskedMaps]:
+def asked_maps(rows: Mapping[str, ProfileRow], profiles: Mapping[str, Profile]) -> list[AskedMaps]:
     """Every asking token of a sample's rows: the last prompt tokens first, then stored queries.
 
-    `rows` are by the names of their profiles, `kinds` the profiles' `queries` by the same.
+    Rows and profiles are by the same names.
     """
-    last = [AskedMaps(name, row.importance, _heads(row), True) for name, row in rows.items()]
-    return [*last, *(one for name, row in rows.items() for one in _queries(row, kinds[name]))]
+    units = {name: _unit(profiles[name].importance) for name in rows}
+    last = [
+        AskedMaps(name, row.importance, _heads(row), True, units[name])
+        for name, row in rows.items()
+    ]
+    stored = (
+        replace(one, unit=units[name])
+        for name, row in rows.items()
+        for one in _queries(row, profiles[name].queries)
+    )
+    return [*last, *stored]
+
+
+def _unit(importance: str) -> str | None:
+    return None if importance == "attention" else importance_unit(importance)
 
 
 def token_name(text: str) -> str:
@@ -70,8 +86,9 @@ def asked_data(
         np.concatenate([one.importance[:, None], *([one.per_head] if heads else [])], axis=1)
         for one in asked
     ]
+    maps = map_data(np.stack(parts), [one.word for one in asked], FINE)
     return {
-        "maps": map_data(np.stack(parts), [one.word for one in asked], FINE),
+        "maps": {**maps, "units": [one.unit for one in asked]},
         "recall": [one.recall(region) for one in asked] if region.any() else None,
         "correlations": [
             None if one.shared else sample_rank_correlation(one.importance).round(2).tolist()

@@ -29,6 +29,7 @@ from tokenlens.reports.inputs import Inputs
 from tokenlens.reports.map_data import places
 from tokenlens.reports.sheet import Sheet
 from tokenlens.schedule.stage_words import stage_name
+from tokenlens.wording.figures import counted
 
 MOST_BYTES = 6_000_000
 """How much of the page the explorer takes at most; a first sample is always shown."""
@@ -83,7 +84,7 @@ def explorer(parts: Sequence[Inputs], count: int) -> Explorer | None:
     for number, (model, keys) in enumerate(zip(models, chosen, strict=True)):
         measured = _measured(model, keys)
         room = MOST_MAP_BYTES * len(keys) // total
-        heads = heads and _size(measured) <= room
+        heads = heads and (_size(measured) <= room or not _any_heads(measured))
         asked = [one.asked for one in measured.values()]
         fitting = most_words(asked, heads, room)
         words = min(filter(None, (words, fitting)), default=None)
@@ -123,9 +124,9 @@ def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, _Measured]
             first = next(iter(rows.values()), row)
             if np.array_equal(first.boxes, row.boxes):
                 rows[name] = row
-    kinds = {name: profile.queries for name, profile in model.profiles.items()}
+    profiles = model.profiles
     return {
-        key: _Measured(next(iter(rows.values())), asked_maps(rows, kinds))
+        key: _Measured(next(iter(rows.values())), asked_maps(rows, profiles))
         for key, rows in found.items()
     }
 
@@ -133,6 +134,11 @@ def _measured(model: ExploredModel, keys: Sequence[Key]) -> dict[Key, _Measured]
 def _size(measured: dict[Key, _Measured]) -> int:
     """Bytes of the maps of all heads."""
     return sum(asked.size(heads=True) for one in measured.values() for asked in one.asked)
+
+
+def _any_heads(measured: dict[Key, _Measured]) -> bool:
+    """Whether a profile holds the maps of heads, which can be left out then."""
+    return any(asked.per_head.size for one in measured.values() for asked in one.asked)
 
 
 def _model(model: ExploredModel) -> dict[str, Any]:
@@ -231,9 +237,9 @@ def _notes(
             "average; the tables below are over all samples."
         )
     if shown < total:
-        notes.append(
-            f"{total - shown} more samples are left out: they would make the page too large."
-        )
+        left = counted(total - shown, "more sample")
+        are, they = ("is", "it") if total - shown == 1 else ("are", "they")
+        notes.append(f"{left} {are} left out: {they} would make the page too large.")
     if not heads:
         notes.append("Heads are left out: they would make the page too large.")
     if words is not None:

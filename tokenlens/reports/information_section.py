@@ -98,14 +98,18 @@ def _own_layers(whole: pd.DataFrame) -> str:
 
 
 def _capability(whole: pd.DataFrame) -> str:
-    """Sentence on the layer whose own choice keeps most of the answer."""
+    """Sentence on the layer, or the layers, whose own choice keeps most of the answer."""
     rows = _rows(whole, "capability", "agreement").set_index("layer")
-    best = rows["mean"].idxmax()
-    row = rows.loc[best]
+    best = rows[rows["mean"] == rows["mean"].max()]
+    row = best.iloc[0]
+    who = f"Layer {best.index[0]}'s own choice keeps most"
+    if len(best) > 1:
+        layers = "all layers" if len(best) == len(rows) else f"{len(best)} of {len(rows)} layers"
+        who = f"The own choices of {layers} keep most alike"
     chance = _rows(whole, "random", "agreement").set_index("layer")["mean"]
     from_third = f"; a random share from layer 3 on keeps {percent(chance[3], 1)}"
     return (
-        f"Layer {best}'s own choice keeps most, {percent(row['mean'], 1)} "
+        f"{who}, {percent(row['mean'], 1)} "
         f"({percent_interval(row['low'], row['high'])}) of the answer tokens"
         f"{from_third if 3 in chance.index else ''}."
     )

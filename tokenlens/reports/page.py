@@ -48,7 +48,7 @@ from tokenlens.schedule import Schedule
 from tokenlens.schedule.citations import Citations
 from tokenlens.schedule.stage_words import stage_name, stage_rows
 from tokenlens.storage.files import write_text
-from tokenlens.storage.output_claims import claim_report
+from tokenlens.storage.output_claims import claim_report, note_figures
 from tokenlens.storage.output_paths import Runs
 from tokenlens.wording.figures import counted
 
@@ -98,7 +98,8 @@ def build_report(
         bench: file of a bench.
 
     What is None leaves its sections to say which command makes what they need; so does a picture
-    that is no longer there. Every file is written whole or not at all, the page last.
+    that is no longer there. Every file is written whole or not at all, the page last; figures of a
+    report that was there before, and that this one does not have, are deleted then.
 
     Raises:
         ProfileError: `profile` holds no finished profile.
@@ -134,6 +135,7 @@ def build_report(
     write_text(html, _page(contents, explored))
     cautions = dict.fromkeys(caution for one in contents for caution in one["cautions"])
     files = [file for figures in folders for file in figures.files]
+    note_figures(Path(out), files)
     return ReportFiles(html, tuple(files), tuple(cautions))
 
 

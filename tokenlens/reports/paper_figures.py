@@ -236,7 +236,9 @@ def _tuning(request: Request) -> Drawn:
     if found := request.inputs.tuning:
         frame = tuning_front.compute(found)
         cost, least = OBJECTIVES[found.goal.objective], found.goal.least
-        figure = tuning_front.plot(frame, cost=cost, least=least, theme=request.theme)
+        figure = tuning_front.plot(
+            frame, cost=cost, quality=found.goal.quality, least=least, theme=request.theme
+        )
         yield "tuning-front", figure
 
 

@@ -127,8 +127,10 @@ def _best_layers(overall: pd.DataFrame, top: str) -> str:
             f"Layer {best.index[0]} covers the region best: {share} ({ends}) are among the "
             f"layer's top {top}, {chance}"
         )
-    who = "All layers" if len(best) == len(overall) else f"{len(best)} of {len(overall)} layers"
-    return f"{who} cover the region alike: {share} are among a layer's top {top}, {chance}"
+    who = "All layers cover the region alike"
+    if len(best) < len(overall):
+        who = f"{len(best)} of {len(overall)} layers cover the region best, and alike"
+    return f"{who}: {share} are among a layer's top {top}, {chance}"
 
 
 def _overlap_table(frame: pd.DataFrame, chosen: Sequence[int]) -> list[dict[str, Any]]:

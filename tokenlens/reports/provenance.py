@@ -56,6 +56,10 @@ def provenance(inputs: Inputs) -> Provenance:
     if found := inputs.tuning:
         facts = {"folder": str(found.directory), **found.identity}
         tables.append(("Search", [*_facts(facts), _versions(found.versions)]))
+    if bench := inputs.bench:
+        facts = {"file": str(bench.path), **bench.identity}
+        measured = facts.pop("versions", {})
+        tables.append(("Bench", [*_facts(facts), _versions(measured)]))
     tables.append(("Report", [_versions({"tokenlens": version("tokenlens")})]))
     steps = _steps(inputs)
     return Provenance(

@@ -61,6 +61,7 @@ def report_command(inputs: Inputs) -> list[str]:
     folders += [str(inputs.results)] if inputs.results else []
     folders += [str(inputs.information_folder)] if inputs.information_folder else []
     folders += [str(inputs.tuning.directory)] if inputs.tuning else []
+    folders += [str(inputs.bench.path)] if inputs.bench else []
     return ["tokenlens", "report", *folders]
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tokenlens.analyses.attention_map import boxes_of
+from tokenlens.analyses.attention_map import layout_of
+from tokenlens.analyses.drawing.token_raster import square_boxes
 from tokenlens.errors import ProbeError
 from tokenlens.measures.correlation import sample_rank_correlation
 from tokenlens.probing.reading import RecordedRows
@@ -78,8 +79,9 @@ def _sample(
 ) -> dict[str, Any]:
     """One sample as the explorer's script reads it."""
     maps, words = query_maps(recording, index, heads=heads), _words(recording, index)
-    placed = places(boxes_of(recording, index))
+    placed = places(_boxes(recording, index))
     missing = None if picture else _NO_PICTURE
+    unit = None if recording.holds_attention else recording.unit
     if picture is None:
         across, down = placed["raster"]
         scale = _SIDE / max(across, down)
@@ -96,11 +98,24 @@ def _sample(
         "photo": photograph(picture, photo_bytes(together), least_side=0),
         "regions": [],
         "places": [{**placed, "region": []}],
-        "maps": map_data(maps, words, FINE),
+        "maps": {**map_data(maps, words, FINE), "units": [unit] * len(words)},
         "correlations": [sample_rank_correlation(one[:, 0]).round(3).tolist() for one in maps],
         "recall": None,
         "outcomes": [],
     }
+
+
+def _boxes(recording: RecordedRows, index: int) -> NDArray[np.float64]:
+    """What a sample's visual tokens cover; where that is not known, cells of a square."""
+    layout = layout_of(recording, index)
+    if layout is None:
+        return square_boxes(len(recording.positions[index]))
+    if len(layout.grid) > 1:
+        raise ProbeError(
+            f"sample {index} has {len(layout.grid)} pictures, which would cover each other; draw "
+            "one of them with recording.plot(image=...)"
+        )
+    return np.asarray(layout.boxes, dtype=np.float64)
 
 
 def _title(recording: RecordedRows, index: int) -> str:

@@ -33,15 +33,15 @@ def speed_section(bench: Bench, figures: FigureFolder) -> SpeedSection:
 
 
 def _finding(bench: Bench) -> str:
-    """What was measured, how often, and where."""
+    """What was measured, how often, and where; of estimates alone, of which model they are."""
     made = bench.identity
     model = made["model"] or f"random weights in the shape of {made['like']}"
     parts = [counted(made["layers"], "layer")] if made["layers"] is not None else []
     parts += [f"width {made['width']}"] if made["width"] is not None else []
     scaled = f" ({', '.join(parts)})" if parts else ""
+    about = f"{near(str(model))}{scaled}, {made['dtype']}."
+    if all(row["estimate"] for row in bench.rows):
+        return f"Counts of {about}"
     place = "a CPU" if made["device_name"] == "cpu" else made["device_name"]
     threads = f", {counted(made['threads'], 'thread')}" if place == "a CPU" else ""
-    return (
-        f"Medians of {counted(made['rounds'], 'round')} on {place}{threads}: {near(str(model))}"
-        f"{scaled}, {made['dtype']}."
-    )
+    return f"Medians of {counted(made['rounds'], 'round')} on {place}{threads}: {about}"

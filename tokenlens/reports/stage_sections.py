@@ -13,6 +13,7 @@ from tokenlens.reports.overlays import Overlay, overlay, png_uri
 from tokenlens.reports.sheet import Sheet
 from tokenlens.reports.shown_samples import candidates, choose_samples
 from tokenlens.schedule import Schedule
+from tokenlens.wording.figures import counted
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def stage_tile(where: str, stage: pd.DataFrame, size: tuple[int, int]) -> StageT
     kept = int((fates == Fate.KEPT).sum() + back.sum())
     summary = [f"{kept} of {len(fates)} kept"]
     summary += [f"{back.sum()} brought back"] if back.any() else []
-    summary += [f"{seeds.sum()} merged tokens"] if seeds.any() else []
+    summary += [counted(int(seeds.sum()), "merged token")] if seeds.any() else []
     return StageTile(
         caption=where,
         summary=", ".join(summary),

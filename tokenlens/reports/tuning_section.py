@@ -16,11 +16,15 @@ _NONE = "\N{EM DASH}"
 
 @dataclass(frozen=True)
 class TuningSection:
-    """The front of a search, drawn and as a table, and what limits its figures."""
+    """The front of a search, drawn and as a table, and what limits its figures.
+
+    `quality` is the heading of what is retained: of the score, or the same answers.
+    """
 
     goal: str
     plate: Plate
     finding: str
+    quality: str
     cost: str
     lines: list[dict[str, Any]]
     cautions: tuple[str, ...]
@@ -30,14 +34,17 @@ def tuning_section(found: StoredTuning, figures: FigureFolder) -> TuningSection:
     """The trials of a search: those on the front, and the chosen one."""
     frame = tuning_front.compute(found)
     cost, finding = OBJECTIVES[found.goal.objective], _finding(found)
+    quality = found.goal.quality
     plate = figures.plate(
         "tuning-front",
-        lambda theme: tuning_front.plot(frame, cost=cost, least=found.goal.least, theme=theme),
-        f"Points: what each trial retains against its {cost}, the front as a line. {finding}",
+        lambda theme: tuning_front.plot(
+            frame, cost=cost, quality=quality, least=found.goal.least, theme=theme
+        ),
+        f"Points: {quality} of each trial against its {cost}, the front as a line. {finding}",
     )
     shown = frame[frame["on_front"] | frame["chosen"]].sort_values(["cost", "trial"])
     lines = [_line(row) for row in shown.to_dict("records")]
-    return TuningSection(found.goal.words, plate, finding, cost, lines, found.cautions)
+    return TuningSection(found.goal.words, plate, finding, quality, cost, lines, found.cautions)
 
 
 def _finding(found: StoredTuning) -> str:
@@ -61,8 +68,9 @@ def _finding(found: StoredTuning) -> str:
             f"; on {counted(found.held_out_samples, 'held-out sample')}, which chose nothing, "
             f"{percent(row['held_out'], 1)} ({ends})"
         )
+    does = "retains" if found.goal.labels else "agrees with the unpruned model in"
     return (
-        f"{tried} Chosen: {_title(row)}, which retains {percent(row['retained'], 1)} at "
+        f"{tried} Chosen: {_title(row)}, which {does} {percent(row['retained'], 1)} at "
         f"{percent(row['cost'], 1)} of the {OBJECTIVES[found.goal.objective]}{held}."
     )
 

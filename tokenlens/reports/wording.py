@@ -10,12 +10,12 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def signed(value: float) -> str:
-    """A correlation as text, with a real minus sign.
+    """A correlation as text, with a real minus sign, which zero has none of.
 
-    >>> signed(-0.286)
-    '−0.29'
+    >>> signed(-0.286), signed(-0.001)
+    ('−0.29', '0.00')
     """
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:z.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def amount(value: float, unit: str = "", base: int = 1000) -> str:
@@ -32,13 +32,17 @@ def amount(value: float, unit: str = "", base: int = 1000) -> str:
 
 
 def saving(share: float) -> str:
-    """The difference of a share from 100 %, as text.
+    """The difference of a share from 100 %, as text; below 1 % with one digit more.
 
     >>> saving(0.42), saving(1.02)
     ('−58\N{NO-BREAK SPACE}%', '+2\N{NO-BREAK SPACE}%')
+    >>> saving(0.996), saving(1.0)
+    ('−0.4\N{NO-BREAK SPACE}%', '0\N{NO-BREAK SPACE}%')
     """
-    sign = "\N{MINUS SIGN}" if share <= 1 else "+"
-    return sign + percent(abs(1 - share))
+    sign, difference = "\N{MINUS SIGN}" if share <= 1 else "+", abs(1 - share)
+    if difference < 0.0005:
+        return percent(0)
+    return sign + percent(difference, 0 if difference >= 0.01 else 1)
 
 
 def listed(items: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Checks of output paths: only files that tokenlens wrote, of the same kind, are replaced."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,23 @@ def claim_report(folder: Path) -> None:
             )
     if not (folder / MANIFEST).exists():
         write_sealed(folder / MANIFEST, {"schema": 1, "kind": _REPORT_KIND})
+
+
+def note_figures(folder: Path, figures: Iterable[Path]) -> None:
+    """Note a report's figures, and delete those of the report before that it does not have.
+
+    A report's page is replaced, so that a figure of the one before would be beside another page.
+    Only files that an earlier report noted are deleted.
+    """
+    noted = {path.relative_to(folder).as_posix() for path in figures}
+    try:
+        manifest = read_sealed(folder / MANIFEST, ResultsError, "delete it")
+    except ResultsError:
+        manifest = {}  # the page alone tells that the folder is a report's
+    for name in set(manifest.get(_FIGURES_KIND, [])) - noted:
+        (folder / name).unlink(missing_ok=True)
+    content = {"schema": 1, "kind": _REPORT_KIND, _FIGURES_KIND: sorted(noted)}
+    write_sealed(folder / MANIFEST, content)
 
 
 def claim_figures(folder: Path) -> None:

@@ -111,14 +111,18 @@ class Goal:
         return f"the least {OBJECTIVES[self.objective]} that keeps {100 * self.least:g} % {what}"
 
     @property
+    def quality(self) -> str:
+        """What a schedule retains: of the score ("retained"), or answers alike ("agreement")."""
+        return "retained" if self.labels else "agreement"
+
+    @property
     def folder(self) -> str:
         """Part of the name of a search's folder.
 
         >>> Goal.of("33% MACs").folder, Goal.of(min_retained=0.98, objective="kv").folder
         ('33 % MACs macs', 'retained 98 % kv')
         """
-        kind = "retained" if self.labels else "agreement"
-        what = str(self.budget) if self.least is None else f"{kind} {100 * self.least:g} %"
+        what = str(self.budget) if self.least is None else f"{self.quality} {100 * self.least:g} %"
         unlabelled = "" if self.labels or self.least is not None else " no labels"
         return f"{what} {self.objective}{unlabelled}"
 

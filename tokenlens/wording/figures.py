@@ -9,10 +9,14 @@ _SPACE = "\N{NO-BREAK SPACE}"
 def percent(share: float, digits: int | None = 0) -> str:
     """A share in per cent, as text; three significant figures where `digits` is None.
 
+    What is rounded to zero has no sign.
+
     >>> percent(0.333), percent(0.9871, 1), percent(0.00025, None)
     ('33\N{NO-BREAK SPACE}%', '98.7\N{NO-BREAK SPACE}%', '0.025\N{NO-BREAK SPACE}%')
+    >>> percent(-0.0001)
+    '0\N{NO-BREAK SPACE}%'
     """
-    number = f"{100 * share:.3g}" if digits is None else f"{100 * share:.{digits}f}"
+    number = f"{100 * share:z.3g}" if digits is None else f"{100 * share:z.{digits}f}"
     return f"{number}{_SPACE}%"
 
 
@@ -23,10 +27,12 @@ def value_and_interval(
 
     >>> value_and_interval(0.973, 0.959, 1.0), value_and_interval(*3 * [float("nan")])
     (('97.3', '[95.9, 100.0]'), ('–', ''))
+    >>> value_and_interval(-0.0002, -0.01, 0.01)
+    ('0.0', '[-1.0, 1.0]')
     """
     if isnan(value):
         return DASH, ""
-    first, *ends = (f"{scale * number:.{digits}f}" for number in (value, low, high))
+    first, *ends = (f"{scale * number:z.{digits}f}" for number in (value, low, high))
     return first, f"[{', '.join(ends)}]"
 
 
@@ -45,7 +51,7 @@ def percent_interval(low: float, high: float) -> str:
     >>> percent_interval(0.951, 0.99)
     '95.1–99.0\N{NO-BREAK SPACE}%'
     """
-    return f"{100 * low:.1f}{DASH}{percent(high, 1)}"
+    return f"{100 * low:z.1f}{DASH}{percent(high, 1)}"
 
 
 def counted(number: int, noun: str) -> str:

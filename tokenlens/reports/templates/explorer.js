@@ -16,6 +16,9 @@ const makeExplorer = (root, tell) => {
   });
 
   const model = () => data.models[state.sample.model];
+  /* What the values of the maps are, where they are no shares of attention. */
+  const unit = () => state.sample.maps.units[state.word];
+  const amount = (value) => (unit() ? String(Number(value.toPrecision(3))) : percent(value));
   const outcomeOf = (sample, arm) => sample.outcomes.find((one) => one.arm === arm);
   const choice = (id) => {
     const [arm, stage] = find(id).value.split(" ").map(Number);
@@ -192,18 +195,18 @@ const makeExplorer = (root, tell) => {
     find("layer").value = state.layer;
     find("layer-number").textContent = state.layer;
     const top = topOf(state.layer);
-    find("half").textContent = percent(top / 2);
-    find("top").textContent = percent(top);
+    find("half").textContent = amount(top / 2);
+    find("top").textContent = amount(top);
     const head = state.head ? `head ${state.head}` : "mean of heads";
     find("what").textContent = `layer ${state.layer} · ${head}`;
     const sum = state.values.reduce((one, other) => one + other, 0);
     const seen = recall
       ? ` Of the region, ${percent(recall[state.word][state.layer - 1])} are among the top 20 %.`
       : "";
-    find("total").textContent = `On the whole ${state.sample.pictures > 1 ? `of ${state.sample.pictures} pictures` : "picture"}: ${percent(sum)}.${seen}`;
+    find("total").textContent = `On the whole ${state.sample.pictures > 1 ? `of ${state.sample.pictures} pictures` : "picture"}: ${amount(sum)}${unit() ? `, ${unit()}` : ""}.${seen}`;
     if (state.other) {
       paint(find("pair").querySelector("canvas"), state.other);
-      const reach = find("scale").value === "map" ? `, up to ${percent(topOf(state.other))}` : "";
+      const reach = find("scale").value === "map" ? `, up to ${amount(topOf(state.other))}` : "";
       find("pair").querySelector("span").textContent = `layer ${state.other}${reach}`;
     }
   };
@@ -264,15 +267,15 @@ const makeExplorer = (root, tell) => {
   const pointMap = (token) => {
     const { maps } = state.sample;
     const shown = token < 0 ? state.values.indexOf(Math.max(...state.values)) : token;
-    const value = percent(state.values[shown]);
+    const value = amount(state.values[shown]);
     find("value").textContent = `${token < 0 ? "most important: " : ""}token ${shown + 1}: ${value}`;
     const curve = maps.curve(state.word, state.head, shown);
     const top = Math.max(...curve);
     const at = curve.indexOf(top) + 1;
     drawCurve(find("curve"), curve, state.layer, model().chosen);
     find("curve-title").textContent = `Token ${shown + 1} at every layer`;
-    find("curve-top").textContent = `up to ${percent(top)}, layer ${at}`;
-    find("curve").setAttribute("aria-label", curve.map((one, layer) => `layer ${layer + 1}: ${percent(one)}`).join(", "));
+    find("curve-top").textContent = `up to ${amount(top)}, layer ${at}`;
+    find("curve").setAttribute("aria-label", curve.map((one, layer) => `layer ${layer + 1}: ${amount(one)}`).join(", "));
   };
 
   const fateWords = (token) =>
