@@ -1,5 +1,6 @@
 """Refusals: what the engine would do silently wrong, each an error of one line with the remedy."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -63,6 +64,20 @@ def refuse_model(model: PreTrainedModel) -> None:
             f"{implementation} counts a sliding window in stored keys, not in positions, so it is "
             "wrong after pruning; load this model with attn_implementation='sdpa'"
         )
+    if flash and any(map(_reads_places, decoder_layers(model))):
+        raise PruningError(
+            f"the layers of {type(decoder(model)).__name__} read `position_ids`, in which "
+            f"{implementation} takes the gaps that pruning leaves for ends of sequences; load this "
+            "model with attn_implementation='sdpa'"
+        )
+
+
+def _reads_places(layer: nn.Module) -> bool:
+    """Whether a layer's attention cannot do without `position_ids`."""
+    parameters = inspect.signature(type(layer.self_attn).forward).parameters
+    return "position_ids" in parameters and (
+        parameters["position_ids"].default is inspect.Parameter.empty
+    )
 
 
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
