@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
@@ -175,6 +175,21 @@ def refuse_prompt(call: Mapping[str, Any]) -> None:
     if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
         raise PruningError(
             "`attention_mask` must be [batch, length] with 0 for padding; the model makes the rest"
+        )
+
+
+def refuse_order_scales(config: PreTrainedConfig, length: int) -> None:
+    """Refuse prompts of `length` in which a decoder scales queries by their order in its input.
+
+    Llama 4 counts the tokens that a layer is given, not their positions; below `floor_scale` tokens
+    every scale is 1.
+    """
+    floor = getattr(config, "floor_scale", None)
+    if getattr(config, "attn_temperature_tuning", False) and floor and length >= floor:
+        raise PruningError(
+            f"the prompt has {length} tokens, and from {floor} on this decoder scales queries by "
+            "their order among the tokens of a layer, which pruning changes; give a shorter prompt "
+            "or fewer pictures, or load it with attn_temperature_tuning=False in its text config"
         )
 
 
