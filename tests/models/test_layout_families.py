@@ -150,6 +150,16 @@ def test_a_saved_directory_gives_the_same_inputs_and_boxes(
     assert torch.equal(vlm.layout(here)[0].boxes, loaded.layout(there)[0].boxes)
 
 
+@pytest.mark.parametrize("name", ["internvl"], indirect=True)
+def test_a_processor_may_have_defaults_of_its_users_own(vlm: VLM) -> None:
+    whole = brightened((140, 84), (20, 30, 50, 60))
+    tiled = vlm.layout(vlm.prepare(whole, QUESTION))[0]
+    processor: Any = vlm.processor
+    processor.images_kwargs = {"crop_to_patches": False}
+    (layout,) = vlm.layout(vlm.prepare(whole, QUESTION))
+    assert tiled.grid != layout.grid == ((1, 4, 4),)
+
+
 @pytest.mark.parametrize(
     ("name", "naive"),
     [("llava", (6, 6)), ("llava, padded", (6, 6)), ("llava_next", None), ("mistral3", (1, 28))],

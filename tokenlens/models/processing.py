@@ -142,9 +142,10 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
 
 
 def picture_settings(processor: ProcessorMixin) -> dict[str, Any]:
-    """A processor's settings for pictures: its own defaults, then its image processor's settings.
+    """A processor's settings for pictures: its image processor's, then its own defaults.
 
-    A processor passes its class's defaults with every call; they override the image processor's.
+    A processor passes its defaults, which its user may have set, with every call; they override the
+    image processor's.
     """
     settings: dict[str, Any] = processor.image_processor.to_dict()
-    return {**settings, **getattr(type(processor), "images_kwargs", {})}
+    return {**settings, **getattr(processor, "images_kwargs", {})}

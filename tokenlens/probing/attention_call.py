@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from tokenlens.errors import ProbeError
-from tokenlens.probing.attention_weights import attention_weights, row_bias, scaling_of
+from tokenlens.probing.attention_weights import (
+    attention_weights,
+    row_bias,
+    scaling_of,
+    unread_option,
+)
 
 MOST_WEIGHTS = 2**24
 """Attention weights held at once while many rows are read; more are read in turns."""
@@ -18,9 +23,9 @@ _MOST_TOGETHER = 2**22
 
 def check_options(options: dict[str, Any]) -> None:
     """Raise `ProbeError` for an attention call of a kind that cannot be read."""
-    for name in ("s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
+    name = unread_option(options)
+    if name is not None:
+        raise ProbeError(f"attention with {name} cannot be recorded; use a model without it")
 
 
 def ask_alike(places: Sequence[Sequence[int]]) -> bool:

@@ -61,6 +61,15 @@ def attention_logits(
     return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 
+_UNREAD = ("s_aux", "sinks", "position_bias", "indices", "block_indices")
+"""Options of attention functions that the softmax depends on, and the formula here does not."""
+
+
+def unread_option(options: dict[str, Any]) -> str | None:
+    """The option by which an attention call's softmax is another one; None where there is none."""
+    return next((name for name in _UNREAD if options.get(name) is not None), None)
+
+
 def scaling_of(query: Tensor, options: dict[str, Any]) -> float:
     """The factor on dot products of an attention call: its own, or 1/√size where it names none."""
     scaling = options.get("scaling")

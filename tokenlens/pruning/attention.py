@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from tokenlens.probing.attention_weights import scaling_of
+from tokenlens.errors import PruningError
+from tokenlens.probing.attention_weights import scaling_of, unread_option
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class Listener:
             return
         hear = self._hear
         self.forget()
+        unread = unread_option(options)
+        if unread is not None:
+            raise PruningError(
+                f"attention with {unread} cannot be scored: its rows are no softmax over the "
+                "tokens alone; use scorer.query 'random', 'uniform' or 'diverse', or a model "
+                "without it"
+            )
         scaling = scaling_of(query, options)
         with torch.no_grad():
             hear(AttentionInputs(query, key, scaling, options.get("softcap")))

@@ -237,6 +237,7 @@ class _Session:
             self._run = Continuation(self.context, cache)
         else:
             refusals.refuse_prompt(call)
+            refusals.refuse_order_scales(self.context.config, call["input_ids"].shape[1])
             self._run = self._prefill(call["input_ids"], call.get("attention_mask"), given)
         self._thread = thread
 

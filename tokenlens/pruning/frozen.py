@@ -7,6 +7,7 @@ tokens, its cache returns the keys and values of both, in sequence order, under 
 mask.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,17 +86,18 @@ class _MadeError(Exception):
         self.made = key, value
 
 
-def keys_and_values(call: LayerCall, hidden: Tensor, embeddings: Any) -> tuple[Tensor, Tensor]:
+def keys_and_values(
+    call: LayerCall, hidden: Tensor, places: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
     """Keys and values [batch, heads, tokens, size] that a layer makes of `hidden`.
 
-    `embeddings` are the position embeddings of those tokens. The layer's own forward pass must
+    `places` are the position arguments of those tokens. The layer's own forward pass must
     follow: where accelerate offloads weights, that is what sends back those fetched here.
     """
     given = {
         **call.arguments,
         "attention_mask": None,
-        "position_ids": None,
-        "position_embeddings": embeddings,
+        **places,
         "past_key_values": Relay(_made),
     }
     with without_queries(call.attention):

@@ -12,6 +12,7 @@ from tokenlens.pruning.session_context import SessionContext
 from tokenlens.pruning.tokens import Slots
 
 _NARROWED = ("attention_mask", "position_ids", "position_embeddings")
+_POSITIONS = ("position_embeddings", "position_ids")
 
 
 class Narrowing:
@@ -29,7 +30,7 @@ class Narrowing:
         self._context, self._slots, self._frozen = context, slots, frozen
         self._unchanged = slots.whole and slots.number is None
         self._made: dict[tuple[int, ...], tuple[Any, dict[str, Any]]] = {}
-        self._embeddings: dict[int, tuple[Any, positions.Embeddings]] = {}
+        self._of_frozen: dict[tuple[int, ...], tuple[Any, dict[str, Any]]] = {}
 
     def arguments(self, call: LayerCall) -> Mapping[str, Any]:
         """The layer's arguments for the slots."""
@@ -54,9 +55,7 @@ class Narrowing:
         found = {"position_embeddings": positions_of(self._context, embeddings, slots)}
         if not slots.whole:
             found["attention_mask"] = self._mask(mask, causal)
-            found["position_ids"] = (
-                None if self._context.flat else positions.gather_ids(ids, slots.index)
-            )
+            found["position_ids"] = None if self._context.flat else ids_of(ids, slots)
         return found
 
     def _mask(self, mask: Tensor | None, causal: bool) -> Tensor | None:
@@ -64,15 +63,14 @@ class Narrowing:
             return masks.narrow_among(mask, self._slots, self._frozen.slots, causal=causal)
         return masks.narrow(mask, self._slots, causal=causal, flat=self._context.flat)
 
-    def of_frozen(self, call: LayerCall, frozen: Slots) -> positions.Embeddings:
-        """The position embeddings of the frozen tokens."""
-        given = call.arguments.get("position_embeddings")
-        made = self._embeddings.get(id(given))
+    def of_frozen(self, call: LayerCall, frozen: Slots) -> Mapping[str, Any]:
+        """The positions of the frozen tokens, as arguments of the layer."""
+        embeddings, ids = given = tuple(map(call.arguments.get, _POSITIONS))
+        key = tuple(map(id, given))
+        made = self._of_frozen.get(key)
         if made is None:
-            made = self._embeddings[id(given)] = (
-                given,
-                positions_of(self._context, given, frozen),
-            )
+            found = positions_of(self._context, embeddings, frozen), ids_of(ids, frozen)
+            made = self._of_frozen[key] = given, dict(zip(_POSITIONS, found, strict=True))
         return made[1]
 
 
@@ -83,3 +81,8 @@ def positions_of(
     if slots.number is not None:
         return context.rotary.renumber(embeddings, slots.number)
     return embeddings if slots.whole else positions.gather(embeddings, slots.index)
+
+
+def ids_of(ids: Tensor | None, slots: Slots) -> Tensor | None:
+    """The layer's position ids of `slots`: some decoders scale queries by them."""
+    return ids if slots.whole else positions.gather_ids(ids, slots.index)

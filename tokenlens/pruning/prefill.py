@@ -100,8 +100,8 @@ class Prefill:
         if self._frozen is None:
             return None
         frozen = self._frozen = self._frozen.to(device)
-        embeddings = self._narrowing.of_frozen(call, frozen.tokens.slots)
-        key, value = keys_and_values(call, frozen.tokens.hidden, embeddings)
+        places = self._narrowing.of_frozen(call, frozen.tokens.slots)
+        key, value = keys_and_values(call, frozen.tokens.hidden, places)
 
         def join(live_key: Tensor, live_value: Tensor) -> tuple[Tensor, Tensor]:
             return frozen.among(live_key, key), frozen.among(live_value, value)

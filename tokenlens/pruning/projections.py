@@ -27,7 +27,10 @@ def without_queries(attention: nn.Module) -> Iterator[None]:
         separate = getattr(attention, "q_proj", None)
         if isinstance(separate, nn.Module):
             width = _query_width(attention, separate)
-            replace_forward(stack, separate, lambda states: _nothing(states, width))
+            # in memory of their own: Llama 4 turns pairs of them as complex numbers
+            replace_forward(
+                stack, separate, lambda states: states.new_zeros(*states.shape[:-1], width)
+            )
         elif _sliceable(fused := attention.get_submodule(FUSED)):
             queries = _Widths.of(attention).queries
             replace_forward(

@@ -1,10 +1,11 @@
 """Refusals: what the engine would do silently wrong, each an error of one line with the remedy."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import is_flash_attention_requested
 
 from tokenlens.errors import PruningError
@@ -63,6 +64,20 @@ def refuse_model(model: PreTrainedModel) -> None:
             f"{implementation} counts a sliding window in stored keys, not in positions, so it is "
             "wrong after pruning; load this model with attn_implementation='sdpa'"
         )
+    if flash and any(map(_reads_places, decoder_layers(model))):
+        raise PruningError(
+            f"the layers of {type(decoder(model)).__name__} read `position_ids`, in which "
+            f"{implementation} takes the gaps that pruning leaves for ends of sequences; load this "
+            "model with attn_implementation='sdpa'"
+        )
+
+
+def _reads_places(layer: nn.Module) -> bool:
+    """Whether a layer's attention cannot do without `position_ids`."""
+    parameters = inspect.signature(type(layer.self_attn).forward).parameters
+    return "position_ids" in parameters and (
+        parameters["position_ids"].default is inspect.Parameter.empty
+    )
 
 
 def refuse_schedule(schedule: Schedule, model: PreTrainedModel) -> None:
@@ -160,6 +175,21 @@ def refuse_prompt(call: Mapping[str, Any]) -> None:
     if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
         raise PruningError(
             "`attention_mask` must be [batch, length] with 0 for padding; the model makes the rest"
+        )
+
+
+def refuse_order_scales(config: PreTrainedConfig, length: int) -> None:
+    """Refuse prompts of `length` in which a decoder scales queries by their order in its input.
+
+    Llama 4 counts the tokens that a layer is given, not their positions; below `floor_scale` tokens
+    every scale is 1.
+    """
+    floor = getattr(config, "floor_scale", None)
+    if getattr(config, "attn_temperature_tuning", False) and floor and length >= floor:
+        raise PruningError(
+            f"the prompt has {length} tokens, and from {floor} on this decoder scales queries by "
+            "their order among the tokens of a layer, which pruning changes; give a shorter prompt "
+            "or fewer pictures, or load it with attn_temperature_tuning=False in its text config"
         )
 
 

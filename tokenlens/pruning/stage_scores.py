@@ -10,7 +10,7 @@ from tokenlens.pruning.attention import AttentionInputs, run_until_attention
 from tokenlens.pruning.attention_rows import ChosenRows, Rows, importance
 from tokenlens.pruning.cost.accounting import CostAccount
 from tokenlens.pruning.layer_call import LayerCall
-from tokenlens.pruning.narrowing import positions_of
+from tokenlens.pruning.narrowing import ids_of, positions_of
 from tokenlens.pruning.projections import for_scores
 from tokenlens.pruning.scoring import (
     DirectScoring,
@@ -92,7 +92,7 @@ class StageScores:
         if not self._context.schedule.scorer_of(stage).rotary:
             embeddings = positions.without_rotation(embeddings)
         arguments["position_embeddings"] = embeddings
-        arguments["position_ids"] = None
+        arguments["position_ids"] = ids_of(arguments.get("position_ids"), slots)
         rows = self._rows_at(stage, slots)
         reader = self._reader(stage, call, slots, rows)
         self._context.listener.expect(call.attention, reader, halt=True)
