@@ -74,7 +74,8 @@ def refuse_model(model: PreTrainedModel) -> None:
 
 def _reads_places(layer: nn.Module) -> bool:
     """Whether a layer's attention cannot do without `position_ids`."""
-    parameters = inspect.signature(type(layer.self_attn).forward).parameters
+    attention = layer.get_submodule("self_attn")
+    parameters = inspect.signature(type(attention).forward).parameters
     return "position_ids" in parameters and (
         parameters["position_ids"].default is inspect.Parameter.empty
     )
