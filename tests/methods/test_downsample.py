@@ -120,6 +120,38 @@ def test_the_whole_share_changes_nothing(vlm):
         vlm.prepare(grey((300, 180)), QUESTION, image_scale=1.5)
 
 
+@pytest.mark.parametrize("name", ["qwen2_vl", "mistral3"])
+def test_a_processor_that_does_not_resize_gets_the_share_of_what_it_makes(name):
+    vlm = local_vlm(FAMILIES[name])
+    vlm.processor.image_processor.do_resize = False
+    picture = grey((640, 512))
+    (whole,), (layout,) = (
+        vlm.layout(vlm.prepare(picture, QUESTION, image_scale=one)) for one in (None, 0.25)
+    )
+    assert len(layout.positions) == pytest.approx(len(whole.positions) / 4, rel=0.02)
+
+
+def test_a_square_is_not_cut_out_of_a_picture_that_is_not_resized():
+    vlm = local_vlm(FAMILIES["llava"])
+    vlm.processor.image_processor.do_resize = False
+    with pytest.raises(ModelError, match="does not resize pictures"):
+        vlm.prepare(grey((300, 180)), QUESTION, image_scale=0.5)
+
+
+@pytest.mark.filterwarnings("ignore:Passing `min_pixels` and `max_pixels`:FutureWarning")
+def test_limits_that_a_user_sets_on_a_processor_do_not_enlarge_pictures_again():
+    vlm = local_vlm(FAMILIES["qwen2_vl"])
+    (usual,) = vlm.layout(vlm.prepare(grey((300, 180)), QUESTION))
+    processor = vlm.processor.image_processor
+    processor.min_pixels = processor.size["longest_edge"]
+    processor.max_pixels = 4 * processor.size["longest_edge"]
+    (whole,), (layout,) = (
+        vlm.layout(vlm.prepare(grey((300, 180)), QUESTION, image_scale=one)) for one in (None, 0.25)
+    )
+    assert len(whole.positions) > len(usual.positions)
+    assert len(layout.positions) == pytest.approx(len(whole.positions) / 4, rel=0.1)
+
+
 def test_a_square_picture_says_what_the_budget_really_comes_to(vlm):
     plan = Schedule.preset("downsample", vlm, budget="33%")
     square = grey((448, 448))

@@ -9,6 +9,8 @@ from PIL.Image import Image, Resampling
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenlens.errors import ModelError
+
 Settings = Mapping[str, Any]
 
 
@@ -65,6 +67,15 @@ def nearest_grid(rows: int, columns: int, share: float) -> tuple[int, int]:
     return min(found, key=misfit)
 
 
+_LIMITS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+"""Names by which a user may set what Qwen's processors call the edges of `size`; they go first."""
+
+
+def _resizes(settings: Settings) -> bool:
+    """Whether the processor itself resizes pictures."""
+    return settings.get("do_resize") is not False
+
+
 def _resized(image: Image, grid: tuple[int, int], side: int, settings: Settings) -> Image:
     """A picture in the pixels of a grid (rows, columns) of tokens of `side` pixels."""
     resample = settings.get("resample")
@@ -80,14 +91,18 @@ def merged_pictures(
 
     vision: Any = config.vision_config
     side = vision.patch_size * vision.spatial_merge_size
-    size = settings["size"]
-    least, most = size["shortest_edge"], size["longest_edge"]
+    given = {key: settings[key] for key in _LIMITS if settings.get(key) is not None}
+    least, most = (given.get(key, settings["size"][edge]) for key, edge in _LIMITS.items())
     smaller = []
     for image in images:
-        height, width = smart_resize(image.height, image.width, side, least, most)
-        grid = nearest_grid(height // side, width // side, share)
+        height, width = image.height, image.width
+        if _resizes(settings):
+            height, width = smart_resize(height, width, side, least, most)
+        grid = nearest_grid(max(1, height // side), max(1, width // side), share)
         smaller.append(_resized(image, grid, side, settings))
-    return Shrunk(smaller, {"size": {"shortest_edge": side**2, "longest_edge": most}})
+    limits = dict(zip(_LIMITS, (side**2, most), strict=True))
+    size = {edge: limits[key] for key, edge in _LIMITS.items()}
+    return Shrunk(smaller, {"size": size, **{key: limits[key] for key in given}})
 
 
 def broken_pictures(
@@ -98,7 +113,9 @@ def broken_pictures(
     side = any_config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
     smaller = []
     for image in images:
-        ratio = max(1.0, max(image.size) / settings["size"]["longest_edge"])
+        ratio = 1.0
+        if _resizes(settings):
+            ratio = max(ratio, max(image.size) / settings["size"]["longest_edge"])
         columns, rows = (
             math.ceil((length if ratio == 1 else int(length / ratio)) / side)
             for length in image.size
@@ -125,6 +142,12 @@ def cropped_pictures(
         }
 
     sizes = ("size", "crop_size")
+    if not _resizes(settings):
+        raise ModelError(
+            "image_scale: this model's processor does not resize pictures (do_resize is false), so "
+            "a smaller square would only be cut out of them; set do_resize, or shrink the pictures "
+            "yourself"
+        )
     return Shrunk(images, {name: scaled(settings[name]) for name in sizes if settings.get(name)})
 
 
