@@ -33,6 +33,7 @@ from tokenlens.samples.sample import Sample, check_regions
 from tokenlens.schedule import Schedule, require_schedule
 from tokenlens.storage.files import hash_json
 from tokenlens.storage.shards import ShardStore, existing_run
+from tokenlens.workers import Workers
 
 Arm = tuple[Schedule | None, AnswerCache]
 Keep = Callable[[Path, Batch, Sequence[Answer]], None]
@@ -243,7 +244,7 @@ class Run:
 
     def _answering(self, schedule: Schedule | None) -> dict[str, Any]:
         workers = self.options.workers
-        device = self.vlm.device.type if workers is None else workers.device_type
+        device = workers.device_type if isinstance(workers, Workers) else self.vlm.device.type
         return generation_identity(self.vlm, schedule, self.generation, self._model, device)
 
     @property
