@@ -153,9 +153,9 @@ def finished(out: Path | str, profile: "Profile", samples: "Samples") -> Compari
     model = profile.manifest["identity"]["model"]
     schedules = reruns(ModelRef(**{key: model[key] for key in ModelRef.model_fields}))
     wanted: dict[str, Schedule | None] = {UNPRUNED: None, **schedules}
-    pictures = hash_json([sample_key(sample) for sample in samples if sample.pictures])
     if list(comparison.arms) != list(wanted):
         return None
+    pictures = hash_json([sample_key(sample) for sample in samples if sample.pictures])
     for name, schedule in wanted.items():
         found = comparison.arms[name].identity
         same = (
