@@ -17,7 +17,7 @@ from tokenlens.wording.printable import printable
 from .drawing.canvas import single
 from .drawing.notebook import image_tag
 from .drawing.style import LIGHT, PAGE, Theme, shorten, themed
-from .drawing.token_raster import displayed, rasterise, square_boxes
+from .drawing.token_raster import displayed, picture_tokens, rasterise, square_boxes
 
 if TYPE_CHECKING:
     from tokenlens.models.layout import Layout
@@ -170,8 +170,5 @@ def _of_picture(
     """
     if layout is None:
         return square_boxes(len(values)), values, ""
-    count = max(1, len(layout.grid))
-    _one(range(count), image, "image", 0)
-    own = layout.image_index.numpy() == image
-    boxes = layout.boxes.numpy().astype(np.float64)[own]
-    return boxes, values[own], f", picture {image + 1} of {count}" if count > 1 else ""
+    own, of_image = picture_tokens(layout, image, ProbeError, "this recording")
+    return layout.boxes.numpy().astype(np.float64)[own], values[own], of_image

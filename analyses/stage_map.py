@@ -17,7 +17,7 @@ from tokenlens.wording.printable import printable
 
 from .drawing.canvas import single
 from .drawing.style import LIGHT, PAGE, Theme, themed
-from .drawing.token_raster import displayed, rasterise, square_boxes
+from .drawing.token_raster import displayed, picture_tokens, rasterise, square_boxes
 from .kept_tokens import BACK_COLOUR, Fate
 
 if TYPE_CHECKING:
@@ -144,11 +144,7 @@ def _of_picture(
     """
     if layout is None or not layout.placed or len(layout.boxes) != len(part):
         return square_boxes(len(part)), part, ""
-    count = max(1, len(layout.grid))
-    if not 0 <= image < count:
-        raise PruningError(f"image: got {image}, expected 0 to {count - 1} of this sample")
-    own = layout.image_index.numpy() == image
-    of_image = f", picture {image + 1} of {count}" if count > 1 else ""
+    own, of_image = picture_tokens(layout, image, PruningError, "this sample")
     return layout.boxes.numpy()[own], part[own], of_image
 
 

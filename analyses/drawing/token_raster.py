@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from tokenlens.errors import TokenlensError
 from tokenlens.samples.pictures import as_rgb
+
+if TYPE_CHECKING:
+    from tokenlens.models.layout import Layout
 
 _FINE = 192
 """Pixels along the longer side of a raster for tokens that are not on one grid."""
@@ -54,6 +58,20 @@ def corners(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     width, height = across * zoom, down * zoom
     found[seen] = np.rint(boxes * [width, height, width, height])
     return found, (width, height)
+
+
+def picture_tokens(
+    layout: Layout, image: int, error: type[TokenlensError], whose: str
+) -> tuple[np.ndarray, str]:
+    """The tokens of one picture, bool [n], and which of several it is, for a title.
+
+    Raises `error` where `whose` pictures, counted from 0, do not have `image`.
+    """
+    count = max(1, len(layout.grid))
+    if not 0 <= image < count:
+        raise error(f"image: got {image}, expected 0 to {count - 1} of {whose}")
+    of_image = f", picture {image + 1} of {count}" if count > 1 else ""
+    return layout.image_index.numpy() == image, of_image
 
 
 def square_boxes(count: int) -> np.ndarray:
